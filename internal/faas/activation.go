@@ -1,0 +1,49 @@
+package faas
+
+import "time"
+
+// Start says how an instance came to serve a call.
+type Start string
+
+// Starts.
+const (
+	StartCold      Start = "cold"      // a sandbox was made and the runtime booted for this call
+	StartForked    Start = "forked"    // forked from a zygote or template
+	StartPrewarmed Start = "prewarmed" // the sandbox was ready, the code was loaded for this call
+	StartRestored  Start = "restored"  // rewound or restored from a snapshot
+	StartWarm      Start = "warm"      // the instance was idle with the code loaded
+)
+
+// LogLine is one line that a function wrote.
+type LogLine struct {
+	Time   time.Time `json:"time"`
+	Stream string    `json:"stream" enum:"stdout,stderr,platform" doc:"Where it was written; platform lines are ours"`
+	Text   string    `json:"text" doc:"The line without its end"`
+}
+
+// Activation is the durable record of a finished invocation.
+type Activation struct {
+	ID           ID         `json:"id"`
+	Cause        ID         `json:"cause,omitempty"`
+	Namespace    string     `json:"namespace"`
+	Function     string     `json:"function"` // package/function inside the namespace; "" for ad-hoc code
+	Revision     RevisionID `json:"revision"`
+	Runtime      string     `json:"runtime"`
+	Kind         Kind       `json:"kind"`
+	Subject      string     `json:"subject,omitempty"`
+	Outcome      Code       `json:"outcome"`
+	Fault        string     `json:"fault,omitempty"`  // who can mend it: caller, function, platform
+	Error        string     `json:"error,omitempty"`  // the message, in one line or a few
+	Trace        string     `json:"trace,omitempty"`  // the function's own stack trace
+	Status       int        `json:"status,omitempty"` // of the answer, as HTTP counts
+	Start        Start      `json:"start,omitempty"`
+	Node         string     `json:"node,omitempty"`
+	Instance     string     `json:"instance,omitempty"`
+	Timing       Timing     `json:"timing"`
+	Memory       Bytes      `json:"memory_peak_bytes"` // of the instance during the call, from its cgroup
+	CPUMicros    int64      `json:"cpu_us"`            // of the instance during the call, from its cgroup
+	Request      Bytes      `json:"request_bytes"`
+	Response     Bytes      `json:"response_bytes"`
+	Logs         []LogLine  `json:"logs,omitempty"`
+	LogTruncated bool       `json:"log_truncated,omitempty"` // lines over the limit were dropped
+}

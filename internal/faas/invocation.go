@@ -1,0 +1,61 @@
+package faas
+
+import (
+	"bytes"
+	"io"
+	"time"
+)
+
+// Kind says through which door an invocation came, which decides how its answer is encoded and
+// nothing else.
+type Kind string
+
+// Kinds.
+const (
+	KindInvoke Kind = "invoke" // by name, with an input
+	KindHTTP   Kind = "http"   // a request to the function's own URL
+	KindRun    Kind = "run"    // by the code itself; nothing is deployed
+	KindProof  Kind = "proof"  // a deploy starts the revision once; no handler runs
+)
+
+// Invocation is one request to run a function, in flight.
+type Invocation struct {
+	ID       ID
+	Function Ref
+	Subject  string // who asked, as auth found out; empty for a public URL
+	Cause    ID     // the invocation that led to this one; empty if none
+	Kind     Kind
+	Method   string              // for KindHTTP; else "POST"
+	Path     string              // below the function's URL, with a leading slash
+	Query    string              // raw, without the question mark
+	Header   map[string][]string // canonical keys; the platform's own and hop-by-hop headers are already gone
+	Body     io.Reader           // nil: none
+	Length   int64               // of Body; -1: unknown
+	Deadline time.Time           // of the whole call
+	Attempt  int                 // 1 for the first
+	Timing   Timing
+}
+
+// Result is a function's answer. Whoever gets it reads Body to its end or closes it; closing
+// early tells the function that the caller went away.
+type Result struct {
+	Status int                 // of HTTP; 200 unless the function says otherwise
+	Header map[string][]string // canonical keys
+	// Body streams the answer. A Read that fails because the function failed in the middle of
+	// its answer returns an *Error. With Status 101 it also implements io.Writer and is the
+	// upgraded connection. It is never nil.
+	Body io.ReadCloser
+}
+
+// BytesBody is a body that is complete in memory.
+type BytesBody struct{ bytes.Reader }
+
+// NewBytesBody returns a body of b, which it keeps.
+func NewBytesBody(b []byte) *BytesBody {
+	body := &BytesBody{}
+	body.Reset(b)
+	return body
+}
+
+// Close does nothing.
+func (*BytesBody) Close() error { return nil }

@@ -1,0 +1,50 @@
+package faas
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+)
+
+// Network says what an instance can reach.
+type Network string
+
+// Networks.
+const (
+	NetworkNone   Network = "none"   // its own loopback and nothing else
+	NetworkEgress Network = "egress" // the outside through a filter, never the host, link-local addresses or other sandboxes
+)
+
+// Revision is one immutable, runnable version of a function. It holds no secret's value, only
+// the names of those that are put into its environment.
+type Revision struct {
+	ID        RevisionID        `json:"id"`
+	Name      Name              `json:"name"`
+	Runtime   string            `json:"runtime"`           // python, node, go, exec, lines, http
+	Version   string            `json:"version,omitempty"` // of the runtime, as found when it was deployed: "3.11.7"
+	Entry     string            `json:"entry,omitempty"`   // file in the code, slash-separated
+	Handler   string            `json:"handler,omitempty"` // name in the entry; empty: the contract's default names are tried
+	Command   []string          `json:"command,omitempty"` // for exec, lines and http, instead of running Entry
+	Code      Digest            `json:"code"`              // the unpacked tree that is mounted at /code
+	Source    Digest            `json:"source,omitempty"`  // the archive as it was sent, if Code was built from it
+	Env       map[string]string `json:"env,omitempty"`
+	Secrets   []string          `json:"secrets,omitempty"` // names in the namespace, each an environment variable of that name
+	Limits    Limits            `json:"limits"`
+	Network   Network           `json:"network"`
+	CodeBytes Bytes             `json:"code_bytes"`
+	Created   time.Time         `json:"created"`
+}
+
+// Digest computes the ID: the SHA-256 of the revision's JSON without ID and Created, so that the
+// same code deployed twice with the same settings is the same revision.
+func (r *Revision) Digest() RevisionID {
+	c := *r
+	c.ID, c.Created = "", time.Time{}
+	b, err := json.Marshal(c) // map keys are sorted by encoding/json
+	if err != nil {
+		panic(err) // no field can fail to marshal
+	}
+	sum := sha256.Sum256(b)
+	return RevisionID(hex.EncodeToString(sum[:]))
+}
