@@ -34,6 +34,20 @@ type Invocation struct {
 	Deadline time.Time           // of the whole call
 	Attempt  int                 // 1 for the first
 	Timing   Timing
+	Report   Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned
+}
+
+// Report is what the node that ran an invocation has to say about it, besides the answer.
+type Report struct {
+	Start        Start
+	Node         string
+	Instance     string
+	Memory       Bytes         // peak of the instance during the call
+	CPU          time.Duration // of the instance during the call
+	Request      Bytes         // of the body that the function was sent
+	Response     Bytes         // of the answer's body
+	Logs         []LogLine
+	LogTruncated bool
 }
 
 // Result is a function's answer. Whoever gets it reads Body to its end or closes it; closing

@@ -16,6 +16,15 @@ const (
 	NetworkEgress Network = "egress" // the outside through a filter, never the host, link-local addresses or other sandboxes
 )
 
+// Reuse says whether an instance may serve more than one call.
+type Reuse string
+
+// Reuses.
+const (
+	ReuseFunction Reuse = "function" // the calls of one revision, one after the other
+	ReuseNever    Reuse = "never"    // the whole process tree is killed after each answer
+)
+
 // Revision is one immutable, runnable version of a function. It holds no secret's value, only
 // the names of those that are put into its environment.
 type Revision struct {
@@ -32,6 +41,7 @@ type Revision struct {
 	Secrets   []string          `json:"secrets,omitempty"` // names in the namespace, each an environment variable of that name
 	Limits    Limits            `json:"limits"`
 	Network   Network           `json:"network"`
+	Reuse     Reuse             `json:"reuse,omitempty"` // empty: ReuseFunction
 	CodeBytes Bytes             `json:"code_bytes"`
 	Created   time.Time         `json:"created"`
 }

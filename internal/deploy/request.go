@@ -1,0 +1,56 @@
+package deploy
+
+import (
+	"io"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Request is what a person hands in to be run. Zero values mean: find out, or the default.
+type Request struct {
+	Name     faas.Name // for Stage only the namespace counts
+	Code     io.Reader // an archive, one file of source, or an executable
+	Filename string    // as the person named it: decides, with the content, what it is
+	Language string    // python, node, go, exec, lines, http; empty: detect
+	Entry    string
+	Handler  string
+	Command  []string
+	Env      map[string]string
+	Secrets  []string
+	Limits   faas.Limits
+	Network  faas.Network
+	Reuse    faas.Reuse
+	Public   *bool // nil: leave as it is, false for a new function
+}
+
+// Step is one thing that a deploy did, with its time.
+type Step struct {
+	Name string        `json:"name" doc:"unpack, detect, build, store, prove, publish"`
+	Took time.Duration `json:"-"`
+	US   int64         `json:"us" doc:"Time in microseconds"`
+}
+
+// Detected says what a deploy took the code to be, and why.
+type Detected struct {
+	Language string   `json:"language"`
+	Version  string   `json:"version,omitempty"`
+	Entry    string   `json:"entry,omitempty"`
+	Handler  string   `json:"handler,omitempty"`
+	Command  []string `json:"command,omitempty"`
+	Why      string   `json:"why"`
+}
+
+// Outcome is what a deploy came to.
+type Outcome struct {
+	Function *faas.Function
+	Revision *faas.Revision
+	Created  bool // the function did not exist before
+	Same     bool // the revision was the active one already
+	Previous faas.RevisionID
+	Detected Detected
+	Sent     faas.Bytes // size of what was sent
+	Proof    faas.Proof
+	Steps    []Step
+	Total    time.Duration
+}

@@ -1,0 +1,112 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// errDeadline is the cause of a context that ended because the call's time was up, which tells
+// it from a caller that went away.
+var errDeadline = errors.New("the call's deadline has passed")
+
+func newActivation(rev *faas.Revision, inv *faas.Invocation) *faas.Activation {
+	fn := rev.Name.Path()
+	if inv.Kind == faas.KindRun {
+		fn = ""
+	}
+	return &faas.Activation{
+		ID: inv.ID, Cause: inv.Cause, Namespace: rev.Name.Namespace, Function: fn,
+		Revision: rev.ID, Runtime: rev.Runtime, Kind: inv.Kind, Subject: inv.Subject,
+	}
+}
+
+// finish completes the activation and hands it to the recorder. It returns err as the caller
+// is to see it.
+func (d *Dispatcher) finish(act *faas.Activation, inv *faas.Invocation, status int, err error) error {
+	inv.Timing.Total = time.Since(inv.Timing.Begin)
+	r := &inv.Report
+	act.Timing, act.Status = inv.Timing, status
+	act.Start, act.Node, act.Instance = r.Start, r.Node, r.Instance
+	act.Memory, act.CPUMicros = r.Memory, r.CPU.Microseconds()
+	act.Request, act.Response = r.Request, r.Response
+	act.Logs, act.LogTruncated = r.Logs, r.LogTruncated
+	if err != nil {
+		e := faas.AsError(err)
+		act.Outcome, act.Fault, act.Error, act.Trace = e.Code, e.Code.Fault(), e.Message(), e.Trace
+		err = e
+	}
+	d.cfg.Recorder.Record(act)
+	return err
+}
+
+// track returns body such that done is called exactly once, when it is closed: with nil if the
+// answer was read to its end, with the failure that a Read met, or with Canceled if it was
+// closed before.
+func track(body io.ReadCloser, done func(error)) io.ReadCloser {
+	t := &tracked{ReadCloser: body, done: done}
+	if w, ok := body.(io.Writer); ok { // an upgraded connection
+		return &trackedConn{tracked: t, Writer: w}
+	}
+	return t
+}
+
+type tracked struct {
+	io.ReadCloser
+	once  sync.Once
+	done  func(error)
+	ended bool  // by the reader alone
+	err   error // by the reader alone
+}
+
+func (t *tracked) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		t.ended = true
+	case err != nil && t.err == nil:
+		t.err = err
+	}
+	return n, err
+}
+
+// WriteTo lets a complete answer go to the caller in one write.
+func (t *tracked) WriteTo(w io.Writer) (int64, error) {
+	if b, ok := t.ReadCloser.(*faas.BytesBody); ok {
+		n, err := b.WriteTo(w)
+		if err == nil {
+			t.ended = true
+		}
+		return n, err
+	}
+	return io.Copy(w, struct{ io.Reader }{t})
+}
+
+func (t *tracked) Close() error {
+	err := t.ReadCloser.Close()
+	t.once.Do(func() {
+		failure := t.err
+		if failure == nil && !t.ended {
+			failure = faas.Errorf(faas.Canceled, "return answer", "the caller went away before the answer was complete")
+		} else if errors.Is(failure, context.Canceled) {
+			failure = faas.Errorf(faas.Canceled, "return answer", "the caller went away")
+		}
+		t.done(failure)
+	})
+	return err
+}
+
+// trackedConn is an upgraded connection: whichever side ends it, it has ended well.
+type trackedConn struct {
+	*tracked
+	io.Writer
+}
+
+func (t *trackedConn) Close() error {
+	t.ended, t.err = true, nil
+	return t.tracked.Close()
+}

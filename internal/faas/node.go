@@ -1,0 +1,30 @@
+package faas
+
+// NodeStatus is what a node says of itself.
+type NodeStatus struct {
+	Name      string           `json:"name"`
+	Memory    Bytes            `json:"memory_bytes"`    // that instances may hold together
+	Reserved  Bytes            `json:"reserved_bytes"`  // that instances hold or may come to hold
+	Waiting   int              `json:"waiting"`         // calls that wait for an instance
+	Starting  int              `json:"starting"`        // instances being made
+	Draining  bool             `json:"draining"`        // takes no more calls
+	Instances []InstanceStatus `json:"instances"`
+}
+
+// InstanceStatus is what a node says of one instance.
+type InstanceStatus struct {
+	ID       string     `json:"id"`
+	Function Name       `json:"function"`
+	Revision RevisionID `json:"revision"`
+	Calls    int64      `json:"calls"`        // served so far
+	Active   int        `json:"active"`       // being served now
+	Memory   Bytes      `json:"memory_bytes"` // held when last looked at
+	Idle     Duration   `json:"idle_ms"`      // since the last call ended; 0 while active
+}
+
+// Proof is what starting a revision once showed.
+type Proof struct {
+	Timing Timing    `json:"timing"`
+	Memory Bytes     `json:"memory_bytes"` // held after load
+	Logs   []LogLine `json:"logs,omitempty"`
+}
