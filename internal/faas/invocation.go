@@ -16,6 +16,9 @@ const (
 	KindHTTP   Kind = "http"   // a request to the function's own URL
 	KindRun    Kind = "run"    // by the code itself; nothing is deployed
 	KindProof  Kind = "proof"  // a deploy starts the revision once; no handler runs
+	// KindInstance marks lines that an instance wrote and that belong to no single call: between
+	// calls, or while it served several. They are kept as a record of their own.
+	KindInstance Kind = "instance"
 )
 
 // Invocation is one request to run a function, in flight.

@@ -3,11 +3,11 @@ package faas
 // NodeStatus is what a node says of itself.
 type NodeStatus struct {
 	Name      string           `json:"name"`
-	Memory    Bytes            `json:"memory_bytes"`    // that instances may hold together
-	Reserved  Bytes            `json:"reserved_bytes"`  // that instances hold or may come to hold
-	Waiting   int              `json:"waiting"`         // calls that wait for an instance
-	Starting  int              `json:"starting"`        // instances being made
-	Draining  bool             `json:"draining"`        // takes no more calls
+	Memory    Bytes            `json:"memory_bytes"`   // that instances may hold together
+	Reserved  Bytes            `json:"reserved_bytes"` // that instances hold or may come to hold
+	Waiting   int              `json:"waiting"`        // calls that wait for an instance
+	Starting  int              `json:"starting"`       // instances being made
+	Draining  bool             `json:"draining"`       // takes no more calls
 	Instances []InstanceStatus `json:"instances"`
 }
 

@@ -1,0 +1,43 @@
+package policy_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+)
+
+func TestKeepEndsAfterIdleTime(t *testing.T) {
+	c := policy.KeepConfig{Idle: time.Minute}
+	if got := policy.Keep(c, 40*time.Second); got != 20*time.Second {
+		t.Errorf("Keep after 40s = %v, want 20s more", got)
+	}
+	if got := policy.Keep(c, time.Minute); got > 0 {
+		t.Errorf("Keep after the whole minute = %v, want none", got)
+	}
+}
+
+func TestEvict(t *testing.T) {
+	in := func(active int, memory faas.Bytes, idle time.Duration) faas.InstanceStatus {
+		return faas.InstanceStatus{Active: active, Memory: memory, Idle: faas.Duration(idle)}
+	}
+	for _, c := range []struct {
+		name string
+		have []faas.InstanceStatus
+		need faas.Bytes
+		want []int
+	}{
+		{"nothing there", nil, 1, nil},
+		{"busy ones stay", []faas.InstanceStatus{in(1, 100, 0), in(2, 100, 0)}, 50, nil},
+		{"the longest idle goes", []faas.InstanceStatus{in(0, 100, time.Second), in(0, 100, time.Hour)}, 50, []int{1}},
+		{"as many as it takes", []faas.InstanceStatus{in(0, 100, 3*time.Second), in(0, 100, 2*time.Second), in(0, 100, time.Second)}, 150, []int{0, 1}},
+		{"none when all is too little", []faas.InstanceStatus{in(0, 100, time.Hour), in(1, 500, 0)}, 150, nil},
+		{"a heavy one before a light one idle a little longer", []faas.InstanceStatus{in(0, 10, 11*time.Second), in(0, 100, 10*time.Second)}, 10, []int{1}},
+	} {
+		if got := policy.Evict(c.have, c.need); !slices.Equal(got, c.want) {
+			t.Errorf("%s: Evict = %v, want %v", c.name, got, c.want)
+		}
+	}
+}
