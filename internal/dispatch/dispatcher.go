@@ -99,6 +99,10 @@ func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv
 		inv.Deadline = latest
 	}
 	act := newActivation(rev, inv)
+	if err := bound(inv, rev); err != nil {
+		d.finish(act, inv, 0, err)
+		return nil, err
+	}
 	release, err := d.admit(rev)
 	if err != nil {
 		d.finish(act, inv, 0, err)

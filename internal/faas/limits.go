@@ -93,16 +93,16 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // Limits bound one function. Zero means the platform's default; after Fill none is zero save
 // MaxInstances, where zero means as many as the node's memory holds.
 type Limits struct {
-	Memory       Bytes    `json:"memory_bytes,omitempty"`   // of one instance, /tmp and /dev/shm included
-	CPU          int      `json:"cpu_millis,omitempty"`     // thousandths of a core that one instance may use
-	PIDs         int      `json:"pids,omitempty"`           // processes and threads of one instance
-	Tmp          Bytes    `json:"tmp_bytes,omitempty"`      // size of /tmp
-	Timeout      Duration `json:"timeout_ms,omitempty"`     // of one call, waiting and loading included
-	Concurrency  int      `json:"concurrency,omitempty"`    // calls that one instance serves at once
-	MaxInstances int      `json:"max_instances,omitempty"`  // instances at once on one node
-	Request      Bytes    `json:"request_bytes,omitempty"`  // of one request's body
-	Response     Bytes    `json:"response_bytes,omitempty"` // of one answer's body
-	Log          Bytes    `json:"log_bytes,omitempty"`      // of one call's log; what is over is cut and marked
+	Memory       Bytes    `json:"memory_bytes,omitempty" koanf:"memory_bytes"`     // of one instance, /tmp and /dev/shm included
+	CPU          int      `json:"cpu_millis,omitempty" koanf:"cpu_millis"`         // thousandths of a core that one instance may use
+	PIDs         int      `json:"pids,omitempty" koanf:"pids"`                     // processes and threads of one instance
+	Tmp          Bytes    `json:"tmp_bytes,omitempty" koanf:"tmp_bytes"`           // size of /tmp
+	Timeout      Duration `json:"timeout_ms,omitempty" koanf:"timeout_ms"`         // of one call, waiting and loading included
+	Concurrency  int      `json:"concurrency,omitempty" koanf:"concurrency"`       // calls that one instance serves at once
+	MaxInstances int      `json:"max_instances,omitempty" koanf:"max_instances"`   // instances at once on one node
+	Request      Bytes    `json:"request_bytes,omitempty" koanf:"request_bytes"`   // of one request's body
+	Response     Bytes    `json:"response_bytes,omitempty" koanf:"response_bytes"` // of one answer's body
+	Log          Bytes    `json:"log_bytes,omitempty" koanf:"log_bytes"`           // of one call's log; what is over is cut and marked
 }
 
 // DefaultLimits are what a function gets that asks for nothing.

@@ -60,6 +60,9 @@ func (t *Timing) AddCPU(p Phase, d time.Duration) { t.cpu[p] += max(d, 0) }
 // Get returns the phase's time; ok is false if the invocation never entered it.
 func (t *Timing) Get(p Phase) (d time.Duration, ok bool) { return t.took[p], t.seen[p] }
 
+// CPU returns the phase's processor time; 0 if it was not measured.
+func (t *Timing) CPU(p Phase) time.Duration { return t.cpu[p] }
+
 // PhaseTime is a phase as it is written in an activation.
 type PhaseTime struct {
 	Name string `json:"name" doc:"The phase; a name with a dot is a part of the phase before the dot"`
