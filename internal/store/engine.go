@@ -1,0 +1,232 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says where an Engine keeps its files and how much it may write.
+type Config struct {
+	// Dir is the data directory. The Engine holds its lock and its version for all who keep
+	// something below it; its own files are in Dir/jetstream. It is made if absent.
+	Dir string
+	// MaxBytes bounds what all streams together may hold; 0 is four fifths of what the disk had
+	// free at the first start, a figure that is remembered.
+	MaxBytes int64
+	// MinFree is what is left free on the disk: below it writes are refused with ErrFull, so that
+	// the engine itself never meets a full disk. 0 is 64 MiB.
+	MinFree int64
+	Logger  *slog.Logger // nil: silent
+}
+
+func (c *Config) applyDefaults() {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.MinFree = cmp.Or(c.MinFree, 64<<20)
+}
+
+const (
+	// A message is as large as the largest record with its headers; an invocation that waits in a
+	// queue carries its body.
+	maxPayload = 9 << 20
+	// Streams with async persistence are synced this often; all others on every write.
+	syncInterval = time.Second
+	// An empty store is ready in milliseconds, one with 500,000 subjects took 4 s.
+	readyTimeout = 2 * time.Minute
+	// Limits are set per stream, each a share of MaxBytes. The server's own limit counts what is
+	// reserved rather than what is used and makes a store that was opened with a smaller limit
+	// unreadable, so it is set out of the way.
+	serverLimit = int64(1) << 60
+)
+
+// Engine is the JetStream server of this process. It listens on no port.
+type Engine struct {
+	config   Config // fixed after Open
+	lock     *lock
+	server   *server.Server
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	maxBytes int64
+	closed   chan struct{}
+	close    sync.Once
+	closeErr error
+	room     atomic.Int64 // when the disk was last looked at, in nanoseconds; negative: it was short
+}
+
+// Open takes the lock of the data directory and starts the engine on it. Whoever opened it closes
+// it. The error says what to do when another server has the directory or a newer one wrote it.
+func Open(config Config) (_ *Engine, err error) {
+	config.applyDefaults()
+	if config.Dir == "" {
+		return nil, errors.New("open store: no data directory given")
+	}
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	e := &Engine{config: config, closed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	if e.lock, err = takeLock(filepath.Join(config.Dir, "lock")); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if e.maxBytes, err = openLayout(config.Dir, config.MaxBytes); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := e.start(); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Engine) start() error {
+	log := &serverLog{logger: e.config.Logger}
+	srv, err := server.NewServer(&server.Options{
+		ServerName:             "brasa",
+		DontListen:             true, // no port at all
+		NoSigs:                 true, // signals are the daemon's
+		JetStream:              true,
+		StoreDir:               e.config.Dir,
+		SyncAlways:             true, // the default acknowledges before fsync and loses whole streams at a power cut
+		SyncInterval:           syncInterval,
+		JetStreamMaxStore:      serverLimit,
+		JetStreamMaxMemory:     256 << 20,
+		MaxPayload:             maxPayload,
+		DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return err
+	}
+	srv.SetLoggerV2(log, false, false, false)
+	e.server = srv
+	srv.Start()
+	// Start returns when it has recovered the streams or has given up; a failure is told to the
+	// log alone.
+	if err := log.fatal.Load(); err != nil {
+		return *err
+	}
+	if !srv.ReadyForConnections(readyTimeout) {
+		return fmt.Errorf("the engine was not ready within %v", readyTimeout)
+	}
+	e.conn, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("brasa"), nats.MaxReconnects(-1),
+		nats.NoEcho(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			e.config.Logger.Warn("store connection", "cause", err)
+		}))
+	if err != nil {
+		return err
+	}
+	e.js, err = jetstream.New(e.conn, jetstream.WithPublishAsyncMaxPending(4096))
+	return err
+}
+
+// JetStream returns the engine's streams, for packages journal and queue. Whoever creates or
+// changes a stream calls Sync before relying on it.
+func (e *Engine) JetStream() jetstream.JetStream { return e.js }
+
+// MaxBytes returns what all streams together may hold; callers size theirs as a share of it.
+func (e *Engine) MaxBytes() int64 { return e.maxBytes }
+
+// Dir returns the data directory.
+func (e *Engine) Dir() string { return e.config.Dir }
+
+// Stream makes the stream that config describes, or changes it where it differs, and returns when
+// that is on the disk.
+func (e *Engine) Stream(ctx context.Context, config jetstream.StreamConfig) (jetstream.Stream, error) {
+	if err := e.Room(); err != nil {
+		return nil, err
+	}
+	stream, err := e.js.CreateOrUpdateStream(ctx, config)
+	if err != nil {
+		return nil, e.classify(fmt.Errorf("open stream %q: %w", config.Name, err))
+	}
+	return stream, e.Sync()
+}
+
+// Sync flushes the filesystem below the data directory. The engine's own fsync covers messages
+// but not all of a new stream's metadata: without this a power cut loses the stream itself.
+func (e *Engine) Sync() error {
+	if err := syncFilesystem(e.config.Dir); err != nil {
+		return fmt.Errorf("sync %q: %w", e.config.Dir, err)
+	}
+	return nil
+}
+
+// Room returns an error that wraps ErrFull while the disk has less than MinFree. It is cheap
+// enough to ask before every write.
+func (e *Engine) Room() error {
+	select {
+	case <-e.closed:
+		return ErrClosed
+	default:
+	}
+	// A look at the disk holds for 100 ms: the slack of MinFree is more than is written in that time.
+	const fresh = int64(100 * time.Millisecond)
+	now, last := time.Now().UnixNano(), e.room.Load()
+	if last > 0 && now-last < fresh {
+		return nil
+	}
+	free, err := freeBytes(e.config.Dir)
+	if err != nil {
+		return fmt.Errorf("look at the disk of %q: %w", e.config.Dir, err)
+	}
+	if free < e.config.MinFree {
+		e.room.Store(-now)
+		return fmt.Errorf("%w: the disk of %q has %d MiB left and %d MiB are kept free; make room or move the data directory",
+			ErrFull, e.config.Dir, free>>20, e.config.MinFree>>20)
+	}
+	e.room.Store(now)
+	return nil
+}
+
+// classify adds one of the package's errors to what the engine answered, where one fits.
+func (e *Engine) classify(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case e.conn != nil && e.conn.IsClosed(), errors.Is(err, nats.ErrConnectionClosed):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.As(err, &api):
+		switch {
+		case api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence, api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+			return fmt.Errorf("%w: %w", ErrConflict, err)
+		case isFull(api):
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	return err
+}
+
+// Close stops the engine and gives the lock back. What was acknowledged is on the disk whether or
+// not Close is called.
+func (e *Engine) Close() error {
+	e.close.Do(func() {
+		close(e.closed)
+		if e.conn != nil {
+			e.conn.Close()
+		}
+		if e.server != nil {
+			e.server.Shutdown()
+			e.server.WaitForShutdown()
+		}
+		if e.lock != nil {
+			e.closeErr = e.lock.release()
+		}
+	})
+	return e.closeErr
+}

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+const (
+	// Every chunk costs an fsync, so they are large; one in flight is as much memory.
+	chunkSize     = 1 << 20
+	chunksAtOnce  = 8
+	objectsShare  = 2 // half of all that the engine holds
+	objectsMargin = 16
+)
+
+// Objects opens the object bucket called name, of letters, digits, '-' and '_', and makes it if
+// absent. What a crash left of an object that was never finished is removed.
+func (e *Engine) Objects(ctx context.Context, name string) (Objects, error) {
+	limit := e.maxBytes / objectsShare
+	stream, err := e.Stream(ctx, jetstream.StreamConfig{
+		Name:         "OBJ_" + name,
+		Subjects:     []string{"$O." + name + ".C.>", "$O." + name + ".M.>"},
+		MaxBytes:     limit,
+		MaxMsgs:      -1,
+		MaxConsumers: -1,
+		Discard:      jetstream.DiscardNew,
+		Storage:      jetstream.FileStorage,
+		Replicas:     1,
+		AllowRollup:  true,
+		AllowDirect:  false, // see Bucket
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open objects %q: %w", name, err)
+	}
+	lib, err := e.js.ObjectStore(ctx, name)
+	if err != nil {
+		return nil, e.classify(fmt.Errorf("open objects %q: %w", name, err))
+	}
+	o := &objects{engine: e, name: name, stream: stream, lib: lib}
+	if err := o.sweep(ctx); err != nil {
+		return nil, fmt.Errorf("open objects %q: %w", name, err)
+	}
+	return o, nil
+}
+
+// objects has the form of NATS's own object buckets, so that its tools can read it, but puts and
+// gets itself: the library sends an object's description along with the chunks, so that a chunk
+// refused for want of room leaves a described object without its bytes, and bounds a whole
+// download by its five seconds for one request.
+type objects struct {
+	engine *Engine
+	name   string
+	stream jetstream.Stream
+	lib    jetstream.ObjectStore
+}
+
+func (o *objects) chunks(id string) string { return "$O." + o.name + ".C." + id }
+
+func (o *objects) meta(name string) string {
+	return "$O." + o.name + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
+}
+
+func digestOf(h hash.Hash) string {
+	return "SHA-256=" + base64.URLEncoding.EncodeToString(h.Sum(nil))
+}
+
+func (o *objects) Put(ctx context.Context, name string, r io.Reader) (_ int64, err error) {
+	if name == "" {
+		return 0, fmt.Errorf("put object: %w: empty name", ErrKey)
+	}
+	was, err := o.info(ctx, name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return 0, fmt.Errorf("put object %q: %w", name, err)
+	}
+	info := &jetstream.ObjectInfo{
+		Bucket:     o.name,
+		NUID:       nuid.Next(),
+		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkSize}},
+	}
+	defer func() {
+		if err != nil {
+			// The caller's context may be what ended the put; what is left here waits for the sweep.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = o.stream.Purge(ctx, jetstream.WithPurgeSubject(o.chunks(info.NUID)))
+			err = fmt.Errorf("put object %q: %w", name, err)
+		}
+	}()
+	if err := o.putChunks(ctx, info, r); err != nil {
+		return 0, err
+	}
+	data, err := json.Marshal(info)
+	if err != nil {
+		return 0, err
+	}
+	m := &nats.Msg{Subject: o.meta(name), Data: data, Header: nats.Header{rollup: {rollupKey}}}
+	if _, err := o.engine.js.PublishMsg(ctx, m); err != nil {
+		return 0, o.engine.classify(err)
+	}
+	if was != nil {
+		// The new object is there already; should this fail, the sweep has it.
+		_ = o.stream.Purge(ctx, jetstream.WithPurgeSubject(o.chunks(was.NUID)))
+	}
+	return int64(info.Size), nil
+}
+
+func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
+	subject, sum := o.chunks(info.NUID), sha256.New()
+	var flying []jetstream.PubAckFuture
+	land := func(most int) error {
+		for len(flying) > most {
+			select {
+			case <-flying[0].Ok():
+			case err := <-flying[0].Err():
+				return o.engine.classify(err)
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-o.engine.closed:
+				return ErrClosed
+			}
+			flying = flying[1:]
+		}
+		return nil
+	}
+	for {
+		chunk := make([]byte, chunkSize) // the client keeps it until the acknowledgement
+		n, err := io.ReadFull(r, chunk)
+		if n > 0 {
+			if err := o.engine.Room(); err != nil {
+				return err
+			}
+			_, _ = sum.Write(chunk[:n]) // never fails
+			ack, err := o.engine.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk[:n]})
+			if err != nil {
+				return o.engine.classify(err)
+			}
+			flying = append(flying, ack)
+			info.Size, info.Chunks = info.Size+uint64(n), info.Chunks+1
+			if err := land(chunksAtOnce - 1); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			info.Digest = digestOf(sum)
+			return land(0)
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (o *objects) info(ctx context.Context, name string) (*jetstream.ObjectInfo, error) {
+	info, err := o.lib.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, o.engine.classify(err)
+	}
+	return info, nil
+}
+
+func (o *objects) Stat(ctx context.Context, name string) (Object, error) {
+	info, err := o.info(ctx, name)
+	if err != nil {
+		return Object{}, fmt.Errorf("object %q: %w", name, err)
+	}
+	return Object{Name: name, Size: int64(info.Size), Modified: info.ModTime}, nil
+}
+
+func (o *objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	info, err := o.info(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("object %q: %w", name, err)
+	}
+	r := &objectReader{info: info, sum: sha256.New(), closed: o.engine.closed}
+	if info.Chunks == 0 {
+		return r, nil
+	}
+	consumer, err := o.engine.js.OrderedConsumer(ctx, "OBJ_"+o.name, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{o.chunks(info.NUID)},
+	})
+	if err != nil {
+		return nil, o.engine.classify(fmt.Errorf("read object %q: %w", name, err))
+	}
+	r.messages, err = consumer.Messages(jetstream.PullMaxMessages(chunksAtOnce))
+	if err != nil {
+		return nil, o.engine.classify(fmt.Errorf("read object %q: %w", name, err))
+	}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	return r, nil
+}
+
+// objectReader is one download. Its context lives as long as the download, which is one call's.
+type objectReader struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	closed   <-chan struct{}
+	info     *jetstream.ObjectInfo
+	messages jetstream.MessagesContext // nil: the object is empty
+	sum      hash.Hash
+	read     uint32 // chunks
+	rest     []byte
+	err      error
+}
+
+// chunkTimeout is how long a chunk may be in coming before it counts as lost.
+const chunkTimeout = 10 * time.Second
+
+func (r *objectReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && r.err == nil {
+		r.rest, r.err = r.next()
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *objectReader) next() ([]byte, error) {
+	if r.read == r.info.Chunks {
+		if got := digestOf(r.sum); got != r.info.Digest {
+			return nil, fmt.Errorf("object %q: %w: %s, want %s", r.info.Name, ErrCorrupt, got, r.info.Digest)
+		}
+		return nil, io.EOF
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, chunkTimeout)
+	defer cancel()
+	m, err := r.messages.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		if parent := r.ctx.Err(); parent != nil {
+			return nil, parent
+		}
+		return nil, fmt.Errorf("object %q: chunk %d of %d: %w: %w", r.info.Name, r.read+1, r.info.Chunks, ErrCorrupt, err)
+	}
+	_, _ = r.sum.Write(m.Data()) // never fails
+	r.read++
+	return m.Data(), nil
+}
+
+func (r *objectReader) Close() error {
+	if r.messages != nil {
+		r.messages.Stop()
+		r.cancel()
+	}
+	return nil
+}
+
+// Delete removes the description first: an object that is half deleted is not there.
+func (o *objects) Delete(ctx context.Context, name string) error {
+	info, err := o.info(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete object %q: %w", name, err)
+	}
+	for _, subject := range []string{o.meta(name), o.chunks(info.NUID)} {
+		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+			return o.engine.classify(fmt.Errorf("delete object %q: %w", name, err))
+		}
+	}
+	return nil
+}
+
+func (o *objects) List(ctx context.Context) ([]Object, error) {
+	infos, err := o.lib.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return nil, o.engine.classify(fmt.Errorf("list objects: %w", err))
+	}
+	out := make([]Object, 0, len(infos))
+	for _, i := range infos {
+		out = append(out, Object{Name: i.Name, Size: int64(i.Size), Modified: i.ModTime})
+	}
+	sortObjects(out)
+	return out, nil
+}
+
+// sweep removes chunks that belong to no object. Nothing is being put while a bucket is opened.
+func (o *objects) sweep(ctx context.Context) error {
+	infos, err := o.lib.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return o.engine.classify(err)
+	}
+	known := make(map[string]bool, len(infos))
+	for _, i := range infos {
+		known[o.chunks(i.NUID)] = true
+	}
+	state, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.chunks(">")))
+	if err != nil {
+		return o.engine.classify(err)
+	}
+	for subject := range state.State.Subjects {
+		if known[subject] {
+			continue
+		}
+		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+			return o.engine.classify(err)
+		}
+	}
+	return nil
+}
