@@ -1,0 +1,197 @@
+// Package catalog knows what exists: namespaces, functions, their revisions, secrets.
+//
+// A revision is an immutable document; a function is a small document that points at one of
+// them. Publishing writes the revision first and then moves the pointer by compare-and-set: that
+// one write is the deployment, and whatever dies before it leaves the old revision in force and
+// an orphan, which is collected. Every document is also held in memory, kept fresh by a watch on
+// the store, so resolving a name is a look-up in a map and needs neither disk nor quorum.
+//
+// Secrets' values are encrypted with a data key of their namespace, which is wrapped by the
+// node's master key. They are opened for the worker that starts an instance and for nobody else.
+//
+// Bytes of code lie in package artifact; who may do what is decided by package auth.
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"crypto/cipher"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+// DefaultNamespace exists from the start and cannot be deleted.
+const DefaultNamespace = "default"
+
+// Config says what a Catalog is made of. Zero of a limit means its default.
+type Config struct {
+	Store   store.Store // for functions, revisions and namespaces
+	Secrets store.Store // for secrets and their data keys; another than Store
+	Key     []byte      // 32 bytes, the master key; see LoadKey
+	Logger  *slog.Logger
+
+	MaxNamespaces int // default 1,000
+	MaxFunctions  int // of one namespace; default 1,000
+	MaxRevisions  int // kept of one function, the active one among them; default 10
+	MaxSecrets    int // of one namespace; default 100
+}
+
+func (c *Config) applyDefaults() {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.MaxNamespaces = cmp.Or(c.MaxNamespaces, 1000)
+	c.MaxFunctions = cmp.Or(c.MaxFunctions, 1000)
+	c.MaxRevisions = cmp.Or(c.MaxRevisions, 10)
+	c.MaxSecrets = cmp.Or(c.MaxSecrets, 100)
+}
+
+// Catalog is safe for concurrent use. What its methods return is shared and must not be changed.
+type Catalog struct {
+	config Config      // fixed after Open
+	master cipher.AEAD // fixed after Open
+	ready  chan struct{}
+
+	index atomic.Pointer[index] // names to what they resolve to; read without a lock
+
+	apply  sync.Mutex // one document at a time enters the copy and is told to the listeners
+	listen atomic.Pointer[[]func(Event)]
+
+	mu         sync.RWMutex
+	loading    bool                         // guarded by mu; the index is not made before all is read
+	watched    [2]store.Version             // guarded by mu; up to where Store and Secrets were read or watched
+	seen       map[string]store.Version     // guarded by mu; newest seen of a key
+	namespaces map[string]*Namespace        // guarded by mu
+	functions  map[faas.Name]*functionState // guarded by mu
+	secrets    map[string]*secretState      // guarded by mu; by namespace
+
+	writers sync.Map // namespace to *sync.Mutex: quotas are counted and kept under it
+}
+
+// The two stores, as the watch numbers them.
+const (
+	documents = iota
+	secrets
+)
+
+// functionState is what is known under a function's name.
+type functionState struct {
+	document  *functionDocument // nil: none, or deleted
+	version   store.Version
+	revisions map[faas.RevisionID]revisionState
+}
+
+type revisionState struct {
+	*revisionDocument
+	version store.Version
+}
+
+// Open reads all documents into memory and returns when names can be resolved. It makes the
+// default namespace when there is none, and fails if Key is not the one with which the secrets
+// were written.
+func Open(ctx context.Context, config Config) (*Catalog, error) {
+	config.applyDefaults()
+	c := &Catalog{
+		config:     config,
+		ready:      make(chan struct{}),
+		seen:       map[string]store.Version{},
+		namespaces: map[string]*Namespace{},
+		functions:  map[faas.Name]*functionState{},
+		secrets:    map[string]*secretState{},
+		loading:    true,
+	}
+	c.index.Store(&index{})
+	c.listen.Store(&[]func(Event){})
+	var err error
+	if c.master, err = newAEAD(config.Key); err != nil {
+		return nil, fmt.Errorf("open catalog: master key: %w", err)
+	}
+	if err := c.checkKey(ctx); err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	for i, s := range []store.Store{config.Store, config.Secrets} {
+		records, err := s.List(ctx, "", "", 0)
+		if err != nil {
+			return nil, fmt.Errorf("open catalog: %w", err)
+		}
+		for _, r := range records {
+			c.learn(i, r)
+		}
+	}
+	c.mu.Lock()
+	c.loading = false
+	c.reindex()
+	c.mu.Unlock()
+	if _, err := c.createNamespace(ctx, DefaultNamespace); err != nil && faas.CodeOf(err) != faas.Conflict {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	close(c.ready)
+	return c, nil
+}
+
+// Ready is closed when names can be resolved, which is when Open returns.
+func (c *Catalog) Ready() <-chan struct{} { return c.ready }
+
+// How often Run looks for documents that nothing points to.
+const collectInterval = 10 * time.Minute
+
+// Run follows what other nodes write and removes what is orphaned, until ctx ends. The catalog
+// shows its own writes whether or not Run is running.
+func (c *Catalog) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.RLock()
+	from := c.watched
+	c.mu.RUnlock()
+	docs, err := c.config.Store.Watch(ctx, "", from[documents])
+	if err != nil {
+		return fmt.Errorf("watch catalog: %w", err)
+	}
+	secs, err := c.config.Secrets.Watch(ctx, "", from[secrets])
+	if err != nil {
+		return fmt.Errorf("watch catalog: %w", err)
+	}
+	tick := time.NewTicker(collectInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case r, ok := <-docs:
+			if !ok {
+				return watchEnd(ctx)
+			}
+			c.learn(documents, r)
+		case r, ok := <-secs:
+			if !ok {
+				return watchEnd(ctx)
+			}
+			c.learn(secrets, r)
+		case <-tick.C:
+			if err := c.Collect(ctx); err != nil && ctx.Err() == nil {
+				c.config.Logger.Warn("orphans not collected", "cause", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func watchEnd(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("watch catalog: %w", store.ErrClosed)
+}
+
+// lock keeps other writers of the namespace out until the returned function is called.
+func (c *Catalog) lock(namespace string) (unlock func()) {
+	m, _ := c.writers.LoadOrStore(namespace, new(sync.Mutex))
+	mu := m.(*sync.Mutex)
+	mu.Lock()
+	return mu.Unlock
+}
