@@ -1,0 +1,323 @@
+package runtimes
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Options adjust a Conn. Their zero is usable.
+type Options struct {
+	// Log takes the lines that belong to no call: those written while loading, between calls,
+	// or by what a finished call left running. Nil drops them.
+	Log LogSink
+	// Response is the largest body of an answer; 0 means what Load was told, and no limit
+	// before that.
+	Response faas.Bytes
+}
+
+// Conn is the host's end of the conversation with an instance that speaks frames. Its methods
+// may be called from several goroutines.
+type Conn struct {
+	conn   net.Conn
+	opts   Options // Response is set by Load, before the first call
+	sender *sender
+	read   sync.WaitGroup // the goroutine that reads
+
+	hello  chan Hello    // one value
+	loaded chan loadEnd  // one value
+	done   chan struct{} // closed when the connection is over
+
+	mu    sync.Mutex
+	calls map[uint32]*call // not yet ended by the instance; guarded by mu
+	last  uint32           // stream of the newest call; guarded by mu
+	empty chan struct{}    // closed when calls becomes empty; guarded by mu; nil: nobody waits
+	err   error            // why it is over; guarded by mu
+}
+
+type loadEnd struct {
+	Loaded
+	err error
+}
+
+// NewConn begins the conversation over c, which it owns from now on.
+func NewConn(c net.Conn, opts Options) *Conn {
+	conn := &Conn{
+		conn: c, opts: opts, calls: make(map[uint32]*call), last: ^uint32(0),
+		hello: make(chan Hello, 1), loaded: make(chan loadEnd, 1), done: make(chan struct{}),
+	}
+	conn.sender = newSender(c, conn.fail)
+	conn.read.Go(conn.receive)
+	return conn
+}
+
+// Done is closed when the connection is over, for whatever reason.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection is over: nil before Done, net.ErrClosed after Close, io.EOF when
+// the instance went away, else what it did against the protocol.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Active counts the calls that the instance has not ended, among them those whose caller has
+// gone. An instance with a concurrency of one takes no new call while there is one.
+func (c *Conn) Active() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.calls)
+}
+
+// Idle waits until no call is active. It returns ctx's error if that comes first.
+func (c *Conn) Idle(ctx context.Context) error {
+	c.mu.Lock()
+	if len(c.calls) == 0 || c.err != nil {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.empty == nil {
+		c.empty = make(chan struct{})
+	}
+	empty := c.empty
+	c.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close ends the conversation; calls in flight get Crashed. It waits until nothing of it runs.
+func (c *Conn) Close() error {
+	c.fail(net.ErrClosed)
+	c.read.Wait()
+	c.sender.idle.Wait()
+	return nil
+}
+
+// Hello waits until the runtime has booted.
+func (c *Conn) Hello(ctx context.Context) (Hello, error) {
+	select {
+	case h := <-c.hello:
+		c.hello <- h // for whoever asks again
+		if h.Protocol != Protocol {
+			return h, faas.Errorf(faas.Internal, "boot runtime", "bootstrap speaks protocol %d, want %d", h.Protocol, Protocol)
+		}
+		return h, nil
+	case <-c.done:
+		return Hello{}, c.lost("boot runtime", "the runtime exited before it was ready")
+	case <-ctx.Done():
+		return Hello{}, ended(ctx, "boot runtime", "the runtime was not ready in time")
+	}
+}
+
+// Load gives the instance its function and waits until the code has run to its handler. It may
+// be called once. If the code fails the error is Failed, with the function's trace.
+func (c *Conn) Load(ctx context.Context, spec Spec) (Loaded, error) {
+	const op = "load function"
+	if c.opts.Response == 0 {
+		c.opts.Response = spec.Response
+	}
+	type loadJSON struct {
+		Protocol int `json:"protocol"`
+		Spec
+	}
+	b, err := json.Marshal(loadJSON{Protocol, spec})
+	if err != nil {
+		return Loaded{}, &faas.Error{Code: faas.Internal, Op: op, Err: err}
+	}
+	if len(b) > MaxPayload {
+		return Loaded{}, faas.Errorf(faas.TooLarge, op, "environment and secrets are %s; at most %s fit", faas.Bytes(len(b)), faas.Bytes(MaxPayload))
+	}
+	if err := c.sender.send(appendFrame(nil, frameLoad, 0, b)); err != nil {
+		return Loaded{}, c.lost(op, "the instance exited before its code was loaded")
+	}
+	select {
+	case end := <-c.loaded:
+		return end.Loaded, end.err
+	case <-c.done:
+		select {
+		case end := <-c.loaded: // it said why before it went
+			return end.Loaded, end.err
+		default:
+		}
+		return Loaded{}, c.lost(op, "the process exited while its code was loading")
+	case <-ctx.Done():
+		return Loaded{}, ended(ctx, op, "the code was not loaded in time")
+	}
+}
+
+// lost makes the error of one who waited for an instance that is gone.
+func (c *Conn) lost(op, what string) error {
+	err := c.Err()
+	if _, broke := err.(*protocolError); broke {
+		return &faas.Error{Code: faas.Crashed, Op: op, Err: err}
+	}
+	return faas.Errorf(faas.Crashed, op, "%s", what)
+}
+
+// ended makes the error of one whose context ended.
+func ended(ctx context.Context, op, late string) error {
+	if e, ok := context.Cause(ctx).(*faas.Error); ok {
+		return e
+	}
+	if ctx.Err() == context.DeadlineExceeded {
+		return faas.Errorf(faas.Timeout, op, "%s", late)
+	}
+	return faas.Errorf(faas.Canceled, op, "the caller went away")
+}
+
+// fail ends the conversation for the reason given; only the first counts.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	calls := c.calls
+	c.calls = nil
+	c.wakeIdle()
+	c.mu.Unlock()
+
+	_ = c.conn.Close() // an error here has nobody to act on it
+	c.sender.fail(err)
+	close(c.done)
+	for _, call := range calls {
+		call.fail(c.lost("", "the process exited without an answer"))
+	}
+}
+
+// wakeIdle lets those in Idle go on. The caller holds mu.
+func (c *Conn) wakeIdle() {
+	if c.empty != nil {
+		close(c.empty)
+		c.empty = nil
+	}
+}
+
+// receive reads frames until the connection ends. It never waits for a call: what a call's
+// reader has not taken lies in the call, bounded by its window.
+func (c *Conn) receive() {
+	d := newDecoder(c.conn)
+	var heads answers
+	for {
+		f, err := d.next()
+		if err == nil {
+			err = c.take(f, &heads)
+		}
+		if err != nil {
+			c.fail(err)
+			return
+		}
+	}
+}
+
+// take handles one frame; an error ends the connection.
+func (c *Conn) take(f frame, heads *answers) error {
+	if f.stream == 0 {
+		return c.takeOwn(f)
+	}
+	c.mu.Lock()
+	call := c.calls[f.stream]
+	c.mu.Unlock()
+	switch f.typ {
+	case frameLog:
+		// A line of a call that is over, or never was, must not reach another call.
+		sink := c.opts.Log
+		if call != nil {
+			sink = call.sink()
+		}
+		return takeLog(f.payload, sink)
+	case frameResult, frameHeadOf, frameData, frameEnd, frameWindow:
+		if call == nil {
+			return nil // late: its caller has its answer already
+		}
+	default:
+		return &protocolError{fmt.Sprintf("frame type %d on stream %d", f.typ, f.stream)}
+	}
+	over, err := call.take(f, heads)
+	if over {
+		c.forget(f.stream)
+	}
+	return err
+}
+
+// forget drops a call that the instance has ended.
+func (c *Conn) forget(stream uint32) {
+	c.mu.Lock()
+	delete(c.calls, stream)
+	if len(c.calls) == 0 {
+		c.wakeIdle()
+	}
+	c.mu.Unlock()
+}
+
+// takeOwn handles a frame of the instance itself.
+func (c *Conn) takeOwn(f frame) error {
+	switch f.typ {
+	case frameLog:
+		return takeLog(f.payload, c.opts.Log)
+	case frameHello:
+		var h Hello
+		if err := json.Unmarshal(f.payload, &h); err != nil {
+			return &protocolError{"HELLO: " + err.Error()}
+		}
+		h.Runtime, h.Version = clip(h.Runtime), clip(h.Version)
+		select {
+		case c.hello <- h:
+			return nil
+		default:
+			return &protocolError{"a second HELLO"}
+		}
+	case frameLoaded, frameLoadFailed:
+		var end loadEnd
+		if f.typ == frameLoaded {
+			if err := json.Unmarshal(f.payload, &end.Loaded); err != nil {
+				return &protocolError{"LOADED: " + err.Error()}
+			}
+			end.DependencyUS, end.CodeUS = max(end.DependencyUS, 0), max(end.CodeUS, 0)
+		} else {
+			var ft fault
+			if err := json.Unmarshal(f.payload, &ft); err != nil {
+				return &protocolError{"LOAD_FAILED: " + err.Error()}
+			}
+			end.err = ft.toError("load function")
+		}
+		select {
+		case c.loaded <- end:
+			return nil
+		default:
+			return &protocolError{"a second LOADED"}
+		}
+	}
+	return &protocolError{fmt.Sprintf("frame type %d on stream 0", f.typ)}
+}
+
+func takeLog(payload []byte, sink LogSink) error {
+	if len(payload) == 0 {
+		return &protocolError{"LOG without a stream"}
+	}
+	stream := Stdout
+	if payload[0] == 2 {
+		stream = Stderr
+	}
+	emitLines(sink, stream, payload[1:])
+	return nil
+}
+
+// credit reads the payload of WINDOW.
+func credit(payload []byte) (uint32, error) {
+	if len(payload) != 4 {
+		return 0, &protocolError{"WINDOW that is not four bytes"}
+	}
+	return binary.BigEndian.Uint32(payload), nil
+}

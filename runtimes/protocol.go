@@ -1,0 +1,302 @@
+package runtimes
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Protocol is the version of the frame protocol.
+const Protocol = 1
+
+// Bounds of the protocol, known to both sides.
+const (
+	MaxPayload    = 1 << 20   // of one frame
+	MaxMeta       = 256 << 10 // of a META; the door takes less than this in headers
+	InitialWindow = 1 << 20   // bytes of a streamed body that may be under way
+	MaxWhole      = 256 << 10 // a body up to this size travels inside CALL or RESULT
+	bodyChunk     = 64 << 10  // bytes in one BODY frame: large enough to be cheap, small enough to interleave
+	frameHead     = 9         // length, type, stream
+)
+
+// frameType is the second field of a frame.
+type frameType uint8
+
+const (
+	frameLoad    frameType = 1
+	frameCall    frameType = 2
+	frameBody    frameType = 3
+	frameBodyEnd frameType = 4
+	frameCancel  frameType = 5
+	frameCredit  frameType = 6 // WINDOW, host → instance
+
+	frameHello      frameType = 16
+	frameLoaded     frameType = 17
+	frameLoadFailed frameType = 18
+	frameLog        frameType = 19
+	frameResult     frameType = 20
+	frameHeadOf     frameType = 21 // HEAD
+	frameData       frameType = 22
+	frameEnd        frameType = 23
+	frameWindow     frameType = 24 // WINDOW, instance → host
+)
+
+// fromInstance says whether an instance may send the type.
+func (t frameType) fromInstance() bool { return t >= frameHello && t <= frameWindow }
+
+// frame is one frame as it was read. Its payload is good until the next one is read, unless
+// owned says that it was made for this frame alone.
+type frame struct {
+	typ     frameType
+	stream  uint32
+	payload []byte
+	owned   bool
+}
+
+// protocolError is what an instance did against the protocol.
+type protocolError struct{ what string }
+
+func (e *protocolError) Error() string { return "the instance broke the protocol: " + e.what }
+
+// decoder reads the frames that an instance sends.
+type decoder struct{ r *bufio.Reader }
+
+// readBuffer holds a usual answer and its log lines, so that they cost one read; there is one
+// per instance, so it is no larger.
+const readBuffer = 16 << 10
+
+func newDecoder(r io.Reader) *decoder { return &decoder{bufio.NewReaderSize(r, readBuffer)} }
+
+// next reads a frame. It allocates only for a RESULT, which the caller keeps, and for what is
+// larger than the buffer.
+func (d *decoder) next() (frame, error) {
+	head, err := d.r.Peek(frameHead)
+	if err != nil {
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return frame{}, err
+	}
+	length := binary.BigEndian.Uint32(head)
+	f := frame{typ: frameType(head[4]), stream: binary.BigEndian.Uint32(head[5:])}
+	if length < frameHead-4 || length > frameHead-4+MaxPayload {
+		return f, &protocolError{fmt.Sprintf("a frame of %d bytes; it must be from 5 to %d", length, frameHead-4+MaxPayload)}
+	}
+	if !f.typ.fromInstance() {
+		return f, &protocolError{fmt.Sprintf("frame type %d, which no instance sends", f.typ)}
+	}
+	size := int(length) - (frameHead - 4)
+	whole := frameHead + size
+	if whole <= readBuffer && f.typ != frameResult {
+		b, err := d.r.Peek(whole)
+		if err != nil {
+			return f, unexpected(err)
+		}
+		f.payload = b[frameHead:]
+		_, err = d.r.Discard(whole) // of what was peeked: moves an index, the bytes stay until the next read
+		return f, err
+	}
+	if _, err := d.r.Discard(frameHead); err != nil {
+		return f, err
+	}
+	f.payload, f.owned = make([]byte, size), true
+	if _, err := io.ReadFull(d.r, f.payload); err != nil {
+		return f, unexpected(err)
+	}
+	return f, nil
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// splitMeta cuts a payload into its META's JSON and the rest.
+func splitMeta(payload []byte) (meta, rest []byte, err error) {
+	if len(payload) < 4 {
+		return nil, nil, &protocolError{fmt.Sprintf("a payload of %d bytes, too short for its meta", len(payload))}
+	}
+	n := binary.BigEndian.Uint32(payload)
+	if n > MaxMeta || int64(n) > int64(len(payload)-4) {
+		return nil, nil, &protocolError{fmt.Sprintf("a meta of %d bytes in a payload of %d", n, len(payload))}
+	}
+	return payload[4 : 4+n], payload[4+n:], nil
+}
+
+// beginFrame appends a frame's head with the length left open; endFrame fills it in.
+func beginFrame(b []byte, t frameType, stream uint32) []byte {
+	b = append(b, 0, 0, 0, 0, byte(t))
+	return binary.BigEndian.AppendUint32(b, stream)
+}
+
+// endFrame closes the frame that begins at start. The payload must not be over MaxPayload.
+func endFrame(b []byte, start int) []byte {
+	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-4))
+	return b
+}
+
+func appendFrame(b []byte, t frameType, stream uint32, payload []byte) []byte {
+	start := len(b)
+	b = append(beginFrame(b, t, stream), payload...)
+	return endFrame(b, start)
+}
+
+func appendCredit(b []byte, stream, credit uint32) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint32(beginFrame(b, frameCredit, stream), credit)
+	return endFrame(b, start)
+}
+
+// Hello is what a booted runtime says of itself.
+type Hello struct {
+	Protocol int    `json:"protocol"`
+	Runtime  string `json:"runtime"`
+	Version  string `json:"version"`
+}
+
+// Spec is what an instance must know of the function that it shall load. Env holds the values
+// of secrets, so a Spec is never logged.
+type Spec struct {
+	Namespace   string            `json:"namespace"`
+	Function    string            `json:"function"`
+	Revision    faas.RevisionID   `json:"revision"`
+	Entry       string            `json:"entry"`
+	Handler     string            `json:"handler,omitempty"`
+	Code        string            `json:"code"` // directory of the code as the instance sees it
+	Env         map[string]string `json:"env,omitempty"`
+	Memory      faas.Bytes        `json:"memory_bytes"`
+	Timeout     faas.Duration     `json:"timeout_ms"`
+	Concurrency int               `json:"concurrency"`
+	Response    faas.Bytes        `json:"response_bytes"`
+	Log         faas.Bytes        `json:"log_bytes"`
+}
+
+// SpecOf returns the spec of a revision whose code lies at /code, with the values of its
+// secrets added to its environment.
+func SpecOf(rev *faas.Revision, secrets map[string]string) Spec {
+	l := rev.Limits.Fill(faas.DefaultLimits())
+	return Spec{
+		Namespace: rev.Name.Namespace, Function: rev.Name.Path(), Revision: rev.ID,
+		Entry: rev.Entry, Handler: rev.Handler, Code: CodeDir, Env: Environ(rev, secrets),
+		Memory: l.Memory, Timeout: l.Timeout, Concurrency: l.Concurrency, Response: l.Response, Log: l.Log,
+	}
+}
+
+// Loaded is how long a load took, as measured inside.
+type Loaded struct {
+	DependencyUS int64 `json:"dependency_us"` // what the code imports
+	CodeUS       int64 `json:"code_us"`       // the code itself
+}
+
+// fault is an error as an instance reports it.
+type fault struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Trace   string `json:"trace"`
+	Limit   string `json:"limit"`
+}
+
+// answerMeta is the META of RESULT and HEAD.
+type answerMeta struct {
+	Status  int                    `json:"status"`
+	Headers map[string]headerValue `json:"headers"`
+	Error   *fault                 `json:"error"`
+}
+
+// headerValue is one value or several.
+type headerValue []string
+
+// UnmarshalJSON reads a string or a list of strings.
+func (h *headerValue) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		*h = make(headerValue, 1)
+		return json.Unmarshal(b, &(*h)[0])
+	}
+	return json.Unmarshal(b, (*[]string)(h))
+}
+
+// appendCallMeta appends the META of a CALL. It is written by hand because it is on the way of
+// every call: a fifth of the time of encoding/json and nothing allocated.
+func appendCallMeta(b []byte, inv *faas.Invocation, body string) []byte {
+	open := len(b)
+	b = append(b, 0, 0, 0, 0)
+	b = appendString(append(b, `{"id":`...), string(inv.ID))
+	if !inv.Deadline.IsZero() {
+		b = strconv.AppendInt(append(b, `,"deadline_ms":`...), inv.Deadline.UnixMilli(), 10)
+	}
+	b = appendString(append(b, `,"kind":`...), string(inv.Kind))
+	method := inv.Method
+	if method == "" {
+		method = "POST"
+	}
+	b = appendString(append(b, `,"method":`...), method)
+	path := inv.Path
+	if path == "" {
+		path = "/"
+	}
+	b = appendString(append(b, `,"path":`...), path)
+	b = appendString(append(b, `,"query":`...), inv.Query)
+	b = append(b, `,"headers":{`...)
+	first := true
+	for k, vs := range inv.Header {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(appendString(b, k), ':', '[')
+		for i, v := range vs {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, v)
+		}
+		b = append(b, ']')
+	}
+	b = strconv.AppendInt(append(b, `},"attempt":`...), int64(max(inv.Attempt, 1)), 10)
+	b = appendString(append(b, `,"cause":`...), string(inv.Cause))
+	b = append(append(append(b, `,"body":"`...), body...), '"')
+	b = strconv.AppendInt(append(b, `,"length":`...), inv.Length, 10)
+	b = append(b, '}')
+	binary.BigEndian.PutUint32(b[open:], uint32(len(b)-open-4))
+	return b
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string; bytes that are not UTF-8 become U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c < 0x20 || c == '"' || c == '\\':
+			b = append(b, s[from:i]...)
+			if c < 0x20 {
+				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			} else {
+				b = append(b, '\\', c)
+			}
+			i++
+			from = i
+		case c < utf8.RuneSelf:
+			i++
+		default:
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = append(append(b, s[from:i]...), "\ufffd"...)
+				from = i + 1
+			}
+			i += n
+		}
+	}
+	return append(append(b, s[from:]...), '"')
+}

@@ -1,0 +1,1420 @@
+"""Brasa's bootstrap for Python 3.8 and newer: frame protocol 1 over descriptor 3.
+
+It boots (boot), is told its function (load), and serves calls (serve_*). Booting knows nothing
+of the function, so that a booted process can wait in stock or be forked. What a function may
+return and what it gets is written in docs/runtimes/python.md and tested in test/contract.
+
+Few modules are imported, because each costs a cold start a part of a millisecond: json is
+reached through its C core, threading and asyncio come when a function needs them.
+
+There are three ways to serve. A plain handler with a concurrency of one runs on the main thread
+(inline); with more, on threads, while the main thread reads frames; a coroutine or asynchronous
+generator runs on an event loop on the main thread.
+"""
+
+import os
+import sys
+import time
+from _collections_abc import AsyncIterator, Iterator, Mapping
+from _contextvars import ContextVar, copy_context
+from _thread import allocate_lock, get_ident
+
+LOAD, CALL, BODY, BODY_END, CANCEL, CREDIT = 1, 2, 3, 4, 5, 6
+HELLO, LOADED, LOAD_FAILED, LOG, RESULT, HEAD, DATA, END, WINDOW = range(16, 25)
+
+MAX_PAYLOAD = 1 << 20
+MAX_WHOLE = 256 << 10  # an answer up to this size travels in one frame
+INITIAL_WINDOW = 1 << 20
+CHUNK = 128 << 10  # bytes in one DATA frame
+MAX_PART = 32 << 10  # characters of a log line that are kept while its end has not come
+DEFAULT_HANDLERS = ("main", "handle", "handler")
+
+_here = __file__
+_call = ContextVar("brasa_call")  # the call on whose behalf code runs
+
+
+# --- JSON ---------------------------------------------------------------------------------
+
+
+def _refuse_constant(name):
+    raise ValueError(name + " is not JSON")
+
+
+def _json_codec():
+    """Return (loads, dumps) for strict JSON. The C core of json is used without the module
+    around it, which takes 5 ms to import because of re and enum; json itself if that changes."""
+    try:
+        from _json import encode_basestring, make_encoder, make_scanner
+
+        class Grammar:
+            strict = True
+            object_hook = object_pairs_hook = None
+            parse_float = float
+            parse_int = int
+            parse_constant = staticmethod(_refuse_constant)
+            memo = {}
+
+        scan = make_scanner(Grammar())
+
+        def default(o):
+            raise TypeError("Object of type %s is not JSON serializable" % type(o).__name__)
+
+        def loads(text):
+            try:
+                value, end = scan(text, len(text) - len(text.lstrip(" \t\n\r")))
+            except StopIteration:
+                raise ValueError("no JSON value") from None
+            if end != len(text) and text[end:].strip(" \t\n\r"):
+                raise ValueError("more than one JSON value")
+            return value
+
+        def dumps(value):
+            encode = make_encoder({}, default, encode_basestring, None, ":", ",", False, False, False)
+            return "".join(encode(value, 0)).encode("utf-8", "backslashreplace")
+
+        if loads(' {"a":[1.5,null]} ') != {"a": [1.5, None]} or dumps({"a": ["é"]}) != '{"a":["é"]}'.encode():
+            raise ImportError("_json is not as expected")
+        return loads, dumps
+    except Exception:
+        import json
+
+        def loads(text):
+            return json.loads(text, parse_constant=_refuse_constant)
+
+        def dumps(value):
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            # A lone surrogate becomes its \\u escape, which is JSON.
+            return text.encode("utf-8", "backslashreplace")
+
+        return loads, dumps
+
+
+loads, dumps = _json_codec()
+
+
+# --- Frames -------------------------------------------------------------------------------
+
+
+def frame(kind, stream, payload=b""):
+    return b"".join(((len(payload) + 5).to_bytes(4, "big"), bytes((kind,)), stream.to_bytes(4, "big"), payload))
+
+
+def with_meta(meta, body=b""):
+    return b"".join((len(meta).to_bytes(4, "big"), meta, body))
+
+
+class Link:
+    """Our end of the socket. One thread reads at a time; any may send."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.buffer = b""
+        self.calls = {}  # stream: Call
+        self.arrived = []  # calls not yet begun
+        self.spec = None  # of LOAD
+        self.sending = allocate_lock()
+        self.reading = allocate_lock()
+        self.wake = None  # Condition, if a thread of its own reads
+        self.reader = None  # that thread, or the one of the event loop
+
+    def send(self, data):
+        with self.sending:
+            fd = self.fd
+            if fd is None:
+                return
+            view = data
+            while True:
+                try:
+                    n = os.write(fd, view)
+                except BlockingIOError:
+                    self.poll(True, None)
+                    continue
+                except OSError:
+                    os._exit(0)  # the host is gone, and with it whoever would care
+                if n == len(view):
+                    return
+                view = memoryview(view)[n:]
+
+    def poll(self, write, timeout):
+        import select
+
+        p = select.poll()
+        p.register(self.fd, select.POLLOUT if write else select.POLLIN)
+        return p.poll(timeout)
+
+    def fill(self, want=65536):
+        """Read what there is, at least one byte; false if that would mean to wait."""
+        try:
+            data = os.read(self.fd, want)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            os._exit(0)
+        self.buffer = self.buffer + data if self.buffer else data
+        return True
+
+    def next(self):
+        """Take a whole frame from the buffer: (kind, stream, payload), or None."""
+        b = self.buffer
+        if len(b) < 9:
+            return None
+        end = int.from_bytes(b[:4], "big") + 4
+        if not 9 <= end <= 9 + MAX_PAYLOAD:
+            sys.__stderr__.write("brasa: a frame that cannot be read\n")
+            os._exit(70)
+        if len(b) < end:
+            return None
+        self.buffer = b[end:]
+        return b[4], int.from_bytes(b[5:9], "big"), b[9:end]
+
+    def read_one(self):
+        """Wait for a frame and handle it."""
+        while True:
+            f = self.next()
+            if f is not None:
+                return self.dispatch(*f)
+            if not self.fill(max(65536, len(self.buffer) and 262144)):
+                self.poll(False, None)
+
+    def read_ready(self):
+        """Handle the frames that are here, without waiting."""
+        if self.reader is not None or self.poll(False, 0):
+            self.fill()
+        while True:
+            f = self.next()
+            if f is None:
+                return
+            self.dispatch(*f)
+
+    def wait(self, ready):
+        """Wait until ready() on behalf of a call, reading frames if nobody else does."""
+        if self.wake is not None and self.reader != get_ident():
+            with self.wake:
+                self.wake.wait_for(ready)
+            return
+        while not ready():
+            with self.reading:
+                if not ready():
+                    self.read_one()
+
+    def dispatch(self, kind, stream, payload):
+        call = self.calls.get(stream)
+        if kind == CALL:
+            n = int.from_bytes(payload[:4], "big") + 4
+            call = Call(self, stream, loads(payload[4:n].decode()), payload[n:])
+            self.calls[stream] = call
+            self.arrive(call)
+            return
+        if kind == LOAD:
+            self.spec = loads(payload.decode())
+            return
+        if call is None:
+            return  # it is over
+        if kind == BODY:
+            call.body.put(payload)
+        elif kind == BODY_END:
+            call.body.finish()
+        elif kind == CANCEL:
+            call.cancel()
+        elif kind == CREDIT:
+            call.credit += int.from_bytes(payload, "big")
+        call.stir()
+        if self.wake is not None:
+            with self.wake:
+                self.wake.notify_all()
+
+    def arrive(self, call):
+        self.arrived.append(call)
+
+
+# --- What a function sees -----------------------------------------------------------------
+
+
+class Response:
+    """An answer with its status and headers. The body may be text, bytes, a value for JSON, or
+    an iterator of these, plain or asynchronous, which is streamed."""
+
+    __slots__ = ("body", "status", "headers")
+
+    def __init__(self, body=None, status=200, headers=None):
+        self.body, self.status, self.headers = body, status, headers
+
+
+class Canceled(ConnectionError):
+    """The caller went away, or the deadline has passed."""
+
+
+class Headers(Mapping):
+    """Headers of a request; names are the same in upper and lower case."""
+
+    def __init__(self, multi):
+        self._multi = {k.lower(): v for k, v in multi.items()}
+
+    def __getitem__(self, name):
+        return ", ".join(self._multi[name.lower()])
+
+    def __iter__(self):
+        return iter(self._multi)
+
+    def __len__(self):
+        return len(self._multi)
+
+    def __repr__(self):
+        return repr(dict(self))
+
+    def all(self, name):
+        """All values of a header, in order."""
+        return list(self._multi.get(name.lower(), ()))
+
+
+class Query(dict):
+    """Parameters of a URL or form. Of one that is given twice the last counts; all has them all."""
+
+    def __init__(self, text):
+        self._multi = {}
+        for part in text.split("&"):
+            if part:
+                name, _, value = part.partition("=")
+                self._multi.setdefault(_unquote(name), []).append(_unquote(value))
+        super().__init__((k, v[-1]) for k, v in self._multi.items())
+
+    def all(self, name):
+        """All values of a parameter, in order."""
+        return list(self._multi.get(name, ()))
+
+
+def _unquote(s):
+    s = s.replace("+", " ")
+    if "%" not in s:
+        return s
+    head, *rest = s.encode("utf-8", "surrogatepass").split(b"%")
+    out = [head]
+    for part in rest:
+        try:
+            out.append(bytes((int(part[:2], 16),)) if len(part) >= 2 and part[:2].isalnum() else b"%" + part[:2])
+        except ValueError:
+            out.append(b"%" + part[:2])
+        out.append(part[2:])
+    return b"".join(out).decode("utf-8", "replace")
+
+
+class Body:
+    """A request's body: whole, or a stream that grants the host credit as it is read."""
+
+    def __init__(self, call, data, streamed):
+        self.call = call
+        self.chunks = [data] if data else []
+        self.ended = not streamed
+        self.broken = False
+        self.owed = 0
+        self.lock = allocate_lock()
+
+    def put(self, data):
+        with self.lock:
+            self.chunks.append(data)
+
+    def finish(self):
+        self.ended = True
+
+    def ready(self):
+        return self.chunks or self.ended or self.broken
+
+    def take(self, size):
+        if self.broken:
+            raise Canceled("the caller went away before the end of its request")
+        with self.lock:
+            if not self.chunks:
+                return b""
+            if size < 0 or len(self.chunks[0]) <= size:
+                data = self.chunks.pop(0)
+            else:
+                data = self.chunks[0][:size]
+                self.chunks[0] = self.chunks[0][size:]
+        if not self.ended:
+            self.owed += len(data)
+            if self.owed >= INITIAL_WINDOW // 4:
+                self.call.link.send(frame(WINDOW, self.call.stream, self.owed.to_bytes(4, "big")))
+                self.owed = 0
+        return data
+
+    def read(self, size=-1):
+        """Return the next bytes, at most size, or b"" at the end. Waits."""
+        if not self.ready():
+            self.call.link.wait(self.ready)
+        return self.take(size)
+
+    def read_all(self):
+        parts = []
+        while True:
+            data = self.read()
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+
+    async def aread(self, size=-1):
+        while not self.ready():
+            await self.call.stirred()
+        return self.take(size)
+
+    async def aread_all(self):
+        parts = []
+        while True:
+            data = await self.aread()
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+
+
+class _Chunks:
+    """Iterates over a body, with for or async for."""
+
+    def __init__(self, body):
+        self._body = body
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        data = self._body.read()
+        if not data:
+            raise StopIteration
+        return data
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        data = await self._body.aread()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+
+class Event(Mapping):
+    """A request. It is also a mapping of its arguments: what main(args) would get."""
+
+    def __init__(self, call):
+        self._call = call
+        self._body = None
+        self._args = None
+        meta = call.meta
+        self.kind = meta.get("kind", "invoke")
+        self.method = meta.get("method", "POST")
+        self.path = meta.get("path", "/")
+        self.query_string = meta.get("query", "")
+        self.length = meta.get("length", 0)  # -1: not known beforehand
+        self._query = self._headers = None
+
+    @property
+    def query(self):
+        if self._query is None:
+            self._query = Query(self.query_string)
+        return self._query
+
+    @property
+    def headers(self):
+        if self._headers is None:
+            self._headers = Headers(self._call.meta.get("headers") or {})
+        return self._headers
+
+    @property
+    def body(self):
+        """The whole body as bytes; waits for its end."""
+        if self._body is None:
+            self._body = self._call.body.read_all()
+        return self._body
+
+    def text(self):
+        """The whole body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self):
+        """The whole body as the JSON value that it is; ValueError if it is none."""
+        return loads(self.body.decode("utf-8"))
+
+    def read(self, size=-1):
+        """The next bytes of the body as they come, at most size; b"" at its end."""
+        return self._call.body.read(size)
+
+    async def aread(self, size=-1):
+        """As read, for asynchronous functions."""
+        return await self._call.body.aread(size)
+
+    def stream(self):
+        """Iterate over the body as it comes, with for or async for."""
+        return _Chunks(self._call.body)
+
+    @property
+    def args(self):
+        if self._args is None:
+            self._args = arguments(self)
+        return self._args
+
+    def __getitem__(self, key):
+        return self.args[key]
+
+    def __iter__(self):
+        return iter(self.args)
+
+    def __len__(self):
+        return len(self.args)
+
+    def __bool__(self):
+        return True
+
+    def __repr__(self):
+        return "<Event %s %s>" % (self.method, self.path)
+
+
+def arguments(event):
+    """What main(args) gets: parameters of the URL, then the fields of a JSON object or form.
+    Another body is the one argument "body"."""
+    args = dict(event.query) if event.query_string else {}
+    body = event.body
+    if not body:
+        return args
+    kind = event.headers.get("content-type", "").partition(";")[0].strip().lower()
+    form = kind == "application/x-www-form-urlencoded"
+    # A form is tried as JSON first, because that is what curl -d calls JSON.
+    if not kind or form or kind == "application/json" or kind.endswith("+json"):
+        try:
+            value = loads(body.decode("utf-8"))
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(value, dict):
+                args.update(value)
+            else:
+                args["body"] = value
+            return args
+    if form:
+        args.update(Query(body.decode("utf-8", "replace")))
+        return args
+    try:
+        args["body"] = body.decode("utf-8") if kind != "application/octet-stream" else body
+    except UnicodeDecodeError:
+        args["body"] = body
+    return args
+
+
+class Context:
+    """What is known of a call besides its request."""
+
+    def __init__(self, call, spec):
+        self._call, self._spec = call, spec
+
+    invocation_id = property(lambda self: self._call.meta.get("id", ""))
+    cause = property(lambda self: self._call.meta.get("cause", ""), doc="the invocation that led to this one, or empty")
+    attempt = property(lambda self: self._call.meta.get("attempt", 1), doc="1 for the first")
+    function_name = property(lambda self: self._spec["function"])
+    namespace = property(lambda self: self._spec["namespace"])
+    revision = property(lambda self: self._spec["revision"])
+    memory_limit = property(lambda self: self._spec["memory_bytes"], doc="bytes")
+    canceled = property(lambda self: self._call.canceled, doc="whether the caller has gone")
+
+    @property
+    def deadline(self):
+        """Seconds since 1970, as time.time counts; infinity if there is none."""
+        ms = self._call.meta.get("deadline_ms")
+        return ms / 1000 if ms else float("inf")
+
+    def remaining_ms(self):
+        """Milliseconds until the deadline, never below zero; a day if there is none."""
+        return max(0, min(int((self.deadline - time.time()) * 1000) if self.deadline != float("inf") else 86400000, 86400000))
+
+    @property
+    def logger(self):
+        import logging
+
+        logger = logging.getLogger("brasa." + self.function_name.replace("/", "."))
+        if not logger.handlers:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+        return logger
+
+
+# --- Logs ---------------------------------------------------------------------------------
+
+
+class LineLog:
+    """Turns what a call writes into whole lines, one frame for as many as come at once."""
+
+    def __init__(self, link, stream, budget):
+        self.link, self.stream, self.budget = link, stream, budget
+        self.parts = ["", "", ""]
+        self.lock = allocate_lock()
+
+    def write(self, which, text):
+        with self.lock:
+            text = self.parts[which] + text
+            at = text.rfind("\n") + 1
+            if at == 0 and len(text) > MAX_PART:
+                at = len(text)
+            self.parts[which] = text[at:]
+            data = self.lines(which, text[:at]) if at else b""
+        if data:
+            self.link.send(data)
+
+    def lines(self, which, text):
+        if self.budget <= 0:
+            return b""  # the host drops what is over, so it need not be sent
+        data = text.encode("utf-8", "backslashreplace")
+        self.budget -= len(data)
+        out = []
+        for i in range(0, len(data), MAX_WHOLE):
+            out.append(frame(LOG, self.stream, bytes((which,)) + data[i : i + MAX_WHOLE]))
+        return b"".join(out)
+
+    def rest(self):
+        """The frames of lines that have no end."""
+        if not self.parts[1] and not self.parts[2]:
+            return b""
+        with self.lock:
+            out = b"".join(self.lines(i, self.parts[i]) for i in (1, 2) if self.parts[i])
+            self.parts = ["", "", ""]
+        return out
+
+
+def output(link):
+    """Make sys.stdout and sys.stderr write to the log of the call on whose behalf code runs."""
+    import io
+
+    instance = LineLog(link, 0, 1 << 62)
+
+    class Raw(io.RawIOBase):
+        def __init__(self, which):
+            self._which = which
+
+        def writable(self):
+            return True
+
+        def fileno(self):
+            return self._which
+
+        def write(self, data):
+            data = bytes(data)
+            put(self._which, data.decode("utf-8", "replace"))
+            return len(data)
+
+    class Output(io.TextIOBase):
+        """Looks like a text file that is flushed at every line."""
+
+        encoding = "utf-8"
+        errors = "backslashreplace"
+        line_buffering = True
+        write_through = False
+        mode = "w"
+
+        def __init__(self, which):
+            self._which = which
+            self.name = "<stdout>" if which == 1 else "<stderr>"
+            self.buffer = Raw(which)
+
+        def writable(self):
+            return True
+
+        def fileno(self):
+            return self._which
+
+        def write(self, text):
+            if not isinstance(text, str):
+                raise TypeError("write() argument must be str, not " + type(text).__name__)
+            put(self._which, text)
+            return len(text)
+
+        def reconfigure(self, **_):
+            pass
+
+        def close(self):
+            pass  # as with sys.stdout of a shell, others still write
+
+    def put(which, text):
+        if link.fd is None:  # a forked child: its lines are the instance's
+            os.write(which, text.encode("utf-8", "backslashreplace"))
+            return
+        call = _call.get(None)
+        (call.log if call is not None else instance).write(which, text)
+
+    sys.stdout, sys.stderr = Output(1), Output(2)
+    return instance
+
+
+def carry_context():
+    """Make threads that a call starts write to the call's log: they run in its context, as
+    asyncio's tasks do by themselves."""
+
+    def threading(module):
+        start = module.Thread.start
+
+        def start_in_context(self):
+            run, context = self.run, copy_context()
+            self.run = lambda: context.run(run)
+            return start(self)
+
+        module.Thread.start = start_in_context
+
+    def executor(module):
+        submit = module.ThreadPoolExecutor.submit
+
+        def submit_in_context(self, fn, *args, **kwargs):
+            return submit(self, copy_context().run, fn, *args, **kwargs)
+
+        module.ThreadPoolExecutor.submit = submit_in_context
+
+    after_import("threading", threading)
+    after_import("concurrent.futures.thread", executor)
+
+
+_after_import = {}
+
+
+def after_import(name, patch):
+    """Call patch(module) when the module has been imported."""
+    if name in sys.modules:
+        patch(sys.modules[name])
+        return
+    if not _after_import:
+        sys.meta_path.insert(0, _Finder)
+    _after_import[name] = patch
+
+
+class _Finder:
+    """Finds nothing itself; adds the patch to what the other finders find."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        patch = _after_import.pop(name, None)
+        if patch is None:
+            return None
+        for finder in sys.meta_path:
+            if finder is _Finder:
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        load = spec.loader.exec_module
+
+        try:
+            spec.loader.exec_module = lambda module: (load(module), patch(module))[0]
+        except AttributeError:  # built-in loaders take no attributes
+            pass
+        return spec
+
+
+# --- Errors -------------------------------------------------------------------------------
+
+
+def fault(exc, limit=""):
+    """Describe an exception: type, message, and a traceback of the function's own frames."""
+    kind = type(exc)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__", _user_module):
+        name = "%s.%s" % (kind.__module__, name)
+    try:
+        message = str(exc)
+    except BaseException as e:
+        message = "(its message cannot be made: %s)" % type(e).__name__
+    if kind is SystemExit:
+        message = "the function called sys.exit(%s)" % message
+    try:
+        text = trace(exc)
+    except BaseException:
+        text = ""
+    return clean({"kind": name[:200], "message": message[:4000], "trace": text, "limit": limit})
+
+
+def clean(d):
+    return {k: v for k, v in d.items() if v}
+
+
+def trace(exc):
+    import traceback
+
+    def strip(te, seen):
+        if te is None or id(te) in seen:
+            return
+        seen.add(id(te))
+        te.stack[:] = [f for f in te.stack if f.filename != _here and not f.filename.startswith("<frozen importlib")]
+        strip(te.__cause__, seen)
+        strip(te.__context__, seen)
+        for sub in getattr(te, "exceptions", None) or ():
+            strip(sub, seen)
+
+    te = traceback.TracebackException(type(exc), exc, exc.__traceback__, limit=-60)
+    strip(te, set())
+    if not te.stack and te.__cause__ is None and te.__context__ is None and not isinstance(exc, SyntaxError):
+        return ""
+    text = "".join(te.format())
+    return text if len(text) <= 24000 else text[:4000] + "\n  [...]\n" + text[-20000:]
+
+
+class Missing(Exception):
+    """The code lacks the file or function that is to be run."""
+
+
+class BadResult(Exception):
+    """The function's answer breaks its contract."""
+
+
+class TooLarge(Exception):
+    """The answer is over its limit."""
+
+
+def fault_of(exc):
+    if isinstance(exc, (BadResult, Missing)):
+        return {"message": str(exc)}
+    if isinstance(exc, TooLarge):
+        return {"message": str(exc), "limit": "response_bytes"}
+    if isinstance(exc, Canceled):
+        return {"kind": "Canceled", "message": str(exc)}
+    return fault(exc)
+
+
+# --- Calls --------------------------------------------------------------------------------
+
+JSON_META = b'{"status":200,"headers":{"Content-Type":["application/json"]}}'
+TEXT_META = b'{"status":200,"headers":{"Content-Type":["text/plain; charset=utf-8"]}}'
+BYTES_META = b'{"status":200,"headers":{"Content-Type":["application/octet-stream"]}}'
+EMPTY_META = b'{"status":204}'
+
+
+class Call:
+    """One call: its request, its log, its answer."""
+
+    def __init__(self, link, stream, meta, body):
+        self.link, self.stream, self.meta = link, stream, meta
+        self.body = Body(self, body, meta.get("body") == "stream")
+        self.log = LineLog(link, stream, link.spec["log_bytes"] + 65536)
+        self.credit = INITIAL_WINDOW
+        self.sent = 0  # bytes of a streamed answer
+        self.canceled = False
+        self.headed = False  # HEAD was sent
+        self.task = self.event = None  # of the event loop
+
+    # Waiting, for coroutines.
+
+    def stir(self):
+        if self.event is not None:
+            self.event.set()
+
+    async def stirred(self):
+        import asyncio
+
+        if self.event is None:
+            self.event = asyncio.Event()
+        self.event.clear()
+        await self.event.wait()
+
+    def cancel(self):
+        self.canceled = True
+        self.body.broken = True
+        if self.task is not None:
+            self.task.cancel()
+
+    # Answering.
+
+    def end(self, data):
+        self.link.calls.pop(self.stream, None)
+        self.body.broken = True
+        rest = self.log.rest()
+        self.link.send(rest + data if rest else data)
+
+    def fail(self, exc):
+        f = fault_of(exc)
+        if self.headed:
+            self.end(frame(END, self.stream, dumps({"error": f})))
+        else:
+            self.end(frame(RESULT, self.stream, with_meta(dumps({"error": f}))))
+
+    def whole(self, meta, body):
+        """Answer with a body in memory; true if it had to be left to stream."""
+        if len(body) > self.link.spec["response_bytes"]:
+            raise TooLarge("the answer is %d bytes; response_bytes allows %d" % (len(body), self.link.spec["response_bytes"]))
+        if len(body) > MAX_WHOLE:
+            return True
+        self.end(frame(RESULT, self.stream, with_meta(meta, body)))
+        return False
+
+    def head(self, meta):
+        self.headed = True
+        self.link.send(self.log.rest() + frame(HEAD, self.stream, with_meta(meta)))
+
+    def may_send(self):
+        return self.credit > 0 or self.canceled
+
+    def data(self, view):
+        """Send as much as there is credit for; return the rest."""
+        if self.canceled:
+            raise Canceled("the caller went away")
+        n = min(len(view), self.credit, CHUNK)
+        self.credit -= n
+        self.sent += n
+        if self.sent > self.link.spec["response_bytes"]:
+            raise TooLarge("the answer is larger than response_bytes allows, %d bytes" % self.link.spec["response_bytes"])
+        self.link.send(frame(DATA, self.stream, bytes(view[:n])))
+        return view[n:]
+
+    def write(self, data):
+        view = memoryview(data)
+        while len(view):
+            if not self.may_send():
+                self.link.wait(self.may_send)
+            view = self.data(view)
+
+    async def awrite(self, data):
+        view = memoryview(data)
+        while len(view):
+            while not self.may_send():
+                await self.stirred()
+            view = self.data(view)
+
+
+def encode(value):
+    """Encode one value: (bytes, meta for a bare answer, its content type)."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace"), TEXT_META, "text/plain; charset=utf-8"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), BYTES_META, "application/octet-stream"
+    try:
+        return dumps(value), JSON_META, "application/json"
+    except (TypeError, ValueError, RecursionError) as e:
+        raise BadResult("the function returned what JSON cannot hold: %s" % e) from None
+
+
+def is_stream(value):
+    return isinstance(value, (Iterator, AsyncIterator)) or (hasattr(value, "read") and not isinstance(value, type))
+
+
+def unwrap(value):
+    """Take a response object apart: (body, status, headers), or None if it is a bare value."""
+    if isinstance(value, Response):
+        return value.body, value.status, value.headers
+    if isinstance(value, dict):
+        status = value.get("statusCode")
+        if type(status) is int:
+            headers = dict(value.get("headers") or {})
+            headers.update(value.get("multiValueHeaders") or {})
+            body = value.get("body")
+            if value.get("isBase64Encoded") and body:
+                import base64
+
+                try:
+                    body = base64.b64decode(body, validate=True)
+                except Exception:
+                    raise BadResult("the function said isBase64Encoded, but its body is not base64") from None
+            return body, status, headers
+    return None
+
+
+def head_of(status, headers, content_type):
+    """The META of an answer with a status and headers."""
+    if type(status) is not int or not 200 <= status <= 599:
+        raise BadResult("the function answered with status %r; it must be a number from 200 to 599" % (status,))
+    out, typed = {}, False
+    items = headers.items() if hasattr(headers, "items") else headers or ()
+    try:
+        for name, value in items:
+            if value is None:
+                continue
+            values = value if isinstance(value, (list, tuple)) else (value,)
+            out.setdefault(str(name), []).extend(str(v) for v in values)
+            typed = typed or str(name).lower() == "content-type"
+    except (TypeError, ValueError):
+        raise BadResult("the function gave headers that are not a mapping of names to values") from None
+    if content_type and not typed:
+        out["Content-Type"] = [content_type]
+    return dumps({"status": status, "headers": out})
+
+
+def plan(call, value):
+    """Decide how to answer with a value. Returns (meta, body) for bytes, or (make_meta, stream)
+    where make_meta takes the content type of the stream's first piece."""
+    if value is None:
+        return (EMPTY_META, b"") if call.meta.get("kind") == "http" else (JSON_META, b"null")
+    parts = unwrap(value)
+    if parts is None:
+        if is_stream(value):
+            return (lambda content_type: head_of(200, None, content_type)), value
+        body, meta, _ = encode(value)
+        return meta, body
+    body, status, headers = parts
+    if body is None:
+        return head_of(status, headers, None), b""
+    if is_stream(body):
+        return (lambda content_type: head_of(status, headers, content_type)), body
+    body, _, content_type = encode(body)
+    return head_of(status, headers, content_type), body
+
+
+def piece(value):
+    """Encode one piece of a stream: (bytes, content type). A value is a line of JSON."""
+    data, meta, content_type = encode(value)
+    if meta is JSON_META:
+        return data + b"\n", "application/x-ndjson"
+    return data, content_type
+
+
+def pieces(source):
+    """Iterate over the pieces of a file or iterator."""
+    if isinstance(source, Iterator):
+        yield from source
+        return
+    while True:
+        data = source.read(65536)
+        if not data:
+            return
+        yield data
+
+
+def shut(source):
+    close = getattr(source, "close", None)
+    if close is not None:
+        try:
+            close()
+        except BaseException as e:
+            sys.stderr.write("error while closing the stream: %s\n" % e)
+
+
+def answer(call, value):
+    """Answer a call, on the thread that ran it."""
+    if type(value).__name__ == "coroutine" or hasattr(value, "__await__"):
+        value = run_coroutine(value)
+    meta, body = plan(call, value)
+    if isinstance(body, bytes):
+        if call.whole(meta, body):
+            call.head(meta)
+            call.write(body)
+            call.end(frame(END, call.stream))
+        return
+    if not isinstance(body, Iterator) and isinstance(body, AsyncIterator):
+        return run_coroutine(answer_async_stream(call, meta, body))
+    link = call.link
+    source = pieces(body)
+    try:
+        for value in source:
+            data, content_type = piece(value)
+            if not call.headed:
+                call.head(meta(content_type))
+            call.write(data)
+            if link.wake is None:
+                link.read_ready()  # only here a call that fills its own thread can learn of CANCEL
+        if not call.headed:
+            call.head(meta("text/plain; charset=utf-8"))
+    finally:
+        shut(source)
+        shut(body)
+    call.end(frame(END, call.stream))
+
+
+async def answer_async(call, value):
+    """Answer a call, on the event loop."""
+    meta, body = plan(call, value)
+    if isinstance(body, bytes):
+        if call.whole(meta, body):
+            call.head(meta)
+            await call.awrite(body)
+            call.end(frame(END, call.stream))
+        return
+    await answer_async_stream(call, meta, body)
+
+
+async def answer_async_stream(call, meta, body):
+    try:
+        if isinstance(body, AsyncIterator):
+            async for value in body:
+                data, content_type = piece(value)
+                if not call.headed:
+                    call.head(meta(content_type))
+                await call.awrite(data)
+        else:
+            source = pieces(body)
+            for value in source:
+                data, content_type = piece(value)
+                if not call.headed:
+                    call.head(meta(content_type))
+                await call.awrite(data)
+                await pause()
+        if not call.headed:
+            call.head(meta("text/plain; charset=utf-8"))
+    finally:
+        if hasattr(body, "aclose"):
+            await body.aclose()
+        else:
+            shut(body)
+    call.end(frame(END, call.stream))
+
+
+async def pause():
+    import asyncio
+
+    await asyncio.sleep(0)
+
+
+def run_coroutine(coroutine):
+    """Run what a plain handler returned but which must be awaited."""
+    import asyncio
+
+    async def wait():
+        return await coroutine
+
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(wait())
+    finally:
+        loop.close()
+
+
+# --- The function -------------------------------------------------------------------------
+
+
+class Function:
+    """The handler and how it wants to be called."""
+
+    def __init__(self, handler, takes_event):
+        code, bound = _code(handler)
+        self.handler, self.takes_event = handler, takes_event
+        flags = code.co_flags if code else 0
+        self.asynchronous = bool(flags & 0x280)  # CO_COROUTINE, CO_ASYNC_GENERATOR
+        self.arity = 2 if code is None or flags & 0x04 else code.co_argcount - bound
+        if code is not None and not flags & 0x04:
+            defaults = getattr(handler, "__defaults__", None) or ()
+            if self.arity - len(defaults) > 2:
+                raise Missing("%s takes %d arguments; a handler takes at most two" % (_name(handler), self.arity))
+            self.arity = min(self.arity, 2)
+
+    def start(self, call, spec):
+        """Call the handler; a coroutine or generator comes back unstarted."""
+        if self.arity == 0:
+            return self.handler()
+        event = Event(call)
+        first = event if self.takes_event else event.args
+        if self.arity == 1:
+            return self.handler(first)
+        return self.handler(first, Context(call, spec))
+
+
+def _code(handler):
+    """The code object of a callable and how many of its arguments are bound; None if it has none."""
+    if hasattr(handler, "__func__"):
+        return getattr(handler.__func__, "__code__", None), 1
+    if hasattr(handler, "__code__"):
+        return handler.__code__, 0
+    call = getattr(type(handler), "__call__", None)
+    return getattr(call, "__code__", None), 1
+
+
+def _name(handler):
+    return getattr(handler, "__qualname__", type(handler).__name__)
+
+
+_user_module = ""
+
+
+class Imports:
+    """Measures the time that loading code spends in importing what is not its own."""
+
+    def __init__(self, own):
+        import builtins
+
+        self.own, self.depth, self.spent = own, 0, 0
+        self.builtins, self.original = builtins, builtins.__import__
+
+    def __enter__(self):
+        self.builtins.__import__ = self.measure
+        return self
+
+    def __exit__(self, *_):
+        if self.builtins.__import__ == self.measure:
+            self.builtins.__import__ = self.original
+
+    def measure(self, name, globals=None, locals=None, fromlist=(), level=0):
+        if self.depth or level or name.partition(".")[0] in self.own:
+            return self.original(name, globals, locals, fromlist, level)
+        self.depth = 1
+        begin = time.perf_counter_ns()
+        try:
+            return self.original(name, globals, locals, fromlist, level)
+        finally:
+            self.spent += time.perf_counter_ns() - begin
+            self.depth = 0
+
+
+def locate(spec):
+    """Find the file to run and the names of the handler to look for in it."""
+    code, entry, wanted = spec["code"], spec["entry"], spec.get("handler") or ""
+    module, _, name = wanted.replace(":", ".").rpartition(".")
+    if module:
+        path = os.path.join(code, *module.split(".")) + ".py"
+        if os.path.isfile(path):
+            return path, name
+    path = os.path.join(code, entry)
+    if os.path.isdir(path):
+        path = os.path.join(path, "__init__.py")
+    if not os.path.isfile(path):
+        raise Missing("the code has no file %s" % entry)
+    return path, wanted.replace(":", ".")
+
+
+def import_file(code, path):
+    """Import the file as a module, inside its package if it lies in one."""
+    from _frozen_importlib_external import spec_from_file_location
+    from _frozen_importlib import module_from_spec
+
+    folder, file = os.path.split(path)
+    stem = file[:-3] if file.endswith(".py") else file
+    names = [stem]
+    while folder != code and os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        names.insert(0, package)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    if stem == "__init__":
+        names.pop()
+    name = ".".join(names) or "function"
+    global _user_module
+    _user_module = name
+    for i in range(1, len(names)):
+        __import__(".".join(names[:i]))
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
+        return sys.modules[name]
+    if name in sys.modules or not file.endswith(".py"):
+        from _frozen_importlib_external import SourceFileLoader
+
+        name = name if name not in sys.modules else "function_" + name
+        spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
+    else:
+        spec = spec_from_file_location(name, path)
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_handler(module, wanted, path):
+    """Return (handler, whether it takes the event rather than its arguments)."""
+    file = os.path.basename(path)
+    if wanted:
+        target = module
+        for part in wanted.split("."):
+            target = getattr(target, part, None)
+        if not callable(target):
+            raise Missing("%s defines no function %s; %s" % (file, wanted, _there(module)))
+        name = wanted.rpartition(".")[2]
+    else:
+        for name in DEFAULT_HANDLERS:
+            target = getattr(module, name, None)
+            if callable(target):
+                break
+        else:
+            raise Missing("%s defines none of the functions main, handle or handler; %s" % (file, _there(module)))
+    if name == "main":
+        return target, False
+    if name in DEFAULT_HANDLERS:
+        return target, True
+    code, bound = _code(target)
+    first = code.co_varnames[bound : bound + 1] if code else ()
+    return target, first in (("event",), ("request",), ("req",))
+
+
+def _there(module):
+    there = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__ and callable(v) and not k.startswith("_")]
+    return "it defines " + ", ".join(there[:10]) if there else "it defines no function"
+
+
+def load(link, spec):
+    """Run the code to its handler. Returns the Function; the host has been told."""
+    import gc
+
+    begin = time.perf_counter_ns()
+    code = spec["code"]
+    os.environ.update(spec.get("env") or {})
+    if "TZ" in os.environ:
+        time.tzset()
+    sys.argv = [os.path.join(code, spec["entry"])]
+    sys.path[:0] = [p for p in (code, os.path.join(code, "vendor"), os.path.join(code, "site-packages")) if p not in sys.path]
+    own = {n[:-3] if n.endswith(".py") else n for n in _listdir(code)}
+    gc.disable()  # what a module defines stays; looking through it again and again is in vain
+    try:
+        with Imports(own) as imports:
+            path, wanted = locate(spec)
+            module = import_file(code, path)
+            function = Function(*find_handler(module, wanted, path))
+    except BaseException as e:
+        f = fault_of(e)
+        if isinstance(e, SystemExit):
+            f["message"] = "the code called sys.exit(%s) while it was loaded" % e
+        rest = link.instance.rest()
+        link.send(rest + frame(LOAD_FAILED, 0, dumps(f)))
+        return None
+    finally:
+        gc.enable()
+    gc.freeze()
+    if function.asynchronous:
+        import asyncio  # noqa: F401  so that the first call need not
+    total = time.perf_counter_ns() - begin
+    timing = {"dependency_us": imports.spent // 1000, "code_us": (total - imports.spent) // 1000}
+    link.send(link.instance.rest() + frame(LOADED, 0, dumps(timing)))
+    return function
+
+
+def _listdir(path):
+    try:
+        return os.listdir(path)
+    except OSError:
+        return ()
+
+
+# --- Serving ------------------------------------------------------------------------------
+
+
+def run(function, call):
+    """Run a plain handler for a call, in the call's own context."""
+    _call.set(call)
+    try:
+        answer(call, function.start(call, call.link.spec))
+    except BaseException as e:  # SystemExit and KeyboardInterrupt too: they end the call, not the instance
+        if call.link.fd is None:
+            os._exit(1)  # a child that the handler forked came back here
+        call.fail(e)
+
+
+def serve_inline(link, function):
+    """One call at a time on the main thread, which reads for itself: the fastest way."""
+    while True:
+        while not link.arrived:
+            with link.reading:
+                if not link.arrived:
+                    link.read_one()
+        call = link.arrived.pop(0)
+        if link.calls.get(call.stream) is call:
+            copy_context().run(run, function, call)
+
+
+def serve_threads(link, function):
+    """Calls on threads, as many as the concurrency; the main thread reads."""
+    import threading
+    from _queue import SimpleQueue
+
+    link.wake = threading.Condition()
+    link.reader = get_ident()
+    queue, lock = SimpleQueue(), allocate_lock()
+    threads = idle = 0
+
+    def work():
+        nonlocal idle
+        while True:
+            call = queue.get()
+            copy_context().run(run, function, call)
+            with lock:
+                idle += 1
+
+    def arrive(call):
+        nonlocal threads, idle
+        with lock:
+            grow = idle == 0 and threads < link.spec["concurrency"]
+            if grow:
+                threads += 1
+            elif idle:
+                idle -= 1
+        if grow:
+            threading.Thread(target=work, name="brasa-%d" % threads, daemon=True).start()
+        queue.put(call)
+
+    link.arrive = arrive
+    while True:
+        link.read_one()
+
+
+def serve_loop(link, function):
+    """Calls as tasks of one event loop on the main thread, which reads when the socket has
+    something."""
+    import asyncio
+    import threading
+
+    os.set_blocking(link.fd, False)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    link.wake = threading.Condition()
+    link.reader = get_ident()
+    tasks = set()
+
+    async def run_async(call):
+        try:
+            if function.arity and not function.takes_event and not call.body.ended:
+                event = await call.body.aread_all()
+                call.body = Body(call, event, False)
+            value = function.start(call, link.spec)
+            if hasattr(value, "__await__"):
+                value = await value
+            await answer_async(call, value)
+        except asyncio.CancelledError:
+            call.fail(Canceled("the caller went away"))
+        except BaseException as e:
+            call.fail(e)
+
+    def begin(call):
+        context = copy_context()
+        context.run(_call.set, call)
+        call.task = context.run(loop.create_task, run_async(call))
+        tasks.add(call.task)
+        call.task.add_done_callback(tasks.discard)
+
+    link.arrive = begin
+    loop.add_reader(link.fd, link.read_ready)
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException as e:  # SystemExit in a task or callback comes out here
+            sys.stderr.write("event loop: %r\n" % (e,))
+
+
+def boot(fd):
+    """Make the process ready for whatever function comes, and say so."""
+    link = Link(fd)
+    os.set_inheritable(fd, False)
+    hello = {"protocol": 1, "runtime": "python", "version": "%d.%d.%d" % sys.version_info[:3]}
+    link.send(frame(HELLO, 0, dumps(hello)))
+    link.instance = output(link)
+    carry_context()
+    import builtins
+
+    if not hasattr(builtins, "exit"):  # site, which we start without, would have made them
+        builtins.exit = builtins.quit = sys.exit
+    module = type(sys)("brasa", "What a function may need of its platform.")
+    for thing in (Response, Canceled, Event, Context, Headers):
+        thing.__module__ = "brasa"
+        setattr(module, thing.__name__, thing)
+    sys.modules["brasa"] = module
+
+    def forked():
+        link.fd = None  # the socket belongs to the parent
+        link.sending = allocate_lock()
+
+    os.register_at_fork(after_in_child=forked)
+    return link
+
+
+def main():
+    link = boot(3)
+    while link.spec is None:
+        link.read_one()
+    function = load(link, link.spec)
+    if function is None:
+        os._exit(1)
+    if function.asynchronous:
+        serve_loop(link, function)
+    elif link.spec["concurrency"] > 1:
+        serve_threads(link, function)
+    else:
+        serve_inline(link, function)
+
+
+if __name__ == "__main__":
+    main()
