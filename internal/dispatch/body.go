@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"bytes"
+	"errors"
 	"io"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -23,6 +25,25 @@ func bound(inv *faas.Invocation, rev *faas.Revision) error {
 func tooLarge(rev *faas.Revision) *faas.Error {
 	return faas.Errorf(faas.TooLarge, "read request", "the request's body is over the function's limit of %s", rev.Limits.Request).
 		WithLimit("request_bytes").WithFix("raise it with: brasa deploy --request %s", 2*rev.Limits.Request)
+}
+
+// gatherMost is the size up to which a body of known length is read before the call takes an
+// instance, so that a slow sender holds none. What is longer streams into the function.
+const gatherMost = 64 << 10
+
+func gather(inv *faas.Invocation) error {
+	if inv.Body == nil || inv.Length <= 0 || inv.Length > gatherMost {
+		return nil
+	}
+	b := make([]byte, inv.Length)
+	if _, err := io.ReadFull(inv.Body, b); err != nil {
+		if e, ok := errors.AsType[*faas.Error](err); ok {
+			return e
+		}
+		return faas.Errorf(faas.Canceled, "read request", "the request's body ended before its announced length of %d bytes", inv.Length)
+	}
+	inv.Body = bytes.NewReader(b)
+	return nil
 }
 
 type boundedBody struct {

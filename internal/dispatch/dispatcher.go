@@ -108,6 +108,10 @@ func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv
 		d.finish(act, inv, 0, err)
 		return nil, err
 	}
+	if err := gather(inv); err != nil {
+		release()
+		return nil, d.finish(act, inv, 0, err)
+	}
 	ctx, cancel := context.WithDeadlineCause(ctx, inv.Deadline, errDeadline)
 	res, err := d.cfg.Node.Execute(ctx, rev, inv)
 	if err != nil {
