@@ -195,3 +195,11 @@ func (p *Printer) Fail(err error) int {
 	_, _ = io.WriteString(p.Err, f.lines(p.ErrStyles(), clean))
 	return f.Exit
 }
+
+// Line writes a line of data to stdout.
+func (p *Printer) Line(s string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := io.WriteString(p.Out, s+"\n")
+	return err
+}
