@@ -1,0 +1,257 @@
+package artifact
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// tree is one directory below Dir/trees, or one that is on its way there.
+//
+// A tree comes into being in Dir/tmp and is renamed when its digest has been compared, so a
+// process that dies leaves no half of one under its name. A power cut may, since nothing here is
+// synced: that would put a flush of the disk on the way of a cold start. Instead a tree that was
+// found on the disk is compared with its digest once more before its first use after a start,
+// which also finds what was damaged or changed meanwhile.
+type tree struct {
+	digest faas.Digest
+	size   int64         // on the disk; guarded by Depot.mu
+	refs   int           // callers that use it or wait for it; guarded by Depot.mu
+	used   time.Time     // guarded by Depot.mu
+	ready  chan struct{} // nil: found on the disk and not compared yet; guarded by Depot.mu. Closed: err is set
+	err    error
+}
+
+func (d *Depot) path(digest faas.Digest) string {
+	return filepath.Join(d.config.Dir, "trees", digest.Hex())
+}
+
+func (d *Depot) openCache() error {
+	if err := removeTree(d.tmp()); err != nil {
+		return err
+	}
+	for _, dir := range []string{d.tmp(), filepath.Join(d.config.Dir, "trees")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	found, err := os.ReadDir(filepath.Join(d.config.Dir, "trees"))
+	if err != nil {
+		return err
+	}
+	for _, e := range found {
+		digest, err := faas.ParseDigest("sha256:" + e.Name())
+		if err != nil {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		size, err := diskUsage(d.path(digest))
+		if err != nil {
+			return err
+		}
+		d.trees[digest] = &tree{digest: digest, size: size, used: info.ModTime()}
+		d.bytes += size
+	}
+	return nil
+}
+
+// Tree lays a tree out on this machine, unless it is, and returns its path. The directory and all
+// below it is read-only, readable by everyone, and stays until release has been called as often
+// as Tree; release may be called more than once. Callers that want the same tree at the same time
+// wait for one laying-out.
+func (d *Depot) Tree(ctx context.Context, digest faas.Digest) (path string, release func(), err error) {
+	if _, err := faas.ParseDigest(string(digest)); err != nil {
+		return "", nil, err
+	}
+	d.mu.Lock()
+	t := d.trees[digest]
+	if t == nil {
+		t = &tree{digest: digest}
+		d.trees[digest] = t
+	}
+	t.refs++
+	if t.ready == nil {
+		t.ready = make(chan struct{})
+		d.work.Go(func() { d.lay(t) })
+	}
+	ready := t.ready
+	d.mu.Unlock()
+	release = sync.OnceFunc(func() { d.release(t) })
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		release()
+		return "", nil, storeError("lay out code", ctx.Err())
+	}
+	if t.err != nil {
+		release()
+		return "", nil, t.err
+	}
+	return d.path(digest), release, nil
+}
+
+func (d *Depot) release(t *tree) {
+	d.mu.Lock()
+	t.refs--
+	t.used = time.Now()
+	d.mu.Unlock()
+	d.shrink()
+}
+
+// lay makes t ready, or fails it; then the next caller tries anew.
+func (d *Depot) lay(t *tree) {
+	size, err := d.layOut(t.digest)
+	d.mu.Lock()
+	d.bytes += size - t.size
+	t.size = size
+	if err != nil {
+		t.err = storeError("lay out code", err)
+		delete(d.trees, t.digest)
+	}
+	d.mu.Unlock()
+	close(t.ready)
+	d.shrink()
+}
+
+func (d *Depot) layOut(digest faas.Digest) (int64, error) {
+	path := d.path(digest)
+	switch got, err := digestOfDir(d.ctx, path); {
+	case err == nil && got == digest:
+		return diskUsage(path)
+	case errors.Is(err, fs.ErrNotExist):
+	case d.ctx.Err() != nil:
+		return 0, d.ctx.Err()
+	default:
+		d.config.Logger.Warn("laid-out code replaced", "digest", digest, "found", got, "cause", err)
+		if err := removeTree(path); err != nil {
+			return 0, err
+		}
+	}
+	r, err := d.Get(d.ctx, digest)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close() // only read
+	work, err := os.MkdirTemp(d.tmp(), "tree-*")
+	if err != nil {
+		return 0, err
+	}
+	size, err := layUnder(d.ctx, work, r)
+	if err == nil {
+		err = os.Rename(work, path)
+	}
+	if err != nil {
+		return 0, errors.Join(err, removeTree(work))
+	}
+	return size, nil
+}
+
+func layUnder(ctx context.Context, dir string, r io.Reader) (_ int64, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return layTree(ctx, r, root)
+}
+
+func digestOfDir(ctx context.Context, path string) (_ faas.Digest, err error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	sum := sha256.New()
+	if _, err := writeTree(ctx, sum, root.FS(), Limits{Bytes: 1 << 62, Entries: 1 << 30}); err != nil {
+		return "", err
+	}
+	return digestOf(sum), nil
+}
+
+// shrink removes the least recently used trees that nobody uses until the rest fits.
+func (d *Depot) shrink() {
+	for {
+		d.mu.Lock()
+		var oldest *tree
+		if d.bytes > int64(d.config.MaxCache) {
+			for _, t := range d.trees {
+				if t.refs == 0 && (oldest == nil || t.used.Before(oldest.used)) {
+					oldest = t
+				}
+			}
+		}
+		d.mu.Unlock()
+		if oldest == nil {
+			return
+		}
+		if err := d.evict(oldest.digest); err != nil {
+			d.config.Logger.Warn("laid-out code not removed", "digest", oldest.digest, "cause", err)
+			return
+		}
+	}
+}
+
+// evict removes a tree from this machine unless it is in use.
+func (d *Depot) evict(digest faas.Digest) error {
+	d.mu.Lock()
+	t := d.trees[digest]
+	if t == nil || t.refs > 0 {
+		d.mu.Unlock()
+		return nil
+	}
+	trash := filepath.Join(d.tmp(), fmt.Sprintf("evict-%s-%d", digest.Hex(), time.Now().UnixNano()))
+	// Under the lock, so that nobody lays the same tree out in between.
+	if err := os.Rename(d.path(digest), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.mu.Unlock()
+		return err
+	}
+	delete(d.trees, digest)
+	d.bytes -= t.size
+	d.mu.Unlock()
+	return removeTree(trash)
+}
+
+// removeTree removes a directory whose parts are read-only, which only root could do without
+// changing their modes first.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if err == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			_ = os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+func diskUsage(path string) (int64, error) {
+	const block = 4096
+	total := int64(0)
+	err := filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		total += (info.Size() + block - 1) / block * block
+		return nil
+	})
+	return total, err
+}
