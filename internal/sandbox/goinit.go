@@ -1,0 +1,410 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The stand-in for the embedded spawner: this binary, run as the spawner (stageSpawner) and, for
+// each sandbox, as its first process (stageInit), which turns into the program. It takes the
+// same requests and runs the same steps; a Go program takes milliseconds to begin, though, and
+// cannot share memory with its child.
+
+const (
+	stageSpawner = "brasa-sandbox-spawner"
+	stageInit    = "brasa-sandbox-init"
+)
+
+func init() {
+	// The main thread: death signals come when the thread that forked ends, and only this one
+	// lives as long as the process.
+	switch os.Args[0] {
+	case stageSpawner:
+		runtime.LockOSThread()
+		os.Exit(standIn())
+	case stageInit:
+		runtime.LockOSThread()
+		firstProcess()
+	}
+}
+
+const standInSocket = 3
+
+// standIn serves requests until the host is gone. It is pid 1 of its pid namespace.
+func standIn() int {
+	go func() { // the only child reaper; the loop below only starts
+		for {
+			var status unix.WaitStatus
+			var use unix.Rusage
+			pid, err := unix.Wait4(-1, &status, 0, &use)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				<-born // no child: wait for the next
+				continue
+			}
+			kept.report(pid, status, use)
+		}
+	}()
+	message := make([]byte, maxRequest)
+	control := make([]byte, unix.CmsgSpace(4*maxFDs))
+	for {
+		n, cn, _, _, err := unix.Recvmsg(standInSocket, message, control, unix.MSG_CMSG_CLOEXEC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return 0
+		}
+		var fds []int
+		if messages, err := unix.ParseSocketControlMessage(control[:cn]); err == nil && len(messages) > 0 {
+			fds, _ = unix.ParseUnixRights(&messages[0])
+		}
+		serveRequest(message[:n], fds)
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		clear(message[:n])
+	}
+}
+
+// born wakes the reaper when it has found no child.
+var born = make(chan struct{}, 1)
+
+// registry orders answers and exits: an exit is told after the answer that names its pid.
+type registry struct {
+	lock chan struct{}
+}
+
+var kept = registry{lock: make(chan struct{}, 1)}
+
+func (r *registry) report(pid int, status unix.WaitStatus, use unix.Rusage) {
+	r.lock <- struct{}{}
+	defer func() { <-r.lock }()
+	send(answer{kind: kindExited, pid: int32(pid), status: int32(status),
+		userMicros: uint64(use.Utime.Nano() / 1000), systemMicros: uint64(use.Stime.Nano() / 1000), maxRSSKB: uint64(use.Maxrss)}, -1)
+}
+
+func send(a answer, fd int) {
+	a.version = wireVersion
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&a)), answerSize) // plain numbers, no pointers
+	if unix.Sendmsg(standInSocket, b, rights, nil, unix.MSG_NOSIGNAL) != nil {
+		os.Exit(0)
+	}
+}
+
+func serveRequest(message []byte, fds []int) {
+	kept.lock <- struct{}{}
+	defer func() { <-kept.lock }()
+	a := answer{kind: kindStarted, step: -2, errno: int32(unix.EBADMSG)}
+	if len(message) < requestHeaderSize {
+		send(a, -1)
+		return
+	}
+	var head requestHeader
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&head)), requestHeaderSize), message)
+	a.id = head.id
+	body := message[requestHeaderSize:]
+	if head.flags&requestByFD != 0 {
+		body = make([]byte, head.bytes)
+		if _, err := unix.Pread(fds[len(fds)-1], body, 0); err != nil {
+			send(a, -1)
+			return
+		}
+	}
+	if head.kind == kindSetup {
+		steps, err := decodeSteps(body)
+		a.errno, a.step = runSteps(steps, fds, err)
+		send(a, -1)
+		return
+	}
+	pid, pidfd, step, errno := spawnInit(head, body, fds)
+	a.pid, a.step, a.errno = int32(pid), step, errno
+	if errno != 0 {
+		a.pid, pidfd = 0, -1
+	}
+	send(a, pidfd)
+	if pidfd >= 0 {
+		unix.Close(pidfd)
+	}
+}
+
+// spawnInit starts the second stage in new namespaces, gives it the steps through a memfd and
+// hears through a pipe which one failed; the pipe closes at exec.
+func spawnInit(head requestHeader, body []byte, fds []int) (pid, pidfd int, step, errno int32) {
+	fail := func(err error) (int, int, int32, int32) {
+		var no syscall.Errno
+		if !errors.As(err, &no) {
+			no = unix.EINVAL
+		}
+		return 0, -1, -1, int32(no)
+	}
+	mem, err := unix.MemfdCreate("steps", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(mem)
+	if _, err := unix.Pwrite(mem, body, 0); err != nil {
+		return fail(err)
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fail(err)
+	}
+	defer unix.Close(pipe[0])
+	files := []uintptr{0, 1, 2, uintptr(pipe[1]), uintptr(mem)}
+	for _, fd := range fds {
+		files = append(files, uintptr(fd))
+	}
+	pidfd = -1
+	attr := &syscall.SysProcAttr{Cloneflags: uintptr(head.cloneFlags), PidFD: &pidfd}
+	if head.cgroup >= 0 {
+		attr.UseCgroupFD, attr.CgroupFD = true, fds[head.cgroup]
+	}
+	pid, err = syscall.ForkExec("/proc/self/exe", []string{stageInit}, &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Sys: attr})
+	unix.Close(pipe[1])
+	if err != nil {
+		return fail(err)
+	}
+	select {
+	case born <- struct{}{}:
+	default:
+	}
+	var report [8]byte
+	n, err := io.ReadFull(os.NewFile(uintptr(mustDup(pipe[0])), "report"), report[:])
+	if err == nil && n == 8 {
+		unix.Close(pidfd)
+		return 0, -1, int32(binary.NativeEndian.Uint32(report[0:])), int32(binary.NativeEndian.Uint32(report[4:]))
+	}
+	return pid, pidfd, 0, 0
+}
+
+func mustDup(fd int) int {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return dup
+}
+
+const (
+	initReport = 3 // pipe to the spawner
+	initSteps  = 4 // memfd
+	initFDs    = 5 // the request's descriptors from here on
+)
+
+// firstProcess runs the steps and does not return.
+func firstProcess() {
+	unix.CloseOnExec(initReport)
+	body, err := io.ReadAll(os.NewFile(initSteps, "steps"))
+	var steps []step
+	if err == nil {
+		steps, err = decodeSteps(body)
+	}
+	highest := initFDs
+	for ; ; highest++ {
+		if _, err := unix.FcntlInt(uintptr(highest), unix.F_GETFD, 0); err != nil {
+			break
+		}
+	}
+	fds := make([]int, 0, highest-initFDs)
+	for fd := initFDs; fd < highest; fd++ {
+		fds = append(fds, fd)
+	}
+	errno, at := runSteps(steps, fds, err)
+	if errno == 0 {
+		errno = int32(unix.EINVAL) // the steps ended without exec
+	}
+	report := binary.NativeEndian.AppendUint32(nil, uint32(at))
+	report = binary.NativeEndian.AppendUint32(report, uint32(errno))
+	unix.Write(reportFD, report)
+	os.Exit(127)
+}
+
+// reportFD is where the report pipe is, which arranging descriptors moves.
+var reportFD = initReport
+
+func decodeSteps(body []byte) ([]step, error) {
+	var steps []step
+	n := binary.NativeEndian
+	for len(body) > 0 {
+		if len(body) < stepHeaderSize {
+			return nil, unix.EBADMSG
+		}
+		size := int(n.Uint32(body[4:]))
+		if size < stepHeaderSize || size > len(body) {
+			return nil, unix.EBADMSG
+		}
+		s := step{op: opcode(n.Uint16(body)), optional: n.Uint16(body[2:])&stepOptional != 0, a: n.Uint64(body[8:]), b: n.Uint64(body[16:]), c: n.Uint64(body[24:])}
+		s.raw = body[stepHeaderSize:size]
+		if s.op != opSeccomp {
+			s.text = strings.Split(string(s.raw), "\x00")
+		}
+		steps = append(steps, s)
+		body = body[size:]
+	}
+	return steps, nil
+}
+
+func runSteps(steps []step, fds []int, err error) (errno, at int32) {
+	if err != nil {
+		return int32(unix.EBADMSG), -2
+	}
+	for i, s := range steps {
+		if err := s.run(fds); err != nil && !s.optional {
+			var no syscall.Errno
+			if !errors.As(err, &no) {
+				no = unix.EINVAL
+			}
+			return int32(no), int32(i)
+		}
+	}
+	return 0, 0
+}
+
+func (s *step) fd(fds []int) int {
+	if s.a < uint64(len(fds)) {
+		return fds[s.a]
+	}
+	return -1
+}
+
+// run does one step on the calling thread. Ids and capabilities are set by raw calls: Go's own
+// would change all threads, and the others are gone at exec anyway.
+func (s *step) run(fds []int) error {
+	raw := func(nr, a, b, c uintptr) error {
+		if _, _, errno := unix.RawSyscall(nr, a, b, c); errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	switch s.op {
+	case opWrite:
+		_, err := unix.Write(s.fd(fds), []byte(s.text[0]))
+		return err
+	case opSetns:
+		return unix.Setns(s.fd(fds), int(s.b))
+	case opUnshare:
+		return unix.Unshare(int(s.a))
+	case opMount:
+		return unix.Mount(s.text[0], s.text[1], s.text[2], uintptr(s.a), s.text[3])
+	case opMoveMount:
+		return unix.MoveMount(s.fd(fds), "", unix.AT_FDCWD, s.text[0], unix.MOVE_MOUNT_F_EMPTY_PATH)
+	case opFile:
+		return s.placeFile()
+	case opMkdir:
+		return unix.Mkdir(s.text[0], uint32(s.a))
+	case opHostname:
+		return unix.Sethostname([]byte(s.text[0]))
+	case opRlimit:
+		return syscall.Setrlimit(int(s.a), &syscall.Rlimit{Cur: s.b, Max: s.c})
+	case opIDs:
+		return errors.Join(raw(unix.SYS_SETGROUPS, 0, 0, 0), raw(unix.SYS_SETRESGID, uintptr(s.b), uintptr(s.b), uintptr(s.b)), raw(unix.SYS_SETRESUID, uintptr(s.a), uintptr(s.a), uintptr(s.a)))
+	case opDropBounding:
+		return dropBounding()
+	case opDropCaps:
+		head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+		return unix.Capset(&head, &data[0])
+	case opNoNewPrivs:
+		return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	case opDeathSignal:
+		return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(s.a), 0, 0, 0)
+	case opDumpable:
+		return unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(s.a), 0, 0, 0)
+	case opChdir:
+		return unix.Chdir(s.text[0])
+	case opPivot:
+		return enterRoot()
+	case opFDs:
+		return s.arrange(fds)
+	case opSeccomp:
+		prog := unix.SockFprog{Len: uint16(s.a), Filter: (*unix.SockFilter)(unsafe.Pointer(&s.raw[0]))} // laid out by encodeFilter
+		return raw(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	case opExec:
+		args, env := s.text[:s.a], s.text[s.a:s.a+s.b]
+		return syscall.Exec(args[0], args, env)
+	}
+	return unix.ENOSYS
+}
+
+// enterRoot makes the working directory, which the spawner began in, the root.
+func enterRoot() error {
+	// A copy of the mount namespace made by clone without a user namespace is as shared as its
+	// original; the tree is private already, what is above it need not be.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
+func (s *step) placeFile() error {
+	fd, err := unix.Open(s.text[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, uint32(s.a))
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(s.text[2]))
+	unix.Close(fd)
+	if err == nil {
+		err = unix.Mount(s.text[0], s.text[1], "", unix.MS_BIND, "")
+	}
+	unix.Unlink(s.text[0])
+	return err
+}
+
+func dropBounding() error {
+	for c := uintptr(0); c < 64; c++ {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			if errors.Is(err, unix.EINVAL) && c > 0 {
+				return nil // past this kernel's last
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// arrange puts the program's descriptors in place. Others are closed at exec rather than now:
+// the Go runtime has its own among them and needs them until then.
+func (s *step) arrange(fds []int) error {
+	if s.b+s.a > uint64(len(fds)) {
+		return unix.EINVAL
+	}
+	const high = 100
+	if err := unix.Dup3(reportFD, high+64, unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	reportFD = high + 64
+	for i := range int(s.a) {
+		if err := unix.Dup3(fds[int(s.b)+i], high+i, unix.O_CLOEXEC); err != nil {
+			return err
+		}
+	}
+	for i := range int(s.a) {
+		if err := unix.Dup3(high+i, i, 0); err != nil {
+			return err
+		}
+	}
+	return unix.CloseRange(uint(s.a), ^uint(0)>>1&0xffffffff, unix.CLOSE_RANGE_CLOEXEC)
+}

@@ -1,0 +1,321 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host makes sandboxes on this machine.
+type Host struct {
+	cfg      Config
+	log      *slog.Logger
+	features Features
+	lease    *lease
+	filter   []byte        // compiled seccomp program; fixed
+	masks    masks         // fixed
+	rootless bool          // fixed
+	layout   *cgroupLayout // nil where there are no usable cgroups; fixed
+	devnull  *os.File
+	ready    chan struct{}
+
+	root    *root
+	maker   *netnsMaker
+	nets    *pool[*netns]
+	ways    *pool[*netns] // with a way out
+	groups  *pool[*cgroup]
+	egress  *egress
+	noWay   error // why there is no egress; written before ready is closed
+	watcher *watcher
+	trash   chan *cgroup
+
+	mu       sync.Mutex
+	running  bool                // guarded by mu
+	spawners []*spawner          // nil where one is being restarted; guarded by mu
+	turn     int                 // guarded by mu
+	changed  chan struct{}       // closed and replaced when spawners change; guarded by mu
+	live     map[string]*Sandbox // nil value while starting; guarded by mu
+	uids     uidRange            // guarded by mu
+	starting sync.WaitGroup      // Add under mu while running
+	minding  sync.WaitGroup      // one or two goroutines per live sandbox
+}
+
+// New checks what this machine can do and removes what a predecessor with the same Dir left
+// behind when it was killed: processes, cgroups, interfaces, the packet filter's table. It
+// starts nothing. It fails if another server holds Dir or uses the same Prefix, and with an
+// *UnsupportedError if sandboxes cannot be had here at all.
+func New(cfg Config) (*Host, error) {
+	if err := cfg.applyDefaults(); err != nil {
+		return nil, err
+	}
+	h := &Host{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		rootless: !mapsManyIDs("/proc/self/uid_map", cfg.UIDBase, cfg.UIDCount),
+		ready:    make(chan struct{}),
+		changed:  make(chan struct{}),
+		live:     map[string]*Sandbox{},
+		trash:    make(chan *cgroup, 1024),
+	}
+	h.uids = uidRange{base: cfg.UIDBase, count: cfg.UIDCount, used: map[int]bool{}}
+	h.features = probe(cfg)
+	if err := h.features.required(); err != nil {
+		return nil, err
+	}
+	if h.rootless && cfg.GoInit {
+		return nil, &UnsupportedError{Feature: featureSpawner, Why: "its stand-in in Go cannot make user namespaces, as it has threads", Fix: "run as root, or on amd64 or arm64 where memfd may be executed"}
+	}
+	program, err := compileSeccomp()
+	if err != nil {
+		return nil, err
+	}
+	h.filter = encodeFilter(program)
+	h.masks = findMasks()
+	h.layout, err = lookCgroups(ownCgroups(), cfg.Prefix)
+	if err != nil {
+		h.log.Warn("no control groups; limits are watched instead", "why", err)
+		h.layout = nil
+	}
+	if h.lease, err = takeLease(cfg); err != nil {
+		return nil, err
+	}
+	if err := h.lease.cleanUp(h.log); err != nil {
+		h.lease.release()
+		return nil, fmt.Errorf("clean up after a crash: %w", err)
+	}
+	return h, nil
+}
+
+// Features returns what New found.
+func (h *Host) Features() Features { return h.features }
+
+// Ready is closed when Start may be called.
+func (h *Host) Ready() <-chan struct{} { return h.ready }
+
+// Close releases what New took, for a Host whose Run is never called.
+func (h *Host) Close() error { return h.lease.release() }
+
+// Run starts spawners and pools and blocks until ctx ends. When it returns every sandbox is
+// dead, and nothing is left on the machine. It may be called once.
+func (h *Host) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, h.lease.release()) }()
+	if h.devnull, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	defer h.devnull.Close()
+	if h.layout != nil {
+		if err := h.layout.settle(); err != nil {
+			h.log.Warn("no control groups; limits are watched instead", "why", err)
+			h.layout = nil
+		}
+	}
+	if err := h.lease.write(h.layout); err != nil {
+		return err
+	}
+	if h.root, err = newRoot(h.cfg.RootDirs, &h.cfg.Egress, h.rootless); err != nil {
+		return err
+	}
+	defer h.root.close()
+	h.maker = newNetnsMaker()
+	defer h.maker.close()
+
+	stop, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends our own parts, after the sandboxes
+	defer cancel()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+
+	h.egress, h.noWay = newEgress(h.cfg, h.lease, h.log)
+	if h.noWay != nil {
+		h.log.Warn("sandboxes have no way out", "why", h.noWay)
+	} else {
+		defer h.egress.close()
+		parts.Go(func() { h.egress.serveNames(stop) })
+	}
+	if h.layout == nil || !h.layout.has["memory"] {
+		h.watcher = newWatcher()
+		parts.Go(func() { h.watcher.run(stop) })
+	}
+
+	h.nets = newPool(h.cfg.NetPool, func() (*netns, error) { return h.maker.create(nil) }, (*netns).close)
+	h.ways = newPool(h.cfg.EgressPool, func() (*netns, error) { return h.egress.create(h.maker) }, (*netns).close)
+	h.groups = newPool(h.cfg.CgroupPool, func() (*cgroup, error) { return h.layout.create() }, h.discard)
+	parts.Go(func() { h.nets.fill(stop, h.log) })
+	if h.noWay == nil {
+		parts.Go(func() { h.ways.fill(stop, h.log) })
+	}
+	if h.layout != nil {
+		parts.Go(func() { h.groups.fill(stop, h.log) })
+	}
+	swept := make(chan struct{})
+	go func() { defer close(swept); h.sweep() }()
+
+	var keepers sync.WaitGroup
+	started := make(chan error, h.cfg.Spawners)
+	h.spawners = make([]*spawner, h.cfg.Spawners)
+	for i := range h.spawners {
+		keepers.Go(func() { h.keepSpawner(stop, i, started) })
+	}
+	for range h.spawners {
+		if e := <-started; e != nil && err == nil {
+			err = e
+		}
+	}
+	if err == nil {
+		h.mu.Lock()
+		h.running = true
+		h.mu.Unlock()
+		close(h.ready)
+		h.log.Info("sandboxes can be started", "spawners", len(h.spawners), "cgroups", h.layout.describe(), "rootless", h.rootless, "network", h.noWay == nil)
+		<-ctx.Done()
+	}
+	h.stop()
+	cancel()
+	keepers.Wait()
+	parts.Wait() // a pool that is being filled still throws away what it made too late
+	h.nets.drain()
+	h.ways.drain()
+	h.groups.drain()
+	close(h.trash)
+	<-swept
+	if h.layout != nil {
+		err = errors.Join(err, h.layout.unsettle())
+	}
+	return err
+}
+
+// stop lets no new sandbox begin and closes those there are.
+func (h *Host) stop() {
+	h.mu.Lock()
+	h.running = false
+	h.mu.Unlock()
+	h.starting.Wait()
+	h.mu.Lock()
+	var all []*Sandbox
+	for _, s := range h.live {
+		all = append(all, s)
+	}
+	h.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, s := range all {
+		closing.Go(func() { s.Close() })
+	}
+	closing.Wait()
+	h.minding.Wait()
+}
+
+// keepSpawner keeps one spawner alive. The first attempt's outcome goes to started.
+func (h *Host) keepSpawner(ctx context.Context, index int, started chan<- error) {
+	first := true
+	for {
+		begin := time.Now()
+		s, err := startSpawner(h.root, h.cfg.GoInit || h.features.lacks(featureSpawner), h.rootless)
+		if first {
+			started <- err
+			first = false
+			if err != nil {
+				return
+			}
+		}
+		if err == nil {
+			h.setSpawner(index, s)
+			select {
+			case <-s.gone:
+			case <-ctx.Done():
+				s.close()
+				return
+			}
+			h.setSpawner(index, nil)
+			err = errSpawnerGone
+		}
+		h.log.Error("spawner ended; its sandboxes are dead, another is started", "spawner", index, "err", err)
+		if time.Since(begin) < time.Second {
+			select { // whatever ends it at once would do so for ever
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (h *Host) setSpawner(index int, s *spawner) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.spawners[index] = s
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// pick returns a spawner, in turn; it waits while all are being restarted.
+func (h *Host) pick(ctx context.Context) (*spawner, error) {
+	for {
+		h.mu.Lock()
+		for range h.spawners {
+			h.turn = (h.turn + 1) % len(h.spawners)
+			if s := h.spawners[h.turn]; s != nil {
+				h.mu.Unlock()
+				return s, nil
+			}
+		}
+		changed := h.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// discard gives a cgroup to the sweeper.
+func (h *Host) discard(g *cgroup) {
+	if g != nil {
+		g.closeFiles()
+		h.trash <- g
+	}
+}
+
+// sweep removes used cgroups, off the way of whoever closes a sandbox.
+func (h *Host) sweep() {
+	for g := range h.trash {
+		if err := g.remove(); err != nil {
+			h.log.Warn("cgroup left behind", "err", err)
+		}
+	}
+}
+
+// uidRange hands out one user id per live sandbox, each as long after its last use as possible.
+type uidRange struct {
+	base, count, next int
+	used              map[int]bool
+}
+
+func (u *uidRange) take() (int, error) {
+	if len(u.used) >= u.count {
+		return 0, fmt.Errorf("all %d user ids are in use", u.count)
+	}
+	for u.used[u.next] {
+		u.next = (u.next + 1) % u.count
+	}
+	n := u.next
+	u.used[n] = true
+	u.next = (u.next + 1) % u.count
+	return u.base + n, nil
+}
+
+func (u *uidRange) give(uid int) { delete(u.used, uid-u.base) }
+
+// maxOpenFiles is the hard limit on descriptors, which only CAP_SYS_RESOURCE can raise.
+func maxOpenFiles() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return defaultFiles
+	}
+	return int(min(limit.Max, 1<<20))
+}

@@ -1,0 +1,199 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sandbox is one confined process tree. Its methods may be called from several goroutines.
+type Sandbox struct {
+	host  *Host
+	spec  Spec
+	uid   int
+	conn  net.Conn // nil unless Spec.Conn
+	group *cgroup  // nil where there are no cgroups
+	net   *netns
+	proc  *process
+	watch *memoryWatch // nil where the kernel limits memory
+	steps []Step
+
+	exit Exit // written before done is closed
+	done chan struct{}
+
+	closing sync.Once
+	closed  chan struct{}
+}
+
+// Exit says how a sandbox's first process ended.
+type Exit struct {
+	Code   int            // exit status; 128 + signal when a signal ended it
+	Signal syscall.Signal // 0 if it exited by itself
+	OOM    bool           // the kernel, or the memory watch, killed for memory
+	Usage  Usage          // of the whole tree, at its end
+}
+
+// String says it in words: "exit status 3", "killed (out of memory)".
+func (e Exit) String() string {
+	switch {
+	case e.OOM:
+		return "killed (out of memory)"
+	case e.Signal != 0:
+		return e.Signal.String()
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// Usage is what a process tree has used.
+type Usage struct {
+	CPU        time.Duration
+	Memory     int64 // bytes now, with page cache and tmpfs
+	MemoryPeak int64 // the most it has been since the start or ResetPeak
+	PIDs       int   // processes and threads now
+}
+
+// Step is one part of starting a sandbox and how long it took.
+type Step struct {
+	Name string
+	Took time.Duration
+}
+
+// Name returns the name the sandbox was started with.
+func (s *Sandbox) Name() string { return s.spec.Name }
+
+// UID returns the user id of the sandbox on the host; 0 where it has none of its own.
+func (s *Sandbox) UID() int { return s.uid }
+
+// Conn returns the host's end of the connection to descriptor 3, or nil if Spec.Conn was
+// false. Close closes it.
+func (s *Sandbox) Conn() net.Conn { return s.conn }
+
+// PID returns the first process's id in the host's pid namespace, 0 if it was gone before the
+// first call.
+func (s *Sandbox) PID() int { return s.proc.hostPID() }
+
+// Done is closed when the first process, and with it every other, has ended and been reaped.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// Exit returns how the first process ended. It blocks until Done.
+func (s *Sandbox) Exit() Exit {
+	<-s.done
+	return s.exit
+}
+
+// Steps returns what Start did and how long each part took.
+func (s *Sandbox) Steps() []Step { return s.steps }
+
+// Usage returns what the tree has used so far. It costs a few microseconds. After Done it
+// returns what it was at the end.
+func (s *Sandbox) Usage() (Usage, error) {
+	select {
+	case <-s.done:
+		return s.exit.Usage, nil
+	default:
+	}
+	if s.group == nil {
+		return s.watch.usage(), nil
+	}
+	return s.group.usage()
+}
+
+// ResetPeak makes Usage.MemoryPeak start again from now. It is an error where the kernel
+// cannot (cgroup v2 before Linux 6.12).
+func (s *Sandbox) ResetPeak() error {
+	if s.group == nil {
+		s.watch.resetPeak()
+		return nil
+	}
+	return s.group.resetPeak()
+}
+
+// Processes returns the ids, in the host's pid namespace, of the tree's processes.
+func (s *Sandbox) Processes() ([]int, error) {
+	if s.group == nil {
+		return s.watch.processes()
+	}
+	return s.group.processes()
+}
+
+// Dial connects to a literal IP address and port, or "localhost:port", from inside the
+// sandbox's network namespace. Networks are those of net.Dial that begin with tcp or udp.
+func (s *Sandbox) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.net.dial(ctx, network, address)
+}
+
+// Kill kills every process of the sandbox now. It does not wait; Done tells when they are gone.
+func (s *Sandbox) Kill() { s.proc.kill() }
+
+// Close kills what still runs, waits until it is gone and gives back what the sandbox held. It
+// may be called more than once, also at the same time; each call returns when all is done.
+func (s *Sandbox) Close() error {
+	s.closing.Do(func() {
+		s.Kill()
+		<-s.done
+		if s.conn != nil {
+			s.conn.Close()
+		}
+		s.host.release(s)
+		close(s.closed)
+	})
+	<-s.closed
+	return nil
+}
+
+// finish runs once, when the first process has been reaped: the kernel has by then ended all
+// others of its pid namespace.
+func (s *Sandbox) finish(e Exit) {
+	if s.group != nil {
+		if u, err := s.group.usage(); err == nil {
+			e.Usage = u
+		}
+		e.OOM = s.group.oomKills() > 0
+		s.group.stopOOMNotice()
+	} else if s.watch != nil {
+		u := s.watch.usage()
+		e.Usage.MemoryPeak = max(e.Usage.MemoryPeak, u.MemoryPeak)
+		e.OOM = s.watch.tripped()
+		s.watch.stop()
+	}
+	s.exit = e
+	close(s.done)
+}
+
+// process is the first process of a sandbox, as the host holds it.
+type process struct {
+	mu    sync.Mutex
+	pidfd int // -1 after close; guarded by mu
+	pid   int // 0 until asked; guarded by mu
+}
+
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd >= 0 {
+		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone, as wanted
+	}
+}
+
+func (p *process) hostPID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == 0 && p.pidfd >= 0 {
+		p.pid = pidOf(p.pidfd)
+	}
+	return p.pid
+}
+
+func (p *process) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd >= 0 {
+		unix.Close(p.pidfd)
+		p.pidfd = -1
+	}
+}

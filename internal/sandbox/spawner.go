@@ -1,0 +1,322 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// spawner is the host's end of one spawner process.
+type spawner struct {
+	cmd  *exec.Cmd
+	sock *os.File // SEQPACKET, in the poller
+	raw  syscall.RawConn
+
+	send sync.Mutex // one message at a time
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan<- spawned // guarded by mu
+	alive   map[int32]func(Exit)      // by the spawner's own pid; guarded by mu
+	claims  map[uint64]func(Exit)     // who is told of the exit of a start under way; guarded by mu
+	dead    error                     // guarded by mu
+	gone    chan struct{}             // closed when dead is set
+}
+
+// spawned is an answer and the pidfd that came with it.
+type spawned struct {
+	answer
+	pidfd int
+}
+
+var errSpawnerGone = errors.New("the spawner process has ended")
+
+// startSpawner starts a spawner in the root's namespaces and has it settle there.
+func startSpawner(r *root, inProcess, rootless bool) (*spawner, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	far := os.NewFile(uintptr(pair[1]), "spawner")
+	defer far.Close()
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	s := &spawner{
+		sock:    os.NewFile(uintptr(pair[0]), "spawner socket"),
+		waiting: map[uint64]chan<- spawned{},
+		alive:   map[int32]func(Exit){},
+		claims:  map[uint64]func(Exit){},
+		gone:    make(chan struct{}),
+	}
+	if s.raw, err = s.sock.SyscallConn(); err != nil {
+		s.sock.Close()
+		return nil, err
+	}
+	if err := r.do(func() error { return s.launch(far, inProcess) }); err != nil {
+		s.sock.Close()
+		return nil, err
+	}
+	go s.listen()
+	setup := &plan{cgroup: -1}
+	if !inProcess {
+		setup.do("enter the root", opPivot, 0, 0, 0)
+		setup.do("drop bounding set", opDropBounding, 0, 0, 0)
+	}
+	if _, err := s.call(kindSetup, setup, nil); err != nil {
+		s.close()
+		return nil, fmt.Errorf("settle spawner: %w", err)
+	}
+	return s, nil
+}
+
+// launch runs on the root keeper's thread, whose mount namespace the child gets a copy of.
+func (s *spawner) launch(far *os.File, inProcess bool) error {
+	path, args := "/proc/self/exe", []string{stageSpawner}
+	if !inProcess {
+		program, err := spawnerProgram()
+		if err != nil {
+			return err
+		}
+		defer program.Close()
+		path, args = "/proc/self/fd/"+strconv.Itoa(int(program.Fd())), []string{"brasa-spawner"}
+	}
+	s.cmd = &exec.Cmd{
+		Path:       path,
+		Args:       args,
+		Env:        []string{},
+		Dir:        at,
+		ExtraFiles: []*os.File{far},
+		SysProcAttr: &syscall.SysProcAttr{
+			Setsid: true, // a terminal's interrupt is for the server, which then ends it in order
+			// Pid 1 of a pid namespace: the kernel ends all sandboxes with it.
+			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		},
+	}
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start spawner: %w", err)
+	}
+	return nil
+}
+
+// spawnerProgram returns the embedded program in a sealed memfd: nobody can write it, also not
+// through /proc/<pid>/exe, and it has no name.
+func spawnerProgram() (*os.File, error) {
+	if len(spawnerBinary) == 0 {
+		return nil, errors.New("no spawner was built for this architecture")
+	}
+	// MFD_EXEC is unknown before Linux 6.3, where every memfd may be executed.
+	fd, err := unix.MemfdCreate("brasa-spawner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate("brasa-spawner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "spawner")
+	if _, err := f.Write(spawnerBinary); err != nil {
+		f.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("seal memfd: %w", err)
+	}
+	return f, nil
+}
+
+// start makes a process. exited is called once, from the listener, when it has been reaped or
+// the spawner has died, which kills it; it is not called if start returns an error.
+func (s *spawner) start(p *plan, exited func(Exit)) (*process, error) {
+	got, err := s.call(kindStart, p, exited)
+	if err != nil {
+		return nil, err
+	}
+	return &process{pidfd: got.pidfd}, nil
+}
+
+func (s *spawner) call(kind uint32, p *plan, exited func(Exit)) (spawned, error) {
+	if len(p.fds) >= maxFDs {
+		return spawned{}, fmt.Errorf("%d descriptors, more than %d", len(p.fds), maxFDs)
+	}
+	head := requestHeader{kind: kind, cloneFlags: p.flags, cgroup: int32(p.cgroup)}
+	if p.copy {
+		head.flags |= requestCopy
+	}
+	done := make(chan spawned, 1)
+	s.mu.Lock()
+	if s.dead != nil {
+		s.mu.Unlock()
+		return spawned{}, s.dead
+	}
+	s.next++
+	head.id = s.next
+	s.waiting[head.id] = done
+	if exited != nil {
+		s.claims[head.id] = exited
+	}
+	s.mu.Unlock()
+
+	if err := s.write(head, p); err != nil {
+		s.mu.Lock()
+		delete(s.waiting, head.id)
+		delete(s.claims, head.id)
+		s.mu.Unlock()
+		return spawned{}, err
+	}
+	var got spawned
+	// Without a context: the answer takes a fraction of a millisecond, and a request that was sent must be
+	// seen through, since a process may come of it.
+	select {
+	case got = <-done:
+	case <-s.gone:
+		select {
+		case got = <-done:
+		default:
+			return spawned{}, errSpawnerGone
+		}
+	}
+	if got.errno != 0 {
+		return got, stepError(p.steps, got.step, got.errno)
+	}
+	return got, nil
+}
+
+func (s *spawner) write(head requestHeader, p *plan) error {
+	message, err := encodeRequest(head, p.steps)
+	if err != nil {
+		return err
+	}
+	fds := p.fds
+	if len(message) > inlineRequest {
+		fd, err := unix.MemfdCreate("request", unix.MFD_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("memfd_create: %w", err)
+		}
+		body := os.NewFile(uintptr(fd), "request")
+		defer body.Close()
+		if _, err := body.Write(message[requestHeaderSize:]); err != nil {
+			return err
+		}
+		message = message[:requestHeaderSize]
+		fds = append(fds[:len(fds):len(fds)], fd)
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	s.send.Lock()
+	defer s.send.Unlock()
+	var sent error
+	err = s.raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendmsg(int(fd), message, rights, nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	if err == nil {
+		err = sent
+	}
+	if err != nil {
+		return fmt.Errorf("ask the spawner: %w", err)
+	}
+	return nil
+}
+
+// listen hands answers and exits to those who wait for them, until the spawner is gone.
+func (s *spawner) listen() {
+	buffer, control := make([]byte, answerSize), make([]byte, unix.CmsgSpace(4))
+	for {
+		var n, cn int
+		var failed error
+		err := s.raw.Read(func(fd uintptr) bool {
+			n, cn, _, _, failed = unix.Recvmsg(int(fd), buffer, control, unix.MSG_CMSG_CLOEXEC)
+			return !errors.Is(failed, unix.EAGAIN)
+		})
+		if err != nil || failed != nil || n == 0 {
+			break
+		}
+		a, err := decodeAnswer(buffer[:n])
+		if err != nil {
+			break
+		}
+		s.hear(a, pidfdIn(control[:cn]))
+	}
+	s.sock.Close()
+	s.cmd.Wait() // its pid namespace is empty when this returns: every sandbox is gone
+	s.mu.Lock()
+	s.dead = errSpawnerGone
+	orphans := slices.Collect(maps.Values(s.alive))
+	s.alive, s.claims = nil, nil
+	s.mu.Unlock()
+	close(s.gone)
+	for _, exited := range orphans {
+		exited(Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL})
+	}
+}
+
+func (s *spawner) hear(a answer, pidfd int) {
+	s.mu.Lock()
+	switch a.kind {
+	case kindStarted:
+		done := s.waiting[a.id]
+		delete(s.waiting, a.id)
+		if exited := s.claims[a.id]; exited != nil && a.errno == 0 {
+			s.alive[a.pid] = exited
+		}
+		delete(s.claims, a.id)
+		s.mu.Unlock()
+		done <- spawned{a, pidfd} // has room for one
+	case kindExited:
+		exited := s.alive[a.pid]
+		delete(s.alive, a.pid)
+		s.mu.Unlock()
+		if exited != nil { // nil for one that failed before exec
+			exited(a.exited())
+		}
+	default:
+		s.mu.Unlock()
+	}
+}
+
+// close ends the spawner and waits until it and all its sandboxes are gone.
+func (s *spawner) close() {
+	s.cmd.Process.Kill()
+	<-s.gone
+}
+
+func pidfdIn(control []byte) int {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(messages) == 0 {
+		return -1
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return -1
+	}
+	return fds[0]
+}
+
+// pidOf returns the id of a pidfd's process in our pid namespace, 0 if it is gone.
+func pidOf(pidfd int) int {
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "Pid:"); ok {
+			pid, _ := strconv.Atoi(strings.TrimSpace(value))
+			return max(pid, 0)
+		}
+	}
+	return 0
+}

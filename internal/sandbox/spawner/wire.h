@@ -1,0 +1,91 @@
+/* What the host says to the spawner and back, over one SEQPACKET socket.
+ *
+ * Both ends run on one machine from one binary, so numbers are in the
+ * machine's own order. internal/sandbox/wire.go is the other copy of this
+ * page; wire_test.go holds the two together.
+ *
+ * A request is a struct request, then its steps. A step is a struct step, then
+ * its text: strings, each ended by a NUL, all padded to eight bytes. Steps are
+ * run in order by the process that is being made; the first that fails ends it,
+ * and the answer carries the errno and the step's index. The host knows what
+ * the step was called. */
+#ifndef BRASA_WIRE_H
+#define BRASA_WIRE_H
+
+#include "sys.h"
+
+#define WIRE_VERSION 1
+#define MAX_REQUEST (2 * 1024 * 1024)
+#define MAX_FDS 64
+
+enum kind {
+	KIND_SETUP = 1,   /* run the steps in the spawner itself */
+	KIND_START = 2,   /* run them in a new process */
+	KIND_STARTED = 3, /* answer to both; carries a pidfd when error is 0 */
+	KIND_EXITED = 4,  /* a process was reaped */
+};
+
+enum request_flag {
+	REQUEST_BY_FD = 1, /* the steps are in the last descriptor, not in the message */
+	REQUEST_COPY = 2,  /* do not share memory with the child (it will unshare a user namespace) */
+};
+
+struct request {
+	u32 version;
+	u32 kind;
+	u64 id;
+	u64 clone_flags;
+	s32 cgroup; /* index of the descriptor for CLONE_INTO_CGROUP, or -1 */
+	u32 flags;
+	u32 steps;
+	u32 bytes; /* of all steps */
+};
+
+struct answer {
+	u32 version;
+	u32 kind;
+	u64 id;
+	s32 pid; /* in the spawner's pid namespace */
+	s32 error;
+	s32 step; /* index of the step that failed; -1: clone; -2: the request */
+	s32 status; /* as wait4 gives it */
+	u64 took;   /* ns from the request to the child's exec */
+	u64 user_us, system_us, max_rss_kb;
+};
+
+enum op {
+	OP_WRITE = 1,    /* fd a, text 0 */
+	OP_SETNS,        /* fd a, kind b */
+	OP_UNSHARE,      /* flags a */
+	OP_MOUNT,        /* source, target, type, data; flags a */
+	OP_MOVE_MOUNT,   /* fd a, target */
+	OP_FILE,         /* scratch path, target, content; mode a */
+	OP_MKDIR,        /* path; mode a */
+	OP_HOSTNAME,     /* name */
+	OP_RLIMIT,       /* resource a, soft b, hard c */
+	OP_MAP_IDS,      /* uid_map, gid_map */
+	OP_IDS,          /* uid a, gid b */
+	OP_DROP_BOUNDING,
+	OP_DROP_CAPS,
+	OP_NO_NEW_PRIVS,
+	OP_DEATH_SIGNAL, /* signal a */
+	OP_DUMPABLE,     /* a */
+	OP_CHDIR,        /* path */
+	OP_PIVOT,        /* cwd becomes the root, the old one goes */
+	OP_FDS,          /* a descriptors become 0, 1, ... a-1 in order from b; the rest is closed */
+	OP_SECCOMP,      /* a instructions, eight bytes each */
+	OP_EXEC,         /* a arguments, then b variables */
+};
+
+enum step_flag {
+	STEP_OPTIONAL = 1, /* a failure does not count */
+};
+
+struct step {
+	u16 op;
+	u16 flags;
+	u32 size; /* with this header and the padding */
+	u64 a, b, c;
+};
+
+#endif

@@ -1,0 +1,6 @@
+package sandbox
+
+import _ "embed"
+
+//go:embed spawner/bin/spawner-amd64
+var spawnerBinary []byte

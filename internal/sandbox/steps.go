@@ -1,0 +1,198 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sandboxFlags are the namespaces of every sandbox. The network namespace comes from a pool and
+// the cgroup namespace is entered after the cgroup.
+const sandboxFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+
+// insideID is the user and group id inside a sandbox where there is no range of ids to give
+// each its own.
+const insideID = 1000
+
+// maskedFiles and maskedDirs are places of /proc that tell about the machine or could be used
+// to change it. Mounting /proc read-only takes care of writing; these are for reading. Those
+// that this kernel has are covered.
+var (
+	maskedFiles = []string{"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/sysrq-trigger", "/proc/kallsyms", "/proc/modules", "/proc/cmdline", "/proc/partitions", "/proc/diskstats", "/proc/config.gz"}
+	maskedDirs  = []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver", "/proc/fs", "/proc/bus", "/proc/irq"}
+)
+
+// plan is a sandbox in steps: what is done, in which order, on the way from clone to exec. It
+// is the one place that knows; the spawner and its stand-in in Go only do what it says.
+type plan struct {
+	steps  []step
+	fds    []int // passed along; steps name them by index
+	flags  uint64
+	cgroup int // index into fds for CLONE_INTO_CGROUP, or -1
+	copy   bool
+}
+
+func (p *plan) fd(fd int) uint64 {
+	p.fds = append(p.fds, fd)
+	return uint64(len(p.fds) - 1)
+}
+
+func (p *plan) do(name string, op opcode, a, b, c uint64, text ...string) {
+	p.steps = append(p.steps, step{name: name, op: op, a: a, b: b, c: c, text: text})
+}
+
+func (p *plan) mount(source, target, fstype string, flags uint64, data string) {
+	p.do("mount "+target, opMount, flags, 0, 0, source, target, fstype, data)
+}
+
+// planInput is what Start has gathered for one sandbox.
+type planInput struct {
+	spec      Spec
+	uid       int // 0: no id of its own, a nested user namespace instead
+	group     *cgroup
+	netns     int
+	mounts    []int // detached, one per Spec.Mounts
+	stdio     [3]int
+	conn      int // -1: none
+	filter    []byte
+	masks     masks
+	inProcess bool // the Go stand-in: the template is not the root yet
+}
+
+type masks struct{ files, dirs []string }
+
+func planSandbox(in planInput) *plan {
+	p := &plan{flags: sandboxFlags, cgroup: -1}
+	spec := &in.spec
+	rootless := in.uid == 0
+
+	// First the cgroups, before memory is used, and while there is one thread.
+	if in.group != nil {
+		if in.group.into >= 0 {
+			p.cgroup = int(p.fd(in.group.into))
+		}
+		for _, t := range in.group.tasks {
+			p.do("join cgroup "+t.controller, opWrite, p.fd(t.fd), 0, 0, "0")
+		}
+	}
+	p.do("enter network namespace", opSetns, p.fd(in.netns), unix.CLONE_NEWNET, 0)
+	p.do("make cgroup namespace", opUnshare, unix.CLONE_NEWCGROUP, 0, 0)
+
+	if in.inProcess {
+		p.do("enter the root", opPivot, 0, 0, 0)
+	}
+	planMounts(p, in, rootless)
+	planLimits(p, spec)
+	if in.inProcess {
+		// The embedded spawner has done this once for all; the stand-in execs itself on the
+		// way, which without a bounding set would leave it no capabilities.
+		p.do("drop bounding set", opDropBounding, 0, 0, 0)
+	}
+
+	if rootless {
+		// Last, so that everything above belongs to the outer namespace and nothing the
+		// program could become inside can undo it. The kernel refuses it to a process that
+		// shares memory, hence copy.
+		p.copy = true
+		p.do("make user namespace", opUnshare, unix.CLONE_NEWUSER, 0, 0)
+		p.do("map ids", opMapIDs, 0, 0, 0, fmt.Sprintf("%d 0 1", insideID), fmt.Sprintf("%d 0 1", insideID))
+		p.do("set ids", opIDs, insideID, insideID, 1)
+	} else {
+		p.do("set ids", opIDs, uint64(in.uid), uint64(in.uid), 0)
+	}
+	p.do("drop capabilities", opDropCaps, 0, 0, 0)
+	p.do("set no_new_privs", opNoNewPrivs, 0, 0, 0)
+	// The pid namespace of the spawner already ends with it; this is the second rope.
+	p.do("set death signal", opDeathSignal, uint64(unix.SIGKILL), 0, 0)
+	p.do("enter "+spec.Dir, opChdir, 0, 0, 0, spec.Dir)
+	p.do("make undumpable", opDumpable, 0, 0, 0)
+
+	first := uint64(len(p.fds))
+	for _, fd := range in.stdio {
+		p.fd(fd)
+	}
+	if in.conn >= 0 {
+		p.fd(in.conn)
+	}
+	p.do("arrange descriptors", opFDs, uint64(len(p.fds))-first, first, 0)
+	p.steps = append(p.steps, step{name: "install seccomp filter", op: opSeccomp, a: uint64(len(in.filter) / 8), raw: in.filter})
+	p.do("exec "+spec.Args[0], opExec, uint64(len(spec.Args)), uint64(len(spec.Env)), 0, append(append([]string(nil), spec.Args...), spec.Env...)...)
+	return p
+}
+
+func planMounts(p *plan, in planInput, rootless bool) {
+	spec := &in.spec
+	const plain = unix.MS_NOSUID | unix.MS_NODEV
+	p.mount("tmpfs", "/tmp", "tmpfs", plain, tmpfsOptions(spec.Tmp))
+	p.mount("tmpfs", "/dev/shm", "tmpfs", plain|unix.MS_NOEXEC, tmpfsOptions(spec.Memory/2))
+
+	// Read-only as a whole: nothing below can be written, whoever owns it. Without root the
+	// id maps are still to be written there, so only what could do harm is made read-only.
+	if rootless {
+		p.mount("proc", "/proc", "proc", plain|unix.MS_NOEXEC, "")
+		p.mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, "")
+		p.mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|plain|unix.MS_NOEXEC, "")
+	} else {
+		p.mount("proc", "/proc", "proc", plain|unix.MS_NOEXEC|unix.MS_RDONLY, "")
+	}
+	for _, f := range in.masks.files {
+		p.mount("/dev/null", f, "", unix.MS_BIND, "")
+	}
+	for _, d := range in.masks.dirs {
+		p.mount(emptyDir, d, "", unix.MS_BIND, "")
+	}
+	p.do("set hostname", opHostname, 0, 0, 0, spec.Hostname)
+	id := strconv.Itoa(in.uid)
+	if rootless {
+		id = strconv.Itoa(insideID)
+	}
+	p.do("write /etc/passwd", opFile, 0o444, 0, 0, "/tmp/.passwd", "/etc/passwd",
+		"root:x:0:0:root:/:/usr/sbin/nologin\nfunction:x:"+id+":"+id+":function:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")
+	p.do("write /etc/hosts", opFile, 0o444, 0, 0, "/tmp/.hosts", "/etc/hosts",
+		"127.0.0.1 localhost\n127.0.1.1 "+spec.Hostname+"\n::1 localhost ip6-localhost\n")
+
+	for i, m := range spec.Mounts {
+		if strings.HasPrefix(m.Target, "/tmp/") {
+			// The root's directories are there already; /tmp is this sandbox's own.
+			at := "/tmp"
+			for part := range strings.SplitSeq(m.Target[len("/tmp/"):], "/") {
+				at += "/" + part
+				p.steps = append(p.steps, step{name: "make " + at, op: opMkdir, optional: true, a: 0o755, text: []string{at}})
+			}
+		}
+		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
+	}
+}
+
+func planLimits(p *plan, spec *Spec) {
+	limit := func(name string, resource int, value uint64) {
+		p.do("limit "+name, opRlimit, uint64(resource), value, value)
+	}
+	limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
+	limit("core files", unix.RLIMIT_CORE, 0)
+	limit("locked memory", unix.RLIMIT_MEMLOCK, 8<<20)
+	limit("pending signals", unix.RLIMIT_SIGPENDING, 4096)
+	limit("message queues", unix.RLIMIT_MSGQUEUE, 819200)
+	// Counted per user id, and every sandbox has its own: a second bound beside the cgroup's,
+	// and the only one without cgroups.
+	limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
+}
+
+// tmpfsOptions bounds a tmpfs in bytes and in names.
+func tmpfsOptions(bytes int64) string {
+	return fmt.Sprintf("mode=1777,size=%d,nr_inodes=%d", bytes, max(bytes/tmpInode, 64))
+}
+
+// encodeFilter lays a filter out as struct sock_filter.
+func encodeFilter(program []unix.SockFilter) []byte {
+	b := make([]byte, 0, 8*len(program))
+	for _, f := range program {
+		b = binary.NativeEndian.AppendUint16(b, f.Code)
+		b = append(b, f.Jt, f.Jf)
+		b = binary.NativeEndian.AppendUint32(b, f.K)
+	}
+	return b
+}
