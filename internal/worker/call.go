@@ -1,0 +1,211 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// call is one invocation on its way through the worker.
+type call struct {
+	inv *faas.Invocation
+	log *runtimes.Log
+	cpu time.Duration // of the instance, when the call began
+}
+
+// startedWarm notes that the call found an instance at once.
+func (c *call) startedWarm(in *instance, waited time.Duration) {
+	c.inv.Report.Start = faas.StartWarm
+	c.inv.Report.Instance = in.id
+	c.inv.Timing.Add(faas.PhaseQueue, 0)
+	c.inv.Timing.Add(faas.PhaseProvisioning, waited)
+	in.markUsed(c)
+}
+
+// granted notes what became of waiting in line.
+func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
+	for _, l := range g.log {
+		c.log.Log(l)
+	}
+	if g.err != nil {
+		c.inv.Timing.Add(faas.PhaseQueue, waited)
+		return nil, g.err
+	}
+	c.inv.Report.Instance = g.in.id
+	if g.in.markUsed(c) {
+		// The first call of an instance is the one it was made for: it gets the times of that.
+		b := &g.in.births
+		c.inv.Report.Start = b.start
+		c.inv.Timing.Add(faas.PhaseQueue, waited-b.total)
+		for p := faas.PhaseProvisioning; p <= faas.PhaseCodeLoad; p++ {
+			if d, ok := b.timing.Get(p); ok {
+				c.inv.Timing.Add(p, d)
+				c.inv.Timing.AddCPU(p, b.timing.CPU(p))
+			}
+		}
+		for _, l := range b.log {
+			c.log.Log(l)
+		}
+		return g.in, nil
+	}
+	c.inv.Report.Start = faas.StartWarm
+	c.inv.Timing.Add(faas.PhaseQueue, waited)
+	return g.in, nil
+}
+
+// markUsed says whether this is the instance's first call. A proof does not count as one, save
+// that it takes the times of the start as its own.
+func (in *instance) markUsed(c *call) (first bool) {
+	return in.used.CompareAndSwap(false, true)
+}
+
+// report moves the log into the invocation's report.
+func (c *call) report() {
+	r := &c.inv.Report
+	r.Logs, r.LogTruncated = c.log.Lines()
+}
+
+// run sends the call to the instance and returns the answer's head. The slot is given back when
+// the answer is complete.
+func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, error) {
+	alone := in.slots == 1
+	if alone {
+		in.out.aim(c.log)
+	}
+	c.cpu = in.cpu()
+	began := time.Now()
+	res, err := in.conn.RoundTrip(ctx, c.inv, c.log)
+	if err != nil {
+		err = w.explainCall(ctx, in, c, err)
+		w.ended(in, c, began, faas.CodeOf(err))
+		return nil, err
+	}
+	if _, whole := res.Body.(*faas.BytesBody); whole {
+		w.ended(in, c, began, faas.OK)
+		c.inv.Report.Response = faas.Bytes(res.Body.(*faas.BytesBody).Len())
+		return res, nil
+	}
+	b := &runningBody{ReadCloser: res.Body, end: func(err error, read int64) error {
+		c.inv.Report.Response = faas.Bytes(read)
+		code := faas.OK
+		if err != nil {
+			err = w.explainCall(ctx, in, c, err)
+			code = faas.CodeOf(err)
+		}
+		w.ended(in, c, began, code)
+		return err
+	}}
+	res.Body = b
+	if wr, ok := b.ReadCloser.(io.Writer); ok {
+		res.Body = &runningConn{b, wr}
+	}
+	return res, nil
+}
+
+// ended closes a call's books: times, figures, log; and gives the slot back.
+func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
+	c.inv.Timing.Add(faas.PhaseExecution, time.Since(began))
+	alone := in.slots == 1
+	if alone {
+		in.out.aim(in.stray)
+	}
+	fit := true
+	if u, err := in.box.Usage(); err == nil {
+		used := max(u.CPU-c.cpu, 0)
+		c.inv.Timing.AddCPU(faas.PhaseExecution, used)
+		for p := faas.PhaseProvisioning; p <= faas.PhaseCodeLoad; p++ {
+			used += c.inv.Timing.CPU(p)
+		}
+		c.inv.Report.CPU = used
+		c.inv.Report.Memory = faas.Bytes(u.MemoryPeak)
+		if alone {
+			_ = in.box.ResetPeak() // without it the next call's peak is the highest so far, which is still true of the instance
+			fit = w.nothingLeft(in, c, u.PIDs)
+		}
+	}
+	c.report()
+	select {
+	case <-in.box.Done():
+		fit = false
+	default:
+	}
+	// A call that ran past its deadline, or whose caller went away, still runs inside.
+	switch code {
+	case faas.Timeout, faas.Canceled, faas.Crashed:
+		fit = false
+	}
+	w.release(in, c, fit)
+}
+
+// nothingLeft says whether the instance is as it was after load as far as its processes go. A
+// process that a call left running could write into the next call's log and read its data, so
+// such an instance is not used again. Looking at the tree costs a few reads, so it is done only
+// when the number of tasks has grown, which threads that stay do only once.
+func (w *Worker) nothingLeft(in *instance, c *call, tasks int) bool {
+	if tasks <= in.tasks {
+		return true
+	}
+	in.tasks = tasks
+	if in.tree == nil {
+		return true
+	}
+	now, err := in.box.Processes()
+	if err != nil {
+		return false
+	}
+	slices.Sort(now)
+	for _, pid := range now {
+		if _, had := slices.BinarySearch(in.tree, pid); !had {
+			c.log.Log(platformLine("a process was left running after the answer; it and its instance were ended"))
+			return false
+		}
+	}
+	return true
+}
+
+// runningBody is an answer that the function is still writing.
+type runningBody struct {
+	io.ReadCloser
+	once sync.Once
+	end  func(err error, read int64) error
+	read int64
+}
+
+func (b *runningBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if err != nil {
+		b.once.Do(func() {
+			if errors.Is(err, io.EOF) {
+				_ = b.end(nil, b.read)
+			} else {
+				err = b.end(err, b.read)
+			}
+		})
+	}
+	return n, err
+}
+
+func (b *runningBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(func() { _ = b.end(faas.Errorf(faas.Canceled, "return answer", "the caller went away"), b.read) })
+	return err
+}
+
+// runningConn is an upgraded connection.
+type runningConn struct {
+	*runningBody
+	io.Writer
+}
+
+func (b *runningConn) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(func() { _ = b.end(nil, b.read) }) // whichever side ends it, it has ended well
+	return err
+}

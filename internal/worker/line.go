@@ -1,0 +1,51 @@
+package worker
+
+import (
+	"container/list"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// grant is what a waiting call gets: an instance with a slot taken for it, or an error.
+type grant struct {
+	in  *instance
+	err error
+	log []faas.LogLine // what an instance wrote that failed to start
+}
+
+// waiter is a call in a pool's line.
+type waiter struct {
+	ready chan grant // one grant at the most, so the giver never blocks
+	elem  *list.Element
+}
+
+func (wt *waiter) answer(g grant) { wt.ready <- g }
+
+// line is a first-in first-out queue of waiters from whose middle a caller that goes away can
+// leave. The zero value is empty.
+type line struct{ l list.List }
+
+func (q *line) push(wt *waiter) { wt.elem = q.l.PushBack(wt) }
+func (q *line) len() int        { return q.l.Len() }
+
+// pop takes the first waiter, or returns nil.
+func (q *line) pop() *waiter {
+	e := q.l.Front()
+	if e == nil {
+		return nil
+	}
+	wt := q.l.Remove(e).(*waiter)
+	wt.elem = nil
+	return wt
+}
+
+// leave takes wt out; it returns false if it has been popped before, and then a grant is there
+// or on its way.
+func (q *line) leave(wt *waiter) bool {
+	if wt.elem == nil {
+		return false
+	}
+	q.l.Remove(wt.elem)
+	wt.elem = nil
+	return true
+}

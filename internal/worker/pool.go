@@ -1,0 +1,233 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// poolKey tells pools apart. The name is part of it because two functions with the same code and
+// settings in one namespace still are two: they may not see each other's state.
+type poolKey struct {
+	name     faas.Name
+	revision faas.RevisionID
+}
+
+func keyOf(rev *faas.Revision) poolKey { return poolKey{rev.Name, rev.ID} }
+
+// pool holds the instances of one revision. All its fields are guarded by Worker.mu.
+type pool struct {
+	key       poolKey
+	rev       *faas.Revision
+	rt        *runtimes.Runtime
+	instances map[string]*instance
+	free      []*instance // with a free slot, the most recently used last: the rest grow cold and go
+	line      line
+	starting  int
+	inHungry  bool
+	retired   bool // the function has moved on: nothing is kept
+}
+
+func (w *Worker) pool(rev *faas.Revision, rt *runtimes.Runtime) *pool {
+	k := keyOf(rev)
+	p := w.pools[k]
+	if p == nil {
+		p = &pool{key: k, rev: rev, rt: rt, instances: map[string]*instance{}}
+		w.pools[k] = p
+	}
+	return p
+}
+
+func (w *Worker) dropIfEmpty(p *pool) {
+	if len(p.instances) == 0 && p.starting == 0 && p.line.len() == 0 && w.pools[p.key] == p {
+		delete(w.pools, p.key)
+	}
+}
+
+// acquire returns an instance with a slot taken for the call, waiting for one as long as ctx
+// allows, and notes in the call how it came to it.
+func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*instance, error) {
+	since := time.Now()
+	w.mu.Lock()
+	if w.draining {
+		w.mu.Unlock()
+		return nil, shuttingDown()
+	}
+	p := w.pool(rev, rt)
+	if in := w.take(p); in != nil {
+		w.mu.Unlock()
+		c.startedWarm(in, time.Since(since))
+		return in, nil
+	}
+	wt := &waiter{ready: make(chan grant, 1)}
+	p.line.push(wt)
+	w.grow(p)
+	w.mu.Unlock()
+	return w.await(ctx, p, wt, c, since)
+}
+
+// acquireNew is acquire for a proof: it starts an instance even if one is free, and waits for
+// memory and its turn like any other.
+func (w *Worker) acquireNew(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*instance, error) {
+	since := time.Now()
+	w.mu.Lock()
+	if w.draining {
+		w.mu.Unlock()
+		return nil, shuttingDown()
+	}
+	p := w.pool(rev, rt)
+	p.retired = false // a deploy that goes back to an older revision
+	// A full-grown pool proves the revision by what it holds.
+	if n := rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
+		w.mu.Unlock()
+		return w.acquire(ctx, rev, rt, c)
+	}
+	wt := &waiter{ready: make(chan grant, 1)}
+	p.line.push(wt)
+	w.grow(p)
+	w.mu.Unlock()
+	return w.await(ctx, p, wt, c, since)
+}
+
+func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since time.Time) (*instance, error) {
+	select {
+	case g := <-wt.ready:
+		return c.granted(g, time.Since(since))
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	left := p.line.leave(wt)
+	w.dropIfEmpty(p)
+	w.mu.Unlock()
+	if !left { // the grant came at the same moment; the call is over all the same
+		if g := <-wt.ready; g.in != nil {
+			w.release(g.in, c, true)
+		}
+	}
+	c.inv.Timing.Add(faas.PhaseQueue, time.Since(since))
+	return nil, context.Cause(ctx)
+}
+
+// take takes a slot of the most recently used free instance, if there is one and the memory that
+// it may now grow into is there. The caller holds mu.
+func (w *Worker) take(p *pool) *instance {
+	n := len(p.free)
+	if n == 0 {
+		return nil
+	}
+	in := p.free[n-1]
+	if more := p.rev.Limits.Memory - in.held; more > 0 {
+		if over := w.reserved + more - w.cfg.Memory; over > 0 && !w.evict(over, in) {
+			return nil
+		}
+		// What was evicted may take a millisecond to be gone; until then the books are over by
+		// what an idle instance held.
+		in.held += more
+		w.reserved += more
+	}
+	in.active++
+	if in.active >= in.slots {
+		p.free = p.free[:n-1]
+	}
+	return in
+}
+
+// grow starts as many instances as the calls in line have use for and the node has room for. The
+// caller holds mu.
+func (w *Worker) grow(p *pool) {
+	for p.line.len() > 0 { // free instances there was no memory for before
+		in := w.take(p)
+		if in == nil {
+			break
+		}
+		p.line.pop().answer(grant{in: in})
+	}
+	slots := max(1, p.rev.Limits.Concurrency)
+	for p.line.len() > p.starting*slots {
+		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
+			return // one of its own instances will be free one day
+		}
+		if w.starting >= w.cfg.Starts || !w.reserve(p.rev.Limits.Memory) {
+			if !p.inHungry {
+				p.inHungry = true
+				w.hungry = append(w.hungry, p)
+			}
+			return
+		}
+		p.starting++
+		w.starting++
+		w.work.Add(1)
+		go w.start(p)
+	}
+}
+
+// feed lets hungry pools grow, in the order in which they asked. It is called whenever a start
+// has ended, memory was given back or an instance became idle. The caller holds mu.
+func (w *Worker) feed() {
+	for n := len(w.hungry); n > 0 && len(w.hungry) > 0; n-- {
+		if w.starting >= w.cfg.Starts {
+			return
+		}
+		p := w.hungry[0]
+		w.hungry = w.hungry[1:]
+		p.inHungry = false
+		before := p.starting
+		w.grow(p)
+		if p.inHungry && p.starting == before {
+			// It could not: it keeps its place, and nobody overtakes it, so that a large one
+			// is not starved by many small ones.
+			last := len(w.hungry) - 1
+			w.hungry = append([]*pool{p}, w.hungry[:last]...)
+			return
+		}
+	}
+}
+
+// reserve takes memory for a new instance, from idle instances if none is left. The caller
+// holds mu.
+func (w *Worker) reserve(need faas.Bytes) bool {
+	if over := w.reserved + need - w.cfg.Memory; over > 0 {
+		// The memory comes back when they are gone; then feed tries again.
+		w.evict(over, nil)
+		return false
+	}
+	w.reserved += need
+	return true
+}
+
+// evict ends idle instances, save one, that hold at least need together; it returns false and
+// ends none if there are too few. The caller holds mu.
+func (w *Worker) evict(need faas.Bytes, save *instance) bool {
+	now := time.Now()
+	var idle []*instance
+	var status []faas.InstanceStatus
+	for _, p := range w.pools {
+		for _, in := range p.instances {
+			if in.active == 0 && in != save {
+				idle = append(idle, in)
+				status = append(status, in.status(now))
+			}
+		}
+	}
+	chosen := policy.Evict(status, need)
+	for _, i := range chosen {
+		w.retire(idle[i], "memory")
+	}
+	return chosen != nil
+}
+
+// reap ends instances that have been idle for as long as the policy says.
+func (w *Worker) reap(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.pools {
+		for _, in := range p.instances {
+			if in.active == 0 && !in.ending && policy.Keep(w.cfg.Keep, now.Sub(in.idleSince)) <= 0 {
+				w.retire(in, "idle")
+			}
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// minLoadTime is the least that a start is given even if the function's timeout is shorter: the
+// timeout bounds a call, and a call that gives up must not make every later one begin anew.
+const minLoadTime = 10 * time.Second
+
+// start makes an instance for the pool and gives its slots to the calls in line. If it can't be
+// made, all of them get the reason: they would meet the same one by one.
+func (w *Worker) start(p *pool) {
+	defer w.work.Done()
+	ctx, cancel := context.WithTimeout(w.life, max(p.rev.Limits.Timeout.D(), minLoadTime))
+	defer cancel()
+	in, wrote, err := w.make(ctx, p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.starting--
+	w.starting--
+	if err != nil {
+		w.reserved -= p.rev.Limits.Memory
+		for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
+			wt.answer(grant{err: err, log: wrote})
+		}
+		w.feed()
+		w.dropIfEmpty(p)
+		return
+	}
+	p.instances[in.id] = in
+	in.idleSince = time.Now()
+	for in.active < in.slots {
+		wt := p.line.pop()
+		if wt == nil {
+			break
+		}
+		in.active++
+		wt.answer(grant{in: in})
+	}
+	if in.active < in.slots {
+		p.free = append(p.free, in)
+	}
+	if in.active == 0 && (w.draining || p.retired) {
+		w.retire(in, "moved on")
+	}
+	w.feed()
+}
+
+// make makes an instance. What it wrote is returned even if it fails.
+func (w *Worker) make(ctx context.Context, p *pool) (in *instance, wrote []faas.LogLine, err error) {
+	began := time.Now()
+	in = &instance{id: newInstanceID(), pool: p, slots: max(1, p.rev.Limits.Concurrency), held: p.rev.Limits.Memory}
+	in.births.start = faas.StartCold
+	in.stray = &strayLog{limit: p.rev.Limits.Log}
+	t := &in.births.timing
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+		wrote = in.stray.take() // what belongs to no call so far is what was written while loading
+		in.births.log = wrote
+		in.births.total = time.Since(began)
+	}()
+
+	spec, err := w.spec(ctx, p.rev, p.rt, in, t)
+	if err != nil {
+		return in, nil, err
+	}
+	if in.out, err = newLogPipe(); err != nil {
+		return in, nil, faas.AsError(err)
+	}
+	in.out.aim(in.stray)
+	spec.Stdout, spec.Stderr = in.out.out.w, in.out.err.w
+	if in.box, err = w.cfg.Sandbox.Start(ctx, spec); err != nil {
+		return in, nil, unsupported(err)
+	}
+	in.out.started()
+	t.Add(faas.PhaseProvisioning, time.Since(began))
+	addSteps(t, in.box.Steps())
+	if err = w.load(ctx, in); err != nil {
+		return in, nil, w.explainDeath(ctx, in, err)
+	}
+	in.out.aim(in.stray) // once more, which reads it empty
+	if tree, e := in.box.Processes(); e == nil {
+		slices.Sort(tree)
+		in.tree = tree
+	}
+	w.cfg.Logger.Debug("instance started", "function", p.key.name.String(), "revision", p.key.revision.Short(),
+		"instance", in.id, "start", string(in.births.start), "took", time.Since(began))
+	return in, nil, nil
+}
+
+// load waits until the process in the sandbox can take calls.
+func (w *Worker) load(ctx context.Context, in *instance) error {
+	t, rev := &in.births.timing, in.pool.rev
+	cpu := in.cpu()
+	mark := time.Now()
+	phase := func(p faas.Phase, took time.Duration) {
+		now := in.cpu()
+		t.Add(p, took)
+		t.AddCPU(p, now-cpu)
+		cpu = now
+	}
+	switch in.pool.rt.Style {
+	case runtimes.StyleFrames:
+		c := runtimes.NewConn(in.box.Conn(), runtimes.Options{Log: in.stray})
+		in.conn = c
+		if _, err := c.Hello(ctx); err != nil {
+			return err
+		}
+		phase(faas.PhaseRuntimeLoad, time.Since(mark))
+		mark = time.Now()
+		secrets, err := w.secrets(ctx, rev)
+		if err != nil {
+			return err
+		}
+		loaded, err := c.Load(ctx, runtimes.SpecOf(rev, secrets))
+		if err != nil {
+			return err
+		}
+		all := time.Since(mark)
+		dep := min(time.Duration(loaded.DependencyUS)*time.Microsecond, all)
+		t.Add(faas.PhaseDependencies, dep)
+		phase(faas.PhaseCodeLoad, all-dep)
+	default:
+		return fmt.Errorf("runtime %q keeps no instances", in.pool.rt.Name)
+	}
+	return nil
+}
+
+// spec says what sandbox the revision needs; the code is laid out on this machine for it.
+func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, in *instance, t *faas.Timing) (sandbox.Spec, error) {
+	mark := time.Now()
+	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
+	if err != nil {
+		return sandbox.Spec{}, faas.AsError(err)
+	}
+	in.release = release
+	t.Add(faas.PhaseFetch, time.Since(mark))
+	args, env, mounts := rt.Command(rev)
+	spec := sandbox.Spec{
+		Name: in.id, Hostname: hostname(rev.Name.Function), Args: args, Env: env, Dir: "/code",
+		Mounts: []sandbox.Mount{{Source: code, Target: "/code"}},
+		Tmp:    int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
+		Network: rev.Network == faas.NetworkEgress,
+		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines,
+	}
+	for _, m := range mounts {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
+	}
+	if rt.Style != runtimes.StyleFrames { // frames carry it in LOAD, so that it is nowhere in /proc
+		secrets, err := w.secrets(ctx, rev)
+		if err != nil {
+			return spec, err
+		}
+		for k, v := range runtimes.Environ(rev, secrets) {
+			spec.Env = append(spec.Env, k+"="+v)
+		}
+		slices.Sort(spec.Env)
+	}
+	return spec, nil
+}
+
+// secrets opens the values that the revision names.
+func (w *Worker) secrets(ctx context.Context, rev *faas.Revision) (map[string]string, error) {
+	if len(rev.Secrets) == 0 {
+		return nil, nil
+	}
+	values, _, err := w.cfg.Secrets(ctx, rev.Name.Namespace, rev.Secrets)
+	return values, err
+}
+
+func (in *instance) cpu() time.Duration {
+	u, err := in.box.Usage()
+	if err != nil {
+		return 0
+	}
+	return u.CPU
+}
+
+func addSteps(t *faas.Timing, steps []sandbox.Step) {
+	for _, s := range steps {
+		switch s.Name {
+		case "cgroup":
+			t.Add(faas.PhaseCgroup, s.Took)
+		case "network":
+			t.Add(faas.PhaseNetwork, s.Took)
+		case "spawn":
+			t.Add(faas.PhaseSpawn, s.Took)
+		}
+	}
+}
+
+// newInstanceID is short, and random so that it tells nothing of how many there are.
+func newInstanceID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return "i-" + hex.EncodeToString(b[:])
+}
+
+// hostname makes a DNS label of a function's name.
+func hostname(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-' && i > 0:
+		case c >= 'A' && c <= 'Z':
+			b[i] = c + 'a' - 'A'
+		default:
+			b[i] = 'x'
+		}
+	}
+	if len(b) == 0 {
+		return "code"
+	}
+	return string(b)
+}

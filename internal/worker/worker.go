@@ -1,0 +1,279 @@
+// Package worker keeps instances ready on this machine and runs invocations in them.
+//
+// An instance is a sandbox with one revision loaded; the instances of a revision form its pool.
+// A call takes an idle instance, or waits in the pool's line until one is free or a new one has
+// been made for it; what an instance may come to hold is reserved in the node's memory before it
+// is made, and idle instances of others give way for it. Executables that serve one call a
+// process go the same way, with an instance that lives for one call.
+//
+// Whatever goes wrong in an instance ends that instance and never another: its whole process
+// tree is killed when a call runs past its deadline, when the process dies, and when something
+// is left running behind an answer.
+//
+// Which node runs an invocation is decided by package dispatch, how long an idle instance stays
+// by package policy.
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/artifact"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// Config says what a Worker is made of.
+type Config struct {
+	Node     string // this machine's name
+	Sandbox  *sandbox.Host
+	Runtimes *runtimes.Registry
+	Depot    *artifact.Depot
+	// Secrets opens the values of a namespace's secrets. The epoch changes with any of them.
+	Secrets func(ctx context.Context, namespace string, names []string) (map[string]string, uint64, error)
+	// Stray takes lines that an instance wrote and that belong to no single call. It must not
+	// block.
+	Stray  func(rev *faas.Revision, instance string, lines []faas.LogLine)
+	Memory faas.Bytes // that all instances may hold together; default four fifths of the machine's
+	Starts int        // instances made at once; default two a processor, since more only slow each other
+	Keep   policy.KeepConfig
+	Logger *slog.Logger
+}
+
+// Worker is safe for concurrent use.
+type Worker struct {
+	cfg Config
+
+	mu       sync.Mutex
+	pools    map[poolKey]*pool // guarded by mu
+	hungry   []*pool           // guarded by mu; pools with calls in line that could not grow, in order of asking
+	reserved faas.Bytes        // guarded by mu; what instances hold or may come to hold
+	starting int               // guarded by mu
+	draining bool              // guarded by mu
+
+	work sync.WaitGroup // starts and endings of instances
+	life context.Context
+	end  context.CancelFunc
+}
+
+// New returns a Worker. No instance is made before the first call.
+func New(cfg Config) *Worker {
+	if cfg.Memory == 0 {
+		cfg.Memory = machineMemory() / 5 * 4
+	}
+	if cfg.Starts == 0 {
+		cfg.Starts = 2 * runtime.NumCPU()
+	}
+	if cfg.Keep == (policy.KeepConfig{}) {
+		cfg.Keep = policy.DefaultKeep()
+	}
+	if cfg.Stray == nil {
+		cfg.Stray = func(*faas.Revision, string, []faas.LogLine) {}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}}
+	// An instance outlives the call that it was made for, so its life hangs on the worker's, not
+	// on a call's context.
+	w.life, w.end = context.WithCancel(context.Background())
+	return w
+}
+
+// Run ends idle instances whose time is up, until ctx ends. It returns when no instance is left.
+func (w *Worker) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			w.close()
+			return nil
+		case <-tick.C:
+			w.reap(time.Now())
+			w.tellStray()
+		}
+	}
+}
+
+// close ends every instance, those with calls too, and waits until they are gone.
+func (w *Worker) close() {
+	w.mu.Lock()
+	w.draining = true
+	for _, p := range w.pools {
+		for _, in := range p.instances {
+			w.retire(in, "shutdown")
+		}
+		for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
+			wt.answer(grant{err: shuttingDown()})
+		}
+	}
+	w.mu.Unlock()
+	w.end()
+	w.work.Wait()
+}
+
+// tellStray hands on what instances wrote that belongs to no call.
+func (w *Worker) tellStray() {
+	w.mu.Lock()
+	var all []*instance
+	for _, p := range w.pools {
+		for _, in := range p.instances {
+			all = append(all, in)
+		}
+	}
+	w.mu.Unlock()
+	for _, in := range all {
+		in.tellStray(w.cfg.Stray)
+	}
+}
+
+func shuttingDown() error {
+	return faas.Errorf(faas.Unavailable, "run call", "the server is shutting down").WithFix("send the call again in a few seconds")
+}
+
+// Execute runs inv on rev, as dispatch.Node asks.
+func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
+	inv.Report.Node = w.cfg.Node
+	rt, err := w.cfg.Runtimes.Lookup(rev.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.fits(rev); err != nil {
+		return nil, err
+	}
+	call := &call{inv: inv, log: runtimes.NewLog(rev.Limits.Log, nil)}
+	in, err := w.acquire(ctx, rev, rt, call)
+	if err != nil {
+		call.report()
+		return nil, w.explainWait(ctx, rev, err)
+	}
+	return w.run(ctx, in, call)
+}
+
+// fits says whether the node could ever hold an instance.
+func (w *Worker) fits(rev *faas.Revision) error {
+	if rev.Limits.Memory <= w.cfg.Memory {
+		return nil
+	}
+	return faas.Errorf(faas.Unavailable, "run function", "the function asks for %s of memory; this node has %s for all functions together", rev.Limits.Memory, w.cfg.Memory).
+		WithLimit("memory_bytes").WithFix("ask for less with: brasa deploy --memory, or give the node more with the key memory")
+}
+
+// Prove starts an instance of rev, which shows that its code can be loaded, and leaves it idle for
+// the first call. A failure carries the function's own error; the Proof has what it wrote even
+// then. It never joins a pool's line: a new instance is what is to be shown.
+func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, error) {
+	rt, err := w.cfg.Runtimes.Lookup(rev.Runtime)
+	if err != nil {
+		return faas.Proof{}, err
+	}
+	if err := w.fits(rev); err != nil {
+		return faas.Proof{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(rev.Limits.Timeout.D(), minLoadTime))
+	defer cancel()
+	c := &call{inv: &faas.Invocation{Kind: faas.KindProof}, log: runtimes.NewLog(rev.Limits.Log, nil)}
+	c.inv.Timing.Begin = time.Now()
+	in, err := w.acquireNew(ctx, rev, rt, c)
+	proof := faas.Proof{}
+	if err == nil {
+		var u sandbox.Usage
+		if u, err = in.box.Usage(); err == nil {
+			proof.Memory = faas.Bytes(u.Memory)
+		}
+		err = nil // a figure that can't be read is no reason to refuse a deploy
+		w.release(in, c, true)
+	} else {
+		err = w.explainWait(ctx, rev, err)
+	}
+	c.inv.Timing.Total = time.Since(c.inv.Timing.Begin)
+	proof.Timing = c.inv.Timing
+	proof.Logs, _ = c.log.Lines()
+	return proof, err
+}
+
+// Warm makes sure that n instances of rev stand ready, or are on their way to it.
+func (w *Worker) Warm(ctx context.Context, rev *faas.Revision, n int) error {
+	for range n {
+		w.mu.Lock()
+		p := w.pools[keyOf(rev)]
+		have := 0
+		if p != nil {
+			have = len(p.instances) + p.starting
+		}
+		w.mu.Unlock()
+		if have >= n {
+			return nil
+		}
+		if _, err := w.Prove(ctx, rev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget ends the idle instances of a function whose revision is not one of those to keep, and
+// lets the busy ones end after their calls. It is called when a function moves to another
+// revision, is deleted, or a secret of its namespace changes (with none to keep).
+func (w *Worker) Forget(name faas.Name, keep ...faas.RevisionID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k, p := range w.pools {
+		if k.name != name || contains(keep, k.revision) {
+			continue
+		}
+		p.retired = true
+		for _, in := range p.instances {
+			w.drainInstance(in)
+		}
+		w.dropIfEmpty(p)
+	}
+}
+
+// ForgetNamespace does the same for all functions of a namespace.
+func (w *Worker) ForgetNamespace(ns string) {
+	w.mu.Lock()
+	names := map[faas.Name]bool{}
+	for k := range w.pools {
+		if k.name.Namespace == ns {
+			names[k.name] = true
+		}
+	}
+	w.mu.Unlock()
+	for n := range names {
+		w.Forget(n)
+	}
+}
+
+// Status says what this node holds.
+func (w *Worker) Status() faas.NodeStatus {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := faas.NodeStatus{
+		Name: w.cfg.Node, Memory: w.cfg.Memory, Reserved: w.reserved,
+		Starting: w.starting, Draining: w.draining, Instances: []faas.InstanceStatus{},
+	}
+	for _, p := range w.pools {
+		s.Waiting += p.line.len()
+		for _, in := range p.instances {
+			s.Instances = append(s.Instances, in.status(now))
+		}
+	}
+	return s
+}
+
+func contains(ids []faas.RevisionID, id faas.RevisionID) bool {
+	for _, x := range ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
