@@ -1,0 +1,192 @@
+// Package golang makes a program of a function written in Go.
+//
+// Generate copies the source, finds the handler by parsing it, and adds a main and the
+// bootstrap (the package in bootstrap/, copied into the function's own module so that nothing
+// must be fetched). What it returns says how to build the result; package deploy runs that in a
+// sandbox. Nothing here executes what it reads.
+package golang
+
+import (
+	"embed"
+	"fmt"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+//go:embed bootstrap/*.go
+var bootstrap embed.FS
+
+// Form is what a handler takes and returns.
+type Form string
+
+// Forms.
+const (
+	FormValue   Form = "value"   // a context, a value, both or neither; returns a value, an error, both or neither
+	FormHTTP    Form = "http"    // func(http.ResponseWriter, *http.Request)
+	FormProgram Form = "program" // package main with its own main: an executable, not a handler
+)
+
+// Options adjust Generate.
+type Options struct {
+	Handler string // name of the function; empty: Handle, Main and Handler are looked for
+	Entry   string // file or directory of the function's package below the source; empty: found
+	Go      string // the go command as the build sees it; empty: "go"
+	Version string // of the toolchain, "1.26.1", for a module that is made here; empty: 1.23
+	Output  string // path of the program as the build sees it
+}
+
+// Build says how to build what Generate made.
+type Build struct {
+	Form    Form
+	Handler string   // name of the function that was found; empty for FormProgram
+	Package string   // directory of the function's package below the source, slash-separated
+	Args    []string // the command, to be run in the directory that was generated
+	Env     []string // to be added to PATH and a writable HOME
+	Modules bool     // modules must be fetched: there is a requirement and no vendor directory
+}
+
+// bootDir is where the bootstrap goes in the function's module, and mainDir the generated main
+// of a function that is not itself in package main.
+const (
+	bootDir = "internal/brasaboot"
+	mainDir = "internal/brasamain"
+)
+
+const op = "build go function"
+
+// Generate reads the function's source in the directory src and writes what is to be built into
+// dst, which must be empty. A fault of the source is faas.Invalid, with the place in it.
+func Generate(src, dst string, o Options) (*Build, error) {
+	if o.Go == "" {
+		o.Go = "go"
+	}
+	p, err := findPackage(src, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.CopyFS(dst, os.DirFS(src)); err != nil {
+		return nil, fmt.Errorf("copy source: %w", err)
+	}
+	module, requires, err := ensureModule(dst, o.Version)
+	if err != nil {
+		return nil, err
+	}
+	b := &Build{Form: p.form, Handler: p.handler, Package: p.dir}
+	target := "./" + p.dir
+	if p.form != FormProgram {
+		if err := addBootstrap(dst, p.form); err != nil {
+			return nil, err
+		}
+		if target, err = addMain(dst, module, p); err != nil {
+			return nil, err
+		}
+	}
+	b.Args = []string{o.Go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}
+	b.Env = []string{"CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "GOTELEMETRY=off"}
+	_, err = os.Stat(filepath.Join(dst, "vendor", "modules.txt"))
+	switch {
+	case err == nil:
+		b.Args = append(b.Args, "-mod=vendor")
+		b.Env = append(b.Env, "GOPROXY=off")
+	case requires:
+		b.Args = append(b.Args, "-mod=mod") // writes go.sum if it is not there
+		b.Modules = true
+	default:
+		b.Args = append(b.Args, "-mod=mod")
+		b.Env = append(b.Env, "GOPROXY=off")
+	}
+	b.Args = append(b.Args, "-o", o.Output, target)
+	return b, nil
+}
+
+var (
+	moduleLine  = regexp.MustCompile(`(?m)^\s*module\s+("[^"]+"|\S+)`)
+	requireLine = regexp.MustCompile(`(?m)^\s*require[\s(]`)
+)
+
+// ensureModule returns the path of the module in dir and whether it requires others. A source
+// without go.mod gets one.
+func ensureModule(dir, version string) (module string, requires bool, err error) {
+	file := filepath.Join(dir, "go.mod")
+	content, err := os.ReadFile(file)
+	if os.IsNotExist(err) {
+		language := "1.23" // the least that the bootstrap needs
+		if v := strings.SplitN(version, ".", 3); len(v) >= 2 {
+			language = v[0] + "." + v[1]
+		}
+		module = "function"
+		return module, false, os.WriteFile(file, fmt.Appendf(nil, "module %s\n\ngo %s\n", module, language), 0o644)
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("read go.mod: %w", err)
+	}
+	m := moduleLine.FindSubmatch(content)
+	if m == nil {
+		return "", false, faas.Errorf(faas.Invalid, op, "go.mod has no module line")
+	}
+	return strings.Trim(string(m[1]), `"`), requireLine.Match(content), nil
+}
+
+// addBootstrap copies the bootstrap; the part that needs net/http only where it is used, for
+// that takes most of the time to compile.
+func addBootstrap(dst string, form Form) error {
+	dir := filepath.Join(dst, filepath.FromSlash(bootDir))
+	if _, err := os.Lstat(dir); err == nil {
+		return faas.Errorf(faas.Invalid, op, "the source has a directory %s, which is the platform's", bootDir)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write bootstrap: %w", err)
+	}
+	files, err := fs.Glob(bootstrap, "bootstrap/*.go")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || path.Base(name) == "http.go" && form != FormHTTP {
+			continue
+		}
+		content, err := bootstrap.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, path.Base(name)), content, 0o644); err != nil {
+			return fmt.Errorf("write bootstrap: %w", err)
+		}
+	}
+	return nil
+}
+
+// addMain writes main and returns the package to build. A handler in package main can't be
+// imported, so its main lies beside it.
+func addMain(dst, module string, p *found) (target string, err error) {
+	adapter := map[Form]string{FormValue: "Value", FormHTTP: "HTTP"}[p.form]
+	var dir, source string
+	if p.name == "main" {
+		dir = p.dir
+		source = fmt.Sprintf("package main\n\nimport brasaboot %q\n\nfunc main() { brasaboot.Serve(brasaboot.%s(%s)) }\n",
+			path.Join(module, bootDir), adapter, p.handler)
+	} else {
+		dir = mainDir
+		source = fmt.Sprintf("package main\n\nimport (\n\tfunction %q\n\tbrasaboot %q\n)\n\nfunc main() { brasaboot.Serve(brasaboot.%s(function.%s)) }\n",
+			path.Join(module, p.dir), path.Join(module, bootDir), adapter, p.handler)
+		if !token.IsExported(p.handler) {
+			return "", faas.Errorf(faas.Invalid, op, "%s: the handler %s must begin with a capital letter, for package %s is imported", p.place, p.handler, p.name)
+		}
+	}
+	at := filepath.Join(dst, filepath.FromSlash(dir))
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return "", fmt.Errorf("write main: %w", err)
+	}
+	// The name sorts and reads unlike any that a person would choose.
+	if err := os.WriteFile(filepath.Join(at, "brasa_generated_main.go"), []byte(source), 0o644); err != nil {
+		return "", fmt.Errorf("write main: %w", err)
+	}
+	return "./" + dir, nil
+}
