@@ -35,7 +35,7 @@ type Example struct {
 	Public  bool              `json:"public,omitempty"`  // its URL may be called without a key
 	Secrets map[string]string `json:"secrets,omitempty"` // put before it is deployed; the values are for demonstration only
 	Network bool              `json:"network,omitempty"` // it asks for network egress, which not every host can give
-	Build   []string          `json:"build,omitempty"`   // what must be run in the folder first; such an example can't be deployed from FS
+	Build   []string          `json:"build,omitempty"`   // makes, run in the folder, the executable $OUT, which is deployed instead of the folder
 	Calls   []Call            `json:"calls"`
 }
 
@@ -56,6 +56,7 @@ type Call struct {
 type Expect struct {
 	Status      int             `json:"status"`
 	ContentType string          `json:"content_type,omitempty"` // the beginning of it
+	Picture     string          `json:"picture,omitempty"`      // width and height, "64x43"
 	Equals      string          `json:"equals,omitempty"`
 	Contains    []string        `json:"contains,omitempty"`
 	Lacks       []string        `json:"lacks,omitempty"`
