@@ -78,8 +78,8 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 			r.programs[name] = p
 		}
 	}
-	for name, style := range map[string]Style{Executable: StyleExec, JSONLines: StyleLines, HTTPServer: StyleHTTP} {
-		r.found[name] = &Runtime{Name: name, Style: style, others: r.programs}
+	for _, name := range []string{Executable, JSONLines, HTTPServer} {
+		r.found[name] = &Runtime{Name: name, Style: styleOf(name), others: r.programs}
 	}
 	return r, nil
 }

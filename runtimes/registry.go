@@ -31,6 +31,19 @@ var names = []struct{ name, title, install string }{
 	{HTTPServer, "HTTP server", ""},
 }
 
+// styleOf returns the style of a language by its name.
+func styleOf(name string) Style {
+	switch name {
+	case Executable:
+		return StyleExec
+	case JSONLines:
+		return StyleLines
+	case HTTPServer:
+		return StyleHTTP
+	}
+	return StyleFrames
+}
+
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
 	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go,
@@ -62,9 +75,9 @@ type Info struct {
 func (r *Registry) Runtimes() []Info {
 	out := make([]Info, 0, len(names))
 	for _, n := range names {
-		info := Info{Name: n.name, Title: n.title}
+		info := Info{Name: n.name, Title: n.title, Style: styleOf(n.name)}
 		if rt := r.found[n.name]; rt != nil {
-			info.Available, info.Version, info.Style, info.Program = true, rt.Version, rt.Style, rt.Program
+			info.Available, info.Version, info.Program = true, rt.Version, rt.Program
 		} else {
 			info.Why, info.Fix = r.missing[n.name], n.install
 		}

@@ -2,7 +2,7 @@ package runtimes
 
 import (
 	"context"
-	"net"
+	"io"
 	"sync"
 	"syscall"
 )
@@ -15,8 +15,8 @@ import (
 // What is kept is bounded by the callers: whole bodies by the calls in flight, streamed bodies
 // by room, the rest by being small.
 type sender struct {
-	conn net.Conn
-	raw  syscall.RawConn // nil: conn is not a socket, every write goes through drain
+	conn io.Writer
+	raw  syscall.RawConn // nil: conn has no descriptor, every write goes through drain
 
 	mu       sync.Mutex
 	kept     []byte // guarded by mu
@@ -31,7 +31,7 @@ type sender struct {
 	failed  func(error) // called once, without mu
 }
 
-func newSender(conn net.Conn, failed func(error)) *sender {
+func newSender(conn io.Writer, failed func(error)) *sender {
 	s := &sender{conn: conn, failed: failed}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {

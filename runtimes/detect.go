@@ -1,0 +1,449 @@
+package runtimes
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Plan is what a tree of code was found to be and how it will be run.
+type Plan struct {
+	Runtime string            // the language's name
+	Version string            // of its runtime on this host
+	Entry   string            // file in the tree; for Go, its package's file or directory, or empty
+	Handler string            // name in the entry; empty: the default ones
+	Command []string          // what is run instead of the entry
+	Build   bool              // Go source, which must be built first; Runtime is kept if it is not Go
+	Lacks   string            // file that names dependencies which are not in the tree; empty: none
+	Env     map[string]string // from the manifest
+	Secrets []string          // the same
+	Limits  faas.Limits       // the same
+	Network faas.Network      // the same
+	Why     string            // how it was found out, for people
+}
+
+// Style says how one talks to the plan's process.
+func (p *Plan) Style() Style { return styleOf(p.Runtime) }
+
+// Hints are what a person has said of their code. What they have not is found out.
+type Hints struct {
+	Language string
+	Entry    string
+	Handler  string
+	Command  []string
+}
+
+const detectOp = "detect language"
+
+// Detect finds out what a tree is. hint is a language, or empty.
+func (r *Registry) Detect(tree fs.FS, hint string) (Plan, error) {
+	return r.Plan(tree, Hints{Language: hint})
+}
+
+// Plan finds out what a tree is: by what the person said, then by its manifest (brasa.json),
+// then by its files. If it could be several things the error names them and the flag that
+// decides. A language that this host lacks is an error too.
+func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
+	m, err := readManifest(tree)
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network}
+	h.Language, h.Entry, h.Handler = orElse(h.Language, m.Language), orElse(h.Entry, m.Entry), orElse(h.Handler, m.Handler)
+	if len(h.Command) == 0 {
+		h.Command = m.Command
+	}
+	if a, ok := aliases[strings.ToLower(h.Language)]; ok {
+		h.Language = a
+	}
+	if h.Language != "" && !slices.Contains(r.languages(), h.Language) {
+		_, err := r.Lookup(h.Language)
+		return Plan{}, err
+	}
+	p.Handler, p.Command = h.Handler, h.Command
+	switch {
+	case len(h.Command) > 0:
+		p.Runtime, p.Entry, p.Why = orElse(h.Language, Executable), h.Entry, "a command is given"
+	case h.Entry != "":
+		err = p.fromEntry(tree, h)
+	default:
+		err = p.fromTree(tree, h)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	rt, err := r.Lookup(p.Runtime)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.Version, p.Build = rt.Version, p.Build || p.Runtime == Go
+	if len(p.Command) == 0 && rt.Style != StyleFrames && !p.Build {
+		if err := p.checkProgram(tree, rt); err != nil {
+			return Plan{}, err
+		}
+	}
+	p.Lacks = lacks(tree, p.Runtime)
+	return p, nil
+}
+
+// fromEntry takes the file that the person named.
+func (p *Plan) fromEntry(tree fs.FS, h Hints) error {
+	entry := path.Clean(strings.TrimPrefix(h.Entry, "./"))
+	info, err := fs.Stat(tree, entry)
+	if !fs.ValidPath(entry) || err != nil {
+		return faas.Errorf(faas.Invalid, detectOp, "the code has no file %q", clip(h.Entry))
+	}
+	p.Entry = entry
+	if h.Language != "" {
+		p.Runtime, p.Why = h.Language, "language and entry are given"
+		return nil
+	}
+	if info.IsDir() {
+		p.Runtime, p.Why = Go, "the entry is a directory, as a Go package is"
+		return nil
+	}
+	lang, why := languageOf(tree, entry)
+	if lang == "" {
+		return faas.Errorf(faas.Invalid, detectOp, "cannot tell the language of %s by its extension, first line or content", entry).WithFix("say it with --language")
+	}
+	p.Runtime, p.Why = lang, why
+	return nil
+}
+
+// candidate is what a tree could be.
+type candidate struct{ runtime, entry, why string }
+
+// fromTree looks for what says the language of a whole tree, then for a file with a usual name,
+// then for the only file there is.
+func (p *Plan) fromTree(tree fs.FS, h Hints) error {
+	files, err := topFiles(tree)
+	if err != nil {
+		return err
+	}
+	var have []candidate
+	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, nodeTree, pythonTree} {
+		c, ok, err := find(tree, files)
+		if err != nil {
+			return err
+		}
+		if ok && c.runtime == Go && h.Language != "" && styleOf(h.Language) != StyleFrames {
+			c.runtime, p.Build = h.Language, true // a program in Go that serves lines, say
+		}
+		if ok && (h.Language == "" || h.Language == c.runtime) {
+			have = append(have, c)
+		}
+	}
+	if len(have) == 0 {
+		have = lonely(tree, files, h.Language)
+	}
+	switch len(have) {
+	case 1:
+		p.Runtime, p.Entry, p.Why = orElse(h.Language, have[0].runtime), have[0].entry, have[0].why
+		if h.Language != "" && h.Language != have[0].runtime {
+			p.Why = "the language is given"
+		}
+		return nil
+	case 0:
+		return nothing(files, h.Language)
+	}
+	return ambiguous(have)
+}
+
+// nothing makes the error of a tree that nothing is found in.
+func nothing(files []string, language string) error {
+	if slices.ContainsFunc(files, func(f string) bool { return f == "Dockerfile" || f == "Containerfile" }) {
+		return faas.Errorf(faas.Invalid, detectOp, "the code is described by a Dockerfile, and images are not run here").
+			WithFix("deploy the program itself: its source, or a static executable with --language http, exec or lines")
+	}
+	switch {
+	case len(files) == 0:
+		return faas.Errorf(faas.Invalid, detectOp, "the code has no file at its top").WithFix("say which file is the function with --entry")
+	case language != "":
+		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("say it with --entry")
+	}
+	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, package.json, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
+		WithFix("say it with --language and --entry")
+}
+
+func ambiguous(have []candidate) error {
+	var names []string
+	same := true
+	for _, c := range have {
+		same = same && c.runtime == have[0].runtime
+		names = append(names, fmt.Sprintf("%s (%s)", c.entry, c.runtime))
+	}
+	flag := "--language " + have[0].runtime
+	if same {
+		flag = "--entry " + have[0].entry
+	}
+	return faas.Errorf(faas.Invalid, detectOp, "the code could be several things: %s", some(names)).WithFix("say which, as in %s", flag)
+}
+
+func some(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// topFiles lists the regular files at the top of a tree, without hidden ones.
+func topFiles(tree fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(tree, ".")
+	if err != nil {
+		return nil, fmt.Errorf("read code: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
+			files = append(files, e.Name())
+		}
+	}
+	return files, nil
+}
+
+func goTree(tree fs.FS, files []string) (candidate, bool, error) {
+	if slices.Contains(files, "go.mod") {
+		return candidate{Go, "", "go.mod says that it is Go"}, true, nil
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f, ".go") && !strings.HasSuffix(f, "_test.go") {
+			return candidate{Go, "", f + " is Go by its extension"}, true, nil
+		}
+	}
+	return candidate{}, false, nil
+}
+
+var nodeNames = []string{"index", "main", "handler", "function", "app", "server"}
+
+func nodeTree(tree fs.FS, files []string) (candidate, bool, error) {
+	if slices.Contains(files, "package.json") {
+		entry, err := packageEntry(tree, files)
+		if err != nil || entry != "" {
+			return candidate{Node, entry, "package.json says that it is Node.js"}, err == nil, err
+		}
+	}
+	for _, name := range nodeNames {
+		for _, suffix := range []string{".js", ".mjs", ".cjs"} {
+			if slices.Contains(files, name+suffix) {
+				return candidate{Node, name + suffix, name + suffix + " is JavaScript by its extension"}, true, nil
+			}
+		}
+	}
+	return candidate{}, false, nil
+}
+
+var pythonNames = []string{"main", "__main__", "handler", "function", "app", "index", "lambda_function"}
+
+func pythonTree(tree fs.FS, files []string) (candidate, bool, error) {
+	why := ""
+	for _, f := range []string{"requirements.txt", "pyproject.toml", "Pipfile", "setup.py"} {
+		if slices.Contains(files, f) {
+			why = f + " says that it is Python"
+			break
+		}
+	}
+	for _, name := range pythonNames {
+		if slices.Contains(files, name+".py") {
+			return candidate{Python, name + ".py", orElse(why, name+".py is Python by its extension")}, true, nil
+		}
+	}
+	if why == "" {
+		return candidate{}, false, nil
+	}
+	only := slices.DeleteFunc(slices.Clone(files), func(f string) bool { return !strings.HasSuffix(f, ".py") || f == "setup.py" })
+	if len(only) == 1 {
+		return candidate{Python, only[0], why}, true, nil
+	}
+	return candidate{}, false, nil
+}
+
+// lonely finds the files whose own form says what they are. Of source files the only one counts;
+// if there is none, executables do.
+func lonely(tree fs.FS, files []string, language string) []candidate {
+	var sources, programs []candidate
+	for _, f := range files {
+		lang, why := languageOf(tree, f)
+		switch {
+		case lang == "":
+		case language == Executable || language == JSONLines || language == HTTPServer:
+			programs = append(programs, candidate{language, f, why})
+		case language != "" && lang != language:
+		case lang == Executable:
+			programs = append(programs, candidate{lang, f, why})
+		default:
+			sources = append(sources, candidate{lang, f, why})
+		}
+	}
+	if len(sources) > 0 {
+		return sources
+	}
+	if len(programs) > 1 {
+		for _, usual := range []string{"main", "bootstrap", "run", "function", "handler", "server", "app"} {
+			for _, c := range programs {
+				if c.entry == usual || strings.TrimSuffix(c.entry, path.Ext(c.entry)) == usual {
+					return []candidate{c}
+				}
+			}
+		}
+	}
+	return programs
+}
+
+var extensions = map[string]string{".py": Python, ".js": Node, ".mjs": Node, ".cjs": Node, ".go": Go}
+
+// languageOf tells what a file is by its extension, first line or content.
+func languageOf(tree fs.FS, name string) (language, why string) {
+	if l := extensions[path.Ext(name)]; l != "" {
+		return l, name + " is " + l + " by its extension"
+	}
+	head := headOfFile(tree, name)
+	switch {
+	case bytes.HasPrefix(head, []byte("#!")):
+		program := shebang(head)
+		return Executable, name + " is run by " + program + ", which its first line says"
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+		return Executable, name + " is a program of this kind of system"
+	case path.Ext(name) == ".sh":
+		return Executable, name + " is a shell script by its extension"
+	}
+	return "", ""
+}
+
+func headOfFile(tree fs.FS, name string) []byte {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	head := make([]byte, 256)
+	n, _ := io.ReadFull(f, head)
+	return head[:n]
+}
+
+// shebang returns the interpreter that a script's first line names, without its directory.
+func shebang(head []byte) string {
+	line, _, _ := bytes.Cut(head[2:], []byte("\n"))
+	fields := strings.Fields(string(line))
+	if len(fields) == 0 {
+		return ""
+	}
+	if path.Base(fields[0]) == "env" {
+		for _, f := range fields[1:] {
+			if !strings.HasPrefix(f, "-") && !strings.Contains(f, "=") {
+				return path.Base(f)
+			}
+		}
+	}
+	return path.Base(fields[0])
+}
+
+var elfMachines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "riscv64": elf.EM_RISCV}
+
+// checkProgram says whether an executable can run here, and finds the interpreter of a script:
+// the one that its first line names may lie elsewhere on this host, and files of an archive need
+// not be marked as executable.
+func (p *Plan) checkProgram(tree fs.FS, rt *Runtime) error {
+	file := CodeDir + "/" + p.Entry
+	head := headOfFile(tree, p.Entry)
+	switch {
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+		return checkELF(tree, p.Entry)
+	case bytes.HasPrefix(head, []byte("MZ")), bytes.HasPrefix(head, []byte("\xcf\xfa\xed\xfe")), bytes.HasPrefix(head, []byte("\xca\xfe\xba\xbe")):
+		return faas.Errorf(faas.Invalid, detectOp, "%s is a program of another system; build it for linux/%s", p.Entry, runtime.GOARCH)
+	case bytes.HasPrefix(head, []byte("#!")):
+		if bytes.Contains(bytes.SplitN(head, []byte("\n"), 2)[0], []byte("\r")) {
+			return faas.Errorf(faas.Invalid, detectOp, "%s has line ends of Windows, so that its first line names no program", p.Entry).WithFix("write it with line ends of Unix: sed -i 's/\\r$//' %s", p.Entry)
+		}
+		name := shebang(head)
+		program := rt.others[name]
+		if program == "" {
+			return faas.Errorf(faas.Invalid, detectOp, "%s is run by %q, which this host does not have for functions; there are %s", p.Entry, clip(name), some(slices.Sorted(keys(rt.others))))
+		}
+		p.Command = []string{program, file}
+		return nil
+	}
+	ext := map[string]string{".sh": "sh", ".py": "python3", ".js": "node", ".mjs": "node", ".cjs": "node", ".rb": "ruby", ".pl": "perl", ".php": "php"}[path.Ext(p.Entry)]
+	if program := rt.others[ext]; ext != "" && program != "" {
+		p.Command = []string{program, file}
+		return nil
+	}
+	return faas.Errorf(faas.Invalid, detectOp, "%s is neither a program nor a script with a first line that names one", p.Entry).
+		WithFix("begin it with a line such as #!/bin/sh, or say how it is run with --command")
+}
+
+func keys(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// checkELF says whether a program is for this host's processor and brings what it is linked to.
+func checkELF(tree fs.FS, name string) error {
+	b, err := fs.ReadFile(tree, name)
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		return faas.Errorf(faas.Invalid, detectOp, "%s begins like a program but is damaged: %v", name, err)
+	}
+	defer f.Close()
+	if want := elfMachines[runtime.GOARCH]; want != 0 && f.Machine != want {
+		return faas.Errorf(faas.Invalid, detectOp, "%s is a program for %s; this host is %s", name, strings.TrimPrefix(f.Machine.String(), "EM_"), runtime.GOARCH).
+			WithFix("build it for linux/%s", runtime.GOARCH)
+	}
+	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
+		return faas.Errorf(faas.Invalid, detectOp, "%s is no program but a %s", name, strings.ToLower(strings.TrimPrefix(f.Type.String(), "ET_")))
+	}
+	for _, prog := range f.Progs {
+		if prog.Type != elf.PT_INTERP || prog.Filesz > 4096 {
+			continue
+		}
+		interp, err := io.ReadAll(prog.Open())
+		if err != nil {
+			return faas.Errorf(faas.Invalid, detectOp, "%s begins like a program but is damaged: %v", name, err)
+		}
+		loader := strings.TrimRight(string(interp), "\x00")
+		if strings.Contains(loader, "musl") && !exists(loader) {
+			return faas.Errorf(faas.Invalid, detectOp, "%s is linked to musl, which this host does not have", name).WithFix("link it statically")
+		}
+	}
+	return nil
+}
+
+var topModule = regexp.MustCompile(`(?m)^\s*[A-Za-z0-9]`)
+
+// lacks names the file of dependencies whose directory is missing.
+func lacks(tree fs.FS, language string) string {
+	has := func(name string) bool {
+		_, err := fs.Stat(tree, name)
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	switch language {
+	case Python:
+		b, err := fs.ReadFile(tree, "requirements.txt")
+		if err == nil && topModule.Match(b) && !has("vendor") && !has("site-packages") {
+			return "requirements.txt"
+		}
+	case Node:
+		if m, err := readPackage(tree); err == nil && len(m.Dependencies) > 0 && !has("node_modules") {
+			return "package.json"
+		}
+	}
+	return ""
+}
