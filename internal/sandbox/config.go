@@ -25,10 +25,11 @@ type Config struct {
 	// UIDBase and UIDCount are the range of user ids of which every live sandbox has one of
 	// its own. Default 0x42000000 and 60000.
 	UIDBase, UIDCount int
-	// NetPool, EgressPool and CgroupPool say how many ready objects are kept: empty network
-	// namespaces (default 16), ones with a way out (default 4), cgroups (default 32). A
-	// negative number means none: they are then made when they are needed.
-	NetPool, EgressPool, CgroupPool int
+	// NetPool, EgressPool, CgroupPool and NestPool say how many ready objects are kept: empty
+	// network namespaces (default 16), ones with a way out (default 4), cgroups (default 16),
+	// sets of the other namespaces (default 16). A negative number means none: they are then
+	// made when they are needed.
+	NetPool, EgressPool, CgroupPool, NestPool int
 	// Spawners is the number of spawner processes; default one per core, at most four.
 	Spawners int
 	// GoInit makes the binary itself the spawner instead of the small embedded program, as
@@ -93,7 +94,8 @@ func (c *Config) applyDefaults() error {
 	setInt(&c.UIDCount, 60000)
 	setInt(&c.NetPool, 16)
 	setInt(&c.EgressPool, 4)
-	setInt(&c.CgroupPool, 32)
+	setInt(&c.CgroupPool, 16)
+	setInt(&c.NestPool, 16)
 	setInt(&c.Spawners, defaultSpawners())
 	c.Spawners = max(c.Spawners, 1)
 	if c.UIDCount < 1 {

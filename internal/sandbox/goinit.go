@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -53,7 +56,7 @@ func standIn() int {
 				<-born // no child: wait for the next
 				continue
 			}
-			kept.report(pid, status, use)
+			ended(pid, status, use)
 		}
 	}()
 	message := make([]byte, maxRequest)
@@ -81,18 +84,40 @@ func standIn() int {
 // born wakes the reaper when it has found no child.
 var born = make(chan struct{}, 1)
 
-// registry orders answers and exits: an exit is told after the answer that names its pid.
-type registry struct {
-	lock chan struct{}
+// kept are the nests of the stand-in. The lock also keeps answers and exits in order: a program's
+// end is told after the answer that names it.
+var kept = struct {
+	sync.Mutex
+	nests map[int32]*keptNest
+	next  int32
+}{nests: map[int32]*keptNest{}}
+
+type keptNest struct {
+	pid, pidfd, program int
+	id                  uint64
 }
 
-var kept = registry{lock: make(chan struct{}, 1)}
-
-func (r *registry) report(pid int, status unix.WaitStatus, use unix.Rusage) {
-	r.lock <- struct{}{}
-	defer func() { <-r.lock }()
-	send(answer{kind: kindExited, pid: int32(pid), status: int32(status),
-		userMicros: uint64(use.Utime.Nano() / 1000), systemMicros: uint64(use.Stime.Nano() / 1000), maxRSSKB: uint64(use.Maxrss)}, -1)
+// ended is what the spawner's function of that name is.
+func ended(pid int, status unix.WaitStatus, use unix.Rusage) {
+	kept.Lock()
+	defer kept.Unlock()
+	for slot, n := range kept.nests {
+		switch pid {
+		case n.program:
+			unix.PidfdSendSignal(n.pidfd, unix.SIGKILL, nil, 0)
+			n.program = -1
+			send(answer{kind: kindExited, id: n.id, nest: slot, status: int32(status),
+				userMicros: uint64(use.Utime.Nano() / 1000), systemMicros: uint64(use.Stime.Nano() / 1000), maxRSSKB: uint64(use.Maxrss)}, -1)
+			return
+		case n.pid:
+			if n.program != 0 {
+				send(answer{kind: kindEmpty, id: n.id, nest: slot}, -1)
+			}
+			unix.Close(n.pidfd)
+			delete(kept.nests, slot)
+			return
+		}
+	}
 }
 
 func send(a answer, fd int) {
@@ -108,9 +133,9 @@ func send(a answer, fd int) {
 }
 
 func serveRequest(message []byte, fds []int) {
-	kept.lock <- struct{}{}
-	defer func() { <-kept.lock }()
-	a := answer{kind: kindStarted, step: -2, errno: int32(unix.EBADMSG)}
+	kept.Lock()
+	defer kept.Unlock()
+	a := answer{kind: kindDone, step: -2, errno: int32(unix.EBADMSG)}
 	if len(message) < requestHeaderSize {
 		send(a, -1)
 		return
@@ -132,15 +157,60 @@ func serveRequest(message []byte, fds []int) {
 		send(a, -1)
 		return
 	}
-	pid, pidfd, step, errno := spawnInit(head, body, fds)
-	a.pid, a.step, a.errno = int32(pid), step, errno
-	if errno != 0 {
-		a.pid, pidfd = 0, -1
+	pidfd := -1
+	if head.kind == kindNest {
+		pidfd = serveNest(&a, head, body)
+		send(a, pidfd)
+		return
 	}
+	pidfd = serveStart(&a, head, body, fds)
 	send(a, pidfd)
 	if pidfd >= 0 {
 		unix.Close(pidfd)
 	}
+}
+
+func serveNest(a *answer, head requestHeader, body []byte) (pidfd int) {
+	pid, pidfd, step, errno := spawnInit(head, body, nil)
+	a.step, a.errno = step, errno
+	if errno != 0 {
+		return -1
+	}
+	for kept.nests[kept.next] != nil {
+		kept.next = (kept.next + 1) % (1 << 20)
+	}
+	kept.nests[kept.next] = &keptNest{pid: pid, pidfd: pidfd}
+	a.nest = kept.next
+	return pidfd
+}
+
+func serveStart(a *answer, head requestHeader, body []byte, fds []int) (pidfd int) {
+	n := kept.nests[head.nest]
+	if n == nil || n.program != 0 {
+		a.errno = int32(unix.ESRCH)
+		return -1
+	}
+	// The thread's children are born into the nest; the nest itself is named by the last
+	// descriptor.
+	self, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err == nil {
+		defer unix.Close(self)
+		err = unix.Setns(n.pidfd, unix.CLONE_NEWPID)
+	}
+	if err != nil {
+		a.errno, a.step = int32(unix.EPERM), -1
+		unix.PidfdSendSignal(n.pidfd, unix.SIGKILL, nil, 0)
+		return -1
+	}
+	pid, pidfd, step, errno := spawnInit(head, body, append(fds[:len(fds):len(fds)], n.pidfd))
+	unix.Setns(self, unix.CLONE_NEWPID)
+	a.nest, a.step, a.errno = head.nest, step, errno
+	if errno != 0 {
+		unix.PidfdSendSignal(n.pidfd, unix.SIGKILL, nil, 0)
+		return -1
+	}
+	n.program, n.id = pid, head.id
+	return pidfd
 }
 
 // spawnInit starts the second stage in new namespaces, gives it the steps through a memfd and
@@ -175,7 +245,7 @@ func spawnInit(head requestHeader, body []byte, fds []int) (pid, pidfd int, step
 	if head.cgroup >= 0 {
 		attr.UseCgroupFD, attr.CgroupFD = true, fds[head.cgroup]
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", []string{stageInit}, &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Sys: attr})
+	pid, err = syscall.ForkExec("/proc/self/exe", []string{stageInit, strconv.Itoa(len(fds))}, &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Sys: attr})
 	unix.Close(pipe[1])
 	if err != nil {
 		return fail(err)
@@ -215,15 +285,11 @@ func firstProcess() {
 	if err == nil {
 		steps, err = decodeSteps(body)
 	}
-	highest := initFDs
-	for ; ; highest++ {
-		if _, err := unix.FcntlInt(uintptr(highest), unix.F_GETFD, 0); err != nil {
-			break
-		}
-	}
-	fds := make([]int, 0, highest-initFDs)
-	for fd := initFDs; fd < highest; fd++ {
-		fds = append(fds, fd)
+	// Told rather than found out: the Go runtime opens descriptors of its own behind them.
+	count, _ := strconv.Atoi(os.Args[1])
+	fds := make([]int, count)
+	for i := range fds {
+		fds[i] = initFDs + i
 	}
 	errno, at := runSteps(steps, fds, err)
 	if errno == 0 {
@@ -296,6 +362,12 @@ func (s *step) run(fds []int) error {
 	case opWrite:
 		_, err := unix.Write(s.fd(fds), []byte(s.text[0]))
 		return err
+	case opEnter:
+		// A mount namespace can only be entered with a working directory of one's own.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		return unix.Setns(fds[len(fds)-1], int(s.a))
 	case opSetns:
 		return unix.Setns(s.fd(fds), int(s.b))
 	case opUnshare:
@@ -339,8 +411,27 @@ func (s *step) run(fds []int) error {
 	case opExec:
 		args, env := s.text[:s.a], s.text[s.a:s.a+s.b]
 		return syscall.Exec(args[0], args, env)
+	case opHold:
+		hold()
 	}
 	return unix.ENOSYS
+}
+
+// hold is what pid 1 of a nest does for the rest of its life. The pipe's end tells the spawner
+// that it is ready.
+func hold() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	for fd := range 3 {
+		unix.Close(fd)
+	}
+	unix.Close(initSteps)
+	unix.Close(reportFD)
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); errors.Is(err, unix.ECHILD) {
+			<-children
+		}
+	}
 }
 
 // enterRoot makes the working directory, which the spawner began in, the root.

@@ -214,7 +214,7 @@ func (h *Host) keepSpawner(ctx context.Context, index int, started chan<- error)
 	first := true
 	for {
 		begin := time.Now()
-		s, err := startSpawner(h.root, h.cfg.GoInit || h.features.lacks(featureSpawner), h.rootless)
+		s, err := startSpawner(h.root, (h.cfg.NestPool+h.cfg.Spawners-1)/h.cfg.Spawners, nestLayout{inProcess: h.goInit(), rootless: h.rootless, masks: h.masks})
 		if first {
 			started <- err
 			first = false
@@ -224,10 +224,8 @@ func (h *Host) keepSpawner(ctx context.Context, index int, started chan<- error)
 		}
 		if err == nil {
 			h.setSpawner(index, s)
-			select {
-			case <-s.gone:
-			case <-ctx.Done():
-				s.close()
+			h.attend(ctx, s)
+			if ctx.Err() != nil {
 				return
 			}
 			h.setSpawner(index, nil)
@@ -242,6 +240,21 @@ func (h *Host) keepSpawner(ctx context.Context, index int, started chan<- error)
 			}
 		}
 	}
+}
+
+// attend keeps a spawner's nests filled until it dies, or ends it when ctx does.
+func (h *Host) attend(ctx context.Context, s *spawner) {
+	filling, cancel := context.WithCancel(ctx)
+	filled := make(chan struct{})
+	go func() { defer close(filled); s.nests.fill(filling, h.log) }()
+	select {
+	case <-s.gone:
+	case <-ctx.Done():
+		s.close()
+	}
+	cancel()
+	<-filled
+	s.nests.drain()
 }
 
 func (h *Host) setSpawner(index int, s *spawner) {

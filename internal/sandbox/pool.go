@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -9,18 +10,24 @@ import (
 // pool keeps a few objects ready that take long to make.
 type pool[T any] struct {
 	ready   chan T
+	taken   chan struct{} // has room for one: something was taken
+	low     chan struct{} // has room for one: half or less is left
 	make    func() (T, error)
 	destroy func(T)
 }
 
-func newPool[T any](size int, make_ func() (T, error), destroy func(T)) *pool[T] {
-	return &pool[T]{ready: make(chan T, size), make: make_, destroy: destroy}
+func newPool[T any](size int, create func() (T, error), destroy func(T)) *pool[T] {
+	return &pool[T]{ready: make(chan T, size), taken: make(chan struct{}, 1), low: make(chan struct{}, 1), make: create, destroy: destroy}
 }
 
 // take returns a ready object, or makes one when there is none.
 func (p *pool[T]) take(ctx context.Context) (T, error) {
 	select {
 	case v := <-p.ready:
+		notify(p.taken)
+		if len(p.ready) <= cap(p.ready)/2 {
+			notify(p.low)
+		}
 		return v, nil
 	default:
 		if err := ctx.Err(); err != nil {
@@ -31,25 +38,51 @@ func (p *pool[T]) take(ctx context.Context) (T, error) {
 	}
 }
 
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// refillAfter lets the start that took something go first: making the next one at once would
+// take the core, and the spawner, away from it. A pool that runs low does not wait.
+const refillAfter = 3 * time.Millisecond
+
+// retryAfter is for makers that fail: out of descriptors, perhaps; it may pass.
+const retryAfter = time.Second
+
 // fill keeps the pool full until ctx ends.
 func (p *pool[T]) fill(ctx context.Context, log *slog.Logger) {
-	if cap(p.ready) == 0 {
-		return
-	}
 	for ctx.Err() == nil {
-		v, err := p.make()
-		if err != nil {
-			log.Warn("pool not filled", "err", err)
-			select { // out of descriptors, perhaps; it may pass
-			case <-time.After(time.Second):
-			case <-ctx.Done():
+		wait := refillAfter
+		for len(p.ready) < cap(p.ready) && ctx.Err() == nil {
+			v, err := p.make()
+			if err != nil {
+				if ctx.Err() != nil || errors.Is(err, errSpawnerGone) {
+					return // a pool of nests ends with its spawner
+				}
+				log.Warn("pool not filled", "err", err)
+				wait = retryAfter
+				break
 			}
-			continue
+			p.ready <- v // has room: nobody else puts in
+		}
+		if wait == refillAfter {
+			select {
+			case <-p.taken:
+			case <-ctx.Done():
+				return
+			}
+		}
+		low := p.low
+		if wait == retryAfter {
+			low = nil
 		}
 		select {
-		case p.ready <- v:
+		case <-time.After(wait):
+		case <-low:
 		case <-ctx.Done():
-			p.destroy(v)
 		}
 	}
 }

@@ -26,6 +26,8 @@ type Sandbox struct {
 	exit Exit // written before done is closed
 	done chan struct{}
 
+	empty chan struct{} // closed when every process is gone
+
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -77,7 +79,8 @@ func (s *Sandbox) Conn() net.Conn { return s.conn }
 // first call.
 func (s *Sandbox) PID() int { return s.proc.hostPID() }
 
-// Done is closed when the first process, and with it every other, has ended and been reaped.
+// Done is closed when the program has ended and been reaped. What it has left behind is being
+// killed then; Close returns when that is gone.
 func (s *Sandbox) Done() <-chan struct{} { return s.done }
 
 // Exit returns how the first process ended. It blocks until Done.
@@ -136,6 +139,7 @@ func (s *Sandbox) Close() error {
 	s.closing.Do(func() {
 		s.Kill()
 		<-s.done
+		<-s.empty
 		if s.conn != nil {
 			s.conn.Close()
 		}
@@ -146,8 +150,7 @@ func (s *Sandbox) Close() error {
 	return nil
 }
 
-// finish runs once, when the first process has been reaped: the kernel has by then ended all
-// others of its pid namespace.
+// finish runs once, when the program has been reaped.
 func (s *Sandbox) finish(e Exit) {
 	if s.group != nil {
 		if u, err := s.group.usage(); err == nil {
@@ -165,26 +168,28 @@ func (s *Sandbox) finish(e Exit) {
 	close(s.done)
 }
 
-// process is the first process of a sandbox, as the host holds it.
+// process is a sandbox's first process, as the host holds it.
 type process struct {
-	mu    sync.Mutex
-	pidfd int // -1 after close; guarded by mu
-	pid   int // 0 until asked; guarded by mu
+	mu      sync.Mutex
+	nest    int // pidfd of pid 1 of its pid namespace; -1 after close; guarded by mu
+	program int // pidfd of the program itself; -1 after close; guarded by mu
+	pid     int // 0 until asked; guarded by mu
 }
 
+// kill ends pid 1, and with it the kernel ends every process of the namespace.
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pidfd >= 0 {
-		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone, as wanted
+	if p.nest >= 0 {
+		unix.PidfdSendSignal(p.nest, unix.SIGKILL, nil, 0) // ESRCH: it is gone, as wanted
 	}
 }
 
 func (p *process) hostPID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pid == 0 && p.pidfd >= 0 {
-		p.pid = pidOf(p.pidfd)
+	if p.pid == 0 && p.program >= 0 {
+		p.pid = pidOf(p.program)
 	}
 	return p.pid
 }
@@ -192,8 +197,9 @@ func (p *process) hostPID() int {
 func (p *process) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pidfd >= 0 {
-		unix.Close(p.pidfd)
-		p.pidfd = -1
+	if p.nest >= 0 {
+		unix.Close(p.nest)
+		unix.Close(p.program)
+		p.nest, p.program = -1, -1
 	}
 }

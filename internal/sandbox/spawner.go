@@ -26,10 +26,24 @@ type spawner struct {
 	mu      sync.Mutex
 	next    uint64
 	waiting map[uint64]chan<- spawned // guarded by mu
-	alive   map[int32]func(Exit)      // by the spawner's own pid; guarded by mu
-	claims  map[uint64]func(Exit)     // who is told of the exit of a start under way; guarded by mu
+	alive   map[uint64]*life          // by request; guarded by mu
 	dead    error                     // guarded by mu
 	gone    chan struct{}             // closed when dead is set
+
+	nests *pool[*nest]
+}
+
+// life is what is still to be told of a program. Each is called once, in this order, from the
+// listener; they must not block.
+type life struct {
+	exited func(Exit) // the program has been reaped
+	empty  func()     // and everything it has left behind
+}
+
+// nest is a set of namespaces with a pid 1, ready for one program.
+type nest struct {
+	slot  int32
+	pidfd int // of pid 1: killing it kills all
 }
 
 // spawned is an answer and the pidfd that came with it.
@@ -41,7 +55,7 @@ type spawned struct {
 var errSpawnerGone = errors.New("the spawner process has ended")
 
 // startSpawner starts a spawner in the root's namespaces and has it settle there.
-func startSpawner(r *root, inProcess, rootless bool) (*spawner, error) {
+func startSpawner(r *root, nests int, layout nestLayout) (*spawner, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
@@ -55,28 +69,28 @@ func startSpawner(r *root, inProcess, rootless bool) (*spawner, error) {
 	s := &spawner{
 		sock:    os.NewFile(uintptr(pair[0]), "spawner socket"),
 		waiting: map[uint64]chan<- spawned{},
-		alive:   map[int32]func(Exit){},
-		claims:  map[uint64]func(Exit){},
+		alive:   map[uint64]*life{},
 		gone:    make(chan struct{}),
 	}
 	if s.raw, err = s.sock.SyscallConn(); err != nil {
 		s.sock.Close()
 		return nil, err
 	}
-	if err := r.do(func() error { return s.launch(far, inProcess) }); err != nil {
+	if err := r.do(func() error { return s.launch(far, layout.inProcess) }); err != nil {
 		s.sock.Close()
 		return nil, err
 	}
 	go s.listen()
 	setup := &plan{cgroup: -1}
-	if !inProcess {
+	if !layout.inProcess {
 		setup.do("enter the root", opPivot, 0, 0, 0)
 		setup.do("drop bounding set", opDropBounding, 0, 0, 0)
 	}
-	if _, err := s.call(kindSetup, setup, nil); err != nil {
+	if _, err := s.call(kindSetup, 0, setup, nil); err != nil {
 		s.close()
 		return nil, fmt.Errorf("settle spawner: %w", err)
 	}
+	s.nests = newPool(nests, func() (*nest, error) { return s.makeNest(planNest(layout)) }, func(n *nest) { unix.Close(n.pidfd) })
 	return s, nil
 }
 
@@ -136,21 +150,30 @@ func spawnerProgram() (*os.File, error) {
 	return f, nil
 }
 
-// start makes a process. exited is called once, from the listener, when it has been reaped or
-// the spawner has died, which kills it; it is not called if start returns an error.
-func (s *spawner) start(p *plan, exited func(Exit)) (*process, error) {
-	got, err := s.call(kindStart, p, exited)
+func (s *spawner) makeNest(p *plan) (*nest, error) {
+	got, err := s.call(kindNest, 0, p, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	return &process{pidfd: got.pidfd}, nil
+	return &nest{slot: got.nest, pidfd: got.pidfd}, nil
 }
 
-func (s *spawner) call(kind uint32, p *plan, exited func(Exit)) (spawned, error) {
+// start runs a program in a nest, which it uses up. l is told of the end, also if that is the
+// spawner's; it is not if start returns an error.
+func (s *spawner) start(n *nest, p *plan, l *life) (*process, error) {
+	got, err := s.call(kindStart, n.slot, p, l)
+	if err != nil {
+		unix.Close(n.pidfd) // the spawner has killed it
+		return nil, err
+	}
+	return &process{nest: n.pidfd, program: got.pidfd}, nil
+}
+
+func (s *spawner) call(kind uint32, slot int32, p *plan, l *life) (spawned, error) {
 	if len(p.fds) >= maxFDs {
 		return spawned{}, fmt.Errorf("%d descriptors, more than %d", len(p.fds), maxFDs)
 	}
-	head := requestHeader{kind: kind, cloneFlags: p.flags, cgroup: int32(p.cgroup)}
+	head := requestHeader{kind: kind, cloneFlags: p.flags, cgroup: int32(p.cgroup), nest: slot}
 	if p.copy {
 		head.flags |= requestCopy
 	}
@@ -163,15 +186,15 @@ func (s *spawner) call(kind uint32, p *plan, exited func(Exit)) (spawned, error)
 	s.next++
 	head.id = s.next
 	s.waiting[head.id] = done
-	if exited != nil {
-		s.claims[head.id] = exited
+	if l != nil {
+		s.alive[head.id] = l
 	}
 	s.mu.Unlock()
 
 	if err := s.write(head, p); err != nil {
 		s.mu.Lock()
 		delete(s.waiting, head.id)
-		delete(s.claims, head.id)
+		delete(s.alive, head.id)
 		s.mu.Unlock()
 		return spawned{}, err
 	}
@@ -184,10 +207,13 @@ func (s *spawner) call(kind uint32, p *plan, exited func(Exit)) (spawned, error)
 		select {
 		case got = <-done:
 		default:
-			return spawned{}, errSpawnerGone
+			return spawned{}, errSpawnerGone // listen has forgotten l
 		}
 	}
 	if got.errno != 0 {
+		s.mu.Lock()
+		delete(s.alive, head.id)
+		s.mu.Unlock()
 		return got, stepError(p.steps, got.step, got.errno)
 	}
 	return got, nil
@@ -255,34 +281,40 @@ func (s *spawner) listen() {
 	s.cmd.Wait() // its pid namespace is empty when this returns: every sandbox is gone
 	s.mu.Lock()
 	s.dead = errSpawnerGone
+	for id := range s.waiting {
+		delete(s.alive, id) // start returns an error for these
+	}
 	orphans := slices.Collect(maps.Values(s.alive))
-	s.alive, s.claims = nil, nil
+	s.alive = nil
 	s.mu.Unlock()
 	close(s.gone)
-	for _, exited := range orphans {
-		exited(Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL})
+	for _, l := range orphans {
+		if l.exited != nil {
+			l.exited(Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL})
+		}
+		l.empty()
 	}
 }
 
 func (s *spawner) hear(a answer, pidfd int) {
 	s.mu.Lock()
 	switch a.kind {
-	case kindStarted:
+	case kindDone:
 		done := s.waiting[a.id]
 		delete(s.waiting, a.id)
-		if exited := s.claims[a.id]; exited != nil && a.errno == 0 {
-			s.alive[a.pid] = exited
-		}
-		delete(s.claims, a.id)
 		s.mu.Unlock()
 		done <- spawned{a, pidfd} // has room for one
 	case kindExited:
-		exited := s.alive[a.pid]
-		delete(s.alive, a.pid)
+		l := s.alive[a.id]
+		exited := l.exited
+		l.exited = nil
 		s.mu.Unlock()
-		if exited != nil { // nil for one that failed before exec
-			exited(a.exited())
-		}
+		exited(a.exited())
+	case kindEmpty:
+		l := s.alive[a.id]
+		delete(s.alive, a.id)
+		s.mu.Unlock()
+		l.empty()
 	default:
 		s.mu.Unlock()
 	}

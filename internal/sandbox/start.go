@@ -26,7 +26,7 @@ func (h *Host) Start(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if spec.Network && h.noWayOut() != nil {
 		return nil, &UnsupportedError{Feature: featureEgress, Why: h.noWay.Error(), Fix: "run as root on a kernel with veth and nftables, or do without network"}
 	}
-	s := &Sandbox{host: h, spec: spec, done: make(chan struct{}), closed: make(chan struct{})}
+	s := &Sandbox{host: h, spec: spec, done: make(chan struct{}), empty: make(chan struct{}), closed: make(chan struct{})}
 	if err := h.admit(s); err != nil {
 		return nil, fmt.Errorf("start sandbox %s: %w", spec.Name, err)
 	}
@@ -90,7 +90,7 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("network")
 
-	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, masks: h.masks, inProcess: h.goInit()}
+	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.goInit()}
 	defer func() {
 		for _, fd := range in.mounts {
 			unix.Close(fd)
@@ -130,8 +130,13 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	if err != nil {
 		return err
 	}
+	n, err := sp.nests.take(ctx)
+	if err != nil {
+		return err
+	}
+	step("namespaces")
 	reaped := make(chan Exit, 1)
-	if s.proc, err = sp.start(planSandbox(in), func(e Exit) { reaped <- e }); err != nil {
+	if s.proc, err = sp.start(n, planSandbox(in), &life{func(e Exit) { reaped <- e }, func() { close(s.empty) }}); err != nil {
 		return err
 	}
 	step("spawn")

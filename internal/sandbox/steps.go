@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sandboxFlags are the namespaces of every sandbox. The network namespace comes from a pool and
-// the cgroup namespace is entered after the cgroup.
-const sandboxFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+// nestFlags are the namespaces of a nest, made ahead of the program. The network namespace comes
+// from a pool of its own and the cgroup namespace is made after the cgroup was entered.
+const nestFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 
 // insideID is the user and group id inside a sandbox where there is no range of ids to give
 // each its own.
@@ -58,14 +58,53 @@ type planInput struct {
 	stdio     [3]int
 	conn      int // -1: none
 	filter    []byte
-	masks     masks
-	inProcess bool // the Go stand-in: the template is not the root yet
+	inProcess bool // by the Go stand-in
 }
 
 type masks struct{ files, dirs []string }
 
+// nestLayout is what nests look like; the same for all of a host.
+type nestLayout struct {
+	inProcess bool // by the Go stand-in, which has not entered the root
+	rootless  bool
+	masks     masks
+}
+
+// planNest is what is done before it is known which program will run: all that is the same for
+// every sandbox. Its process stays, as pid 1, without rights.
+func planNest(l nestLayout) *plan {
+	p := &plan{flags: nestFlags, cgroup: -1}
+	if l.inProcess {
+		p.do("enter the root", opPivot, 0, 0, 0)
+	}
+	const plain = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	// Read-only as a whole: nothing below can be written, whoever owns it. Without root the
+	// id maps are still to be written there, so only what could do harm is made read-only.
+	if l.rootless {
+		p.mount("proc", "/proc", "proc", plain, "")
+		p.mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, "")
+		p.mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|plain, "")
+	} else {
+		p.mount("proc", "/proc", "proc", plain|unix.MS_RDONLY, "")
+	}
+	for _, f := range l.masks.files {
+		p.mount("/dev/null", f, "", unix.MS_BIND, "")
+	}
+	for _, d := range l.masks.dirs {
+		p.mount(emptyDir, d, "", unix.MS_BIND, "")
+	}
+	if l.inProcess {
+		p.do("drop bounding set", opDropBounding, 0, 0, 0)
+	}
+	p.do("drop capabilities", opDropCaps, 0, 0, 0)
+	p.do("set no_new_privs", opNoNewPrivs, 0, 0, 0)
+	p.do("make undumpable", opDumpable, 0, 0, 0)
+	p.do("hold", opHold, 0, 0, 0)
+	return p
+}
+
 func planSandbox(in planInput) *plan {
-	p := &plan{flags: sandboxFlags, cgroup: -1}
+	p := &plan{cgroup: -1}
 	spec := &in.spec
 	rootless := in.uid == 0
 
@@ -81,9 +120,7 @@ func planSandbox(in planInput) *plan {
 	p.do("enter network namespace", opSetns, p.fd(in.netns), unix.CLONE_NEWNET, 0)
 	p.do("make cgroup namespace", opUnshare, unix.CLONE_NEWCGROUP, 0, 0)
 
-	if in.inProcess {
-		p.do("enter the root", opPivot, 0, 0, 0)
-	}
+	p.do("enter namespaces", opEnter, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS, 0, 0)
 	planMounts(p, in, rootless)
 	planLimits(p, spec)
 	if in.inProcess {
@@ -129,21 +166,6 @@ func planMounts(p *plan, in planInput, rootless bool) {
 	p.mount("tmpfs", "/tmp", "tmpfs", plain, tmpfsOptions(spec.Tmp))
 	p.mount("tmpfs", "/dev/shm", "tmpfs", plain|unix.MS_NOEXEC, tmpfsOptions(spec.Memory/2))
 
-	// Read-only as a whole: nothing below can be written, whoever owns it. Without root the
-	// id maps are still to be written there, so only what could do harm is made read-only.
-	if rootless {
-		p.mount("proc", "/proc", "proc", plain|unix.MS_NOEXEC, "")
-		p.mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, "")
-		p.mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|plain|unix.MS_NOEXEC, "")
-	} else {
-		p.mount("proc", "/proc", "proc", plain|unix.MS_NOEXEC|unix.MS_RDONLY, "")
-	}
-	for _, f := range in.masks.files {
-		p.mount("/dev/null", f, "", unix.MS_BIND, "")
-	}
-	for _, d := range in.masks.dirs {
-		p.mount(emptyDir, d, "", unix.MS_BIND, "")
-	}
 	p.do("set hostname", opHostname, 0, 0, 0, spec.Hostname)
 	id := strconv.Itoa(in.uid)
 	if rootless {

@@ -18,10 +18,12 @@ const (
 	// Below the smallest default of a socket's send buffer, of which the kernel counts double.
 	inlineRequest = 64 << 10
 
-	kindSetup   = 1
-	kindStart   = 2
-	kindStarted = 3
-	kindExited  = 4
+	kindSetup  = 1
+	kindNest   = 2
+	kindStart  = 3
+	kindDone   = 4
+	kindExited = 5
+	kindEmpty  = 6
 
 	requestByFD = 1
 	requestCopy = 2
@@ -33,6 +35,7 @@ type opcode uint16
 
 const (
 	opWrite opcode = iota + 1
+	opEnter
 	opSetns
 	opUnshare
 	opMount
@@ -53,6 +56,7 @@ const (
 	opFDs
 	opSeccomp
 	opExec
+	opHold
 )
 
 // step is one thing done on the way into a sandbox.
@@ -73,6 +77,8 @@ type requestHeader struct {
 	flags         uint32
 	steps         uint32
 	bytes         uint32
+	nest          int32
+	spare         uint32
 }
 
 type stepHeader struct {
@@ -84,7 +90,7 @@ type stepHeader struct {
 type answer struct {
 	version, kind uint32
 	id            uint64
-	pid           int32
+	nest          int32
 	errno         int32
 	step          int32
 	status        int32

@@ -9,7 +9,14 @@
  * steps in which order make a sandbox is said in one place, steps.go. It trusts
  * the host, and it alone: nothing that runs in a sandbox can talk to it.
  *
- * The child is made with CLONE_VM|CLONE_VFORK: it borrows this memory and a
+ * Namespaces are made beforehand, by a process that stays in them as pid 1 and
+ * does nothing but reap: a nest. A program is started into a nest, as its second
+ * process. So it is not the init of its pid namespace, which would make it deaf
+ * to signals of its own, SIGKILL and abort among them, and the keeper of other
+ * processes' orphans. When the program ends, the nest is killed, and with it
+ * whatever else the program has left there.
+ *
+ * The program's process is made with CLONE_VM|CLONE_VFORK: it borrows this memory and a
  * stack while the spawner stands still, and leaves both at exec. Nothing here
  * may therefore keep a pointer or a lock across raw_clone, and nothing allocates. */
 #include "wire.h"
@@ -25,6 +32,7 @@
 #include <linux/signal.h>
 #include <linux/wait.h>
 
+#define ESRCH 3
 #define EINTR 4
 #define EAGAIN 11
 #define ENOMEM 12
@@ -64,6 +72,17 @@ static s32 fds[MAX_FDS];
 static u32 nfds;
 static u8 stack[128 * 1024] __attribute__((aligned(16)));
 static char *vector[MAX_REQUEST / 16]; /* argv and envp; each string takes a byte or more of the request */
+
+/* A nest and the program in it. */
+struct nest {
+	s32 pid, pidfd; /* of its pid 1; 0: this slot is free */
+	s32 program;    /* 0: none yet */
+	u64 id;         /* of the request that started it */
+};
+static struct nest nests[MAX_NESTS];
+static s32 top;      /* slots in use are below */
+static s32 here;     /* nest of the request being served, or -1 */
+static long self_fd; /* pidfd of the spawner */
 
 /* What the child leaves for the spawner to read. In memory of its own, shared
  * also with a child that was made by copying. */
@@ -189,6 +208,22 @@ static long run_exec(struct step *s)
 
 static long descriptor(u64 index) { return index < nfds ? fds[index] : -1; }
 
+static int ready_fd; /* where a nest says that it is ready */
+
+/* hold is what pid 1 of a nest does for the rest of its life. */
+static void __attribute__((noreturn)) hold(void)
+{
+	u64 chld = 1ull << (SIGCHLD - 1);
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &chld, 0, 8);
+	sys(__NR_write, ready_fd, "", 1);
+	sys(__NR_close_range, 0, ~0u, 0);
+	for (;;) {
+		while (sys(__NR_wait4, -1, 0, WNOHANG, 0) > 0)
+			;
+		sys(__NR_rt_sigtimedwait, &chld, 0, 0, 8);
+	}
+}
+
 static long run_step(struct step *s)
 {
 	switch (s->op) {
@@ -196,6 +231,8 @@ static long run_step(struct step *s)
 		long n = sys(__NR_write, descriptor(s->a), text(s, 0), length(text(s, 0)));
 		return n < 0 ? n : 0;
 	}
+	case OP_ENTER:
+		return here < 0 ? -EINVAL : sys(__NR_setns, nests[here].pidfd, s->a);
 	case OP_SETNS:
 		return sys(__NR_setns, descriptor(s->a), s->b);
 	case OP_UNSHARE:
@@ -250,6 +287,8 @@ static long run_step(struct step *s)
 	}
 	case OP_EXEC:
 		return run_exec(s);
+	case OP_HOLD:
+		hold();
 	}
 	return -ENOSYS;
 }
@@ -302,6 +341,71 @@ static long make_process(struct request *q, s32 *pidfd)
 	args.stack_size = sizeof stack;
 	args.cgroup = (u64)descriptor((u64)q->cgroup);
 	return raw_clone3(&args, sizeof args, child);
+}
+
+static s32 free_slot(void)
+{
+	for (s32 i = 0; i < MAX_NESTS; i++)
+		if (!nests[i].pid)
+			return i;
+	return -1;
+}
+
+/* make_nest forks: the new process keeps its memory, a few pages, for good. It
+ * is waited for on a pipe, which also tells if it dies on the way. */
+static long make_nest(struct request *q, s32 *pidfd)
+{
+	s32 slot = free_slot(), pipe[2];
+	if (slot < 0)
+		return -EAGAIN;
+	long r = sys(__NR_pipe2, pipe, O_CLOEXEC);
+	if (r < 0)
+		return r;
+	ready_fd = pipe[1];
+	long pid = raw_clone(q->clone_flags | CLONE_PIDFD | SIGCHLD, 0, pidfd, child);
+	sys(__NR_close, pipe[1]);
+	if (pid > 0) {
+		u8 byte;
+		do
+			r = sys(__NR_read, pipe[0], &byte, 1);
+		while (r == -EINTR);
+		if (r == 1)
+			outcome->error = 0;
+		else if (!outcome->error)
+			outcome->error = ESRCH;
+		nests[slot].pid = (s32)pid;
+		nests[slot].pidfd = *pidfd;
+		nests[slot].program = 0;
+		if (slot >= top)
+			top = slot + 1;
+		if (outcome->error)
+			sys(__NR_pidfd_send_signal, *pidfd, SIGKILL, 0, 0);
+	}
+	sys(__NR_close, pipe[0]);
+	return pid < 0 ? pid : slot;
+}
+
+/* start_program runs a program in a nest. setns for pids counts for children,
+ * and only until it is taken back. */
+static long start_program(struct request *q, s32 *pidfd)
+{
+	if (q->nest < 0 || q->nest >= top || !nests[q->nest].pid || nests[q->nest].program)
+		return -ESRCH;
+	here = q->nest;
+	struct nest *n = &nests[here];
+	long pid = sys(__NR_setns, n->pidfd, CLONE_NEWPID);
+	if (pid >= 0) {
+		pid = make_process(q, pidfd);
+		sys(__NR_setns, self_fd, CLONE_NEWPID);
+	}
+	if (pid < 0 || outcome->error) {
+		sys(__NR_pidfd_send_signal, n->pidfd, SIGKILL, 0, 0); /* it is no longer fresh */
+	} else {
+		n->program = (s32)pid;
+		n->id = q->id;
+	}
+	here = -1;
+	return pid < 0 ? pid : q->nest;
 }
 
 static void say(struct answer *a, s32 fd)
@@ -361,7 +465,7 @@ static void serve(u64 size)
 	struct answer a;
 	memset(&a, 0, sizeof a);
 	a.version = WIRE_VERSION;
-	a.kind = KIND_STARTED;
+	a.kind = KIND_DONE;
 	a.step = -2;
 	steps = message + sizeof *q;
 	s32 pidfd = -1;
@@ -384,19 +488,17 @@ static void serve(u64 size)
 			run_steps();
 		} else {
 			outcome->step = -1;
-			long pid = make_process(q, &pidfd);
-			if (pid < 0) {
-				outcome->error = (s32)-pid;
-				pidfd = -1;
-			}
-			a.pid = pid < 0 ? 0 : (s32)pid;
+			long nest = q->kind == KIND_NEST ? make_nest(q, &pidfd) : start_program(q, &pidfd);
+			if (nest < 0)
+				outcome->error = (s32)-nest;
+			a.nest = (s32)nest;
 		}
 		a.error = outcome->error;
 		a.step = outcome->step;
 	}
 	a.took = now() - begin;
 	say(&a, a.error ? -1 : pidfd);
-	if (pidfd >= 0)
+	if (pidfd >= 0 && q->kind == KIND_START) /* a nest's is kept */
 		sys(__NR_close, pidfd);
 	for (u32 i = 0; i < nfds; i++)
 		sys(__NR_close, fds[i]);
@@ -430,6 +532,38 @@ static void receive(void)
 	serve(m.flags & (MSG_TRUNC_ | MSG_CTRUNC_) ? 0 : (u64)n);
 }
 
+/* ended tells the host that a program or a nest has ended. With the program ends
+ * its nest; pid 1 of a pid namespace is reaped last. Two messages, because taking
+ * the namespaces down makes the second a millisecond late. */
+static void ended(s32 pid, struct answer *a)
+{
+	for (s32 i = 0; i < top; i++) {
+		struct nest *n = &nests[i];
+		if (n->pid && n->program == pid) {
+			sys(__NR_pidfd_send_signal, n->pidfd, SIGKILL, 0, 0);
+			a->kind = KIND_EXITED;
+			a->id = n->id;
+			a->nest = i;
+			n->program = -1; /* it was; its id is free for others */
+			say(a, -1);
+			return;
+		}
+		if (n->pid == pid) {
+			if (n->program) {
+				a->kind = KIND_EMPTY;
+				a->id = n->id;
+				a->nest = i;
+				say(a, -1);
+			}
+			sys(__NR_close, n->pidfd);
+			memset(n, 0, sizeof *n);
+			while (top && !nests[top - 1].pid)
+				top--;
+			return;
+		}
+	}
+}
+
 static void reap(void)
 {
 	for (;;) {
@@ -440,12 +574,10 @@ static void reap(void)
 		if (pid <= 0)
 			return;
 		a.version = WIRE_VERSION;
-		a.kind = KIND_EXITED;
-		a.pid = (s32)pid;
 		a.user_us = (u64)(use.utime[0] * 1000000 + use.utime[1]);
 		a.system_us = (u64)(use.stime[0] * 1000000 + use.stime[1]);
 		a.max_rss_kb = (u64)use.maxrss;
-		say(&a, -1);
+		ended((s32)pid, &a);
 	}
 }
 
@@ -460,7 +592,9 @@ __attribute__((used)) void spawner_main(void)
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &chld, 0, 8);
 	long sigfd = sys(__NR_signalfd4, -1, &chld, 8, O_CLOEXEC | 04000 /* O_NONBLOCK */);
 	long page = sys(__NR_mmap, 0, 4096, 3, 0x21 /* MAP_SHARED|MAP_ANONYMOUS */, -1, 0);
-	if (sigfd < 0 || (page < 0 && page > -4096))
+	here = -1;
+	self_fd = sys(__NR_pidfd_open, sys(__NR_getpid), 0);
+	if (sigfd < 0 || self_fd < 0 || (page < 0 && page > -4096))
 		sys(__NR_exit_group, 1);
 	outcome = (void *)page;
 	for (;;) {

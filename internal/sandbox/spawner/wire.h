@@ -17,12 +17,16 @@
 #define WIRE_VERSION 1
 #define MAX_REQUEST (2 * 1024 * 1024)
 #define MAX_FDS 64
+#define MAX_NESTS 16384
 
 enum kind {
 	KIND_SETUP = 1,   /* run the steps in the spawner itself */
-	KIND_START = 2,   /* run them in a new process */
-	KIND_STARTED = 3, /* answer to both; carries a pidfd when error is 0 */
-	KIND_EXITED = 4,  /* a process was reaped */
+	KIND_NEST = 2,    /* run them in a new process, which then stays as pid 1 of its pid
+			     namespace and reaps; its namespaces wait for a program */
+	KIND_START = 3,   /* run them in a new process in a nest; they end in exec */
+	KIND_DONE = 4,    /* answer to these; carries a pidfd to the last two when error is 0 */
+	KIND_EXITED = 5,  /* a program has ended, and what is left in its nest is being killed */
+	KIND_EMPTY = 6,   /* the nest is gone, with everything that was in it */
 };
 
 enum request_flag {
@@ -39,13 +43,15 @@ struct request {
 	u32 flags;
 	u32 steps;
 	u32 bytes; /* of all steps */
+	s32 nest;  /* KIND_START: where */
+	u32 spare;
 };
 
 struct answer {
 	u32 version;
 	u32 kind;
 	u64 id;
-	s32 pid; /* in the spawner's pid namespace */
+	s32 nest; /* which one was made, or ended */
 	s32 error;
 	s32 step; /* index of the step that failed; -1: clone; -2: the request */
 	s32 status; /* as wait4 gives it */
@@ -55,6 +61,7 @@ struct answer {
 
 enum op {
 	OP_WRITE = 1,    /* fd a, text 0 */
+	OP_ENTER,        /* the nest's namespaces a */
 	OP_SETNS,        /* fd a, kind b */
 	OP_UNSHARE,      /* flags a */
 	OP_MOUNT,        /* source, target, type, data; flags a */
@@ -75,6 +82,7 @@ enum op {
 	OP_FDS,          /* a descriptors become 0, 1, ... a-1 in order from b; the rest is closed */
 	OP_SECCOMP,      /* a instructions, eight bytes each */
 	OP_EXEC,         /* a arguments, then b variables */
+	OP_HOLD,         /* the last step of a nest: close everything, reap for ever */
 };
 
 enum step_flag {
