@@ -1,0 +1,357 @@
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Query says which activations are wanted. Zero of a field is no condition.
+type Query struct {
+	Namespace string // must be set
+	Function  string // package/function
+	Outcome   string // a code's name, or "error" for all but ok
+	Fault     string // caller, function or platform
+	Start     faas.Start
+	Since     time.Time // begun at or after
+	Until     time.Time // begun before
+	Limit     int       // default 50, at most 10,000
+	Cursor    string    // from the Find before
+	NoLogs    bool      // Logs are left out, which makes long lists cheaper
+}
+
+const (
+	defaultLimit = 50
+	maxLimit     = 10_000
+)
+
+// matches says whether an activation is what is wanted, whatever its time.
+func (q *Query) matches(a *faas.Activation) bool {
+	switch {
+	case a.Namespace != q.Namespace, q.Function != "" && a.Function != q.Function, q.Start != "" && a.Start != q.Start:
+		return false
+	case q.Outcome == "error" && a.Outcome == faas.OK, q.Outcome != "" && q.Outcome != "error" && a.Outcome.String() != q.Outcome:
+		return false
+	}
+	return q.Fault == "" || a.Outcome.Fault() == q.Fault
+}
+
+// span returns the bounds of the IDs that are wanted: from inclusive, to exclusive.
+func (q *Query) span() (from, to []byte, err error) {
+	from, to = make([]byte, 16), bytes.Repeat([]byte{0xff}, 16)
+	if !q.Since.IsZero() {
+		// An ID holds whole milliseconds: what began in the same one counts as since.
+		from = lowest(q.Since)
+	}
+	if !q.Until.IsZero() {
+		to = lowest(q.Until)
+	}
+	if q.Cursor != "" {
+		id, err := faas.ParseID(q.Cursor)
+		if err != nil {
+			return nil, nil, faas.Errorf(faas.Invalid, "find activations", "%.40q is not a cursor", q.Cursor).WithFix("give the one from the page before, or none")
+		}
+		if b := blob(id); bytes.Compare(b, to) < 0 {
+			to = b
+		}
+	}
+	return from, to, nil
+}
+
+// Find returns what matches, newest first, and the cursor with which the next page is found,
+// empty if there is none. Of long logs the beginning is given, and LogTruncated set; Get gives
+// all. A call shows as soon as it was recorded.
+func (j *Journal) Find(ctx context.Context, q Query) ([]*faas.Activation, string, error) {
+	const op = "find activations"
+	from, to, err := q.span()
+	if err != nil {
+		return nil, "", err
+	}
+	limit := min(max(cmp.Or(q.Limit, defaultLimit), 1), maxLimit)
+	// The buffer first: what moves from it into the index meanwhile is then seen twice, not never.
+	j.mu.Lock()
+	var found []*faas.Activation
+	for _, part := range [][]*faas.Activation{j.writing, j.buffer} {
+		for _, a := range part {
+			if b := blob(a.ID); q.matches(a) && bytes.Compare(b, from) >= 0 && bytes.Compare(b, to) < 0 {
+				found = append(found, a)
+			}
+		}
+	}
+	j.mu.Unlock()
+	for i, a := range found {
+		if short, cut := headOf(a, q.NoLogs); cut {
+			found[i] = short
+		}
+	}
+	indexed, err := j.search(ctx, q, from, to, limit)
+	if err != nil {
+		return nil, "", indexError(op, err)
+	}
+	found = append(found, indexed...)
+	slices.SortStableFunc(found, func(a, b *faas.Activation) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	found = slices.CompactFunc(found, func(a, b *faas.Activation) bool { return a.ID == b.ID })
+	if len(found) < limit {
+		return found, "", nil
+	}
+	return found[:limit], string(found[limit-1].ID), nil
+}
+
+// headOf returns a copy of a with the part of its logs that lists show, if that is less.
+func headOf(a *faas.Activation, none bool) (*faas.Activation, bool) {
+	size, n := 0, 0
+	for n < len(a.Logs) && !none && (n == 0 || size+len(a.Logs[n].Text) <= logHead) {
+		size += len(a.Logs[n].Text)
+		n++
+	}
+	if n == len(a.Logs) {
+		return a, false
+	}
+	short := *a
+	short.Logs = a.Logs[:n]
+	short.LogTruncated = a.LogTruncated || !none
+	return &short, true
+}
+
+func indexError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*faas.Error](err); ok {
+		return e
+	}
+	return &faas.Error{Code: faas.CodeOf(err), Op: op, Err: err}
+}
+
+// search looks through the index.
+func (j *Journal) search(ctx context.Context, q Query, from, to []byte, limit int) (found []*faas.Activation, err error) {
+	err = j.mending(ctx, func() error {
+		found, err = j.index.search(ctx, q, from, to, limit)
+		return err
+	})
+	return found, err
+}
+
+// mending reads, and reads again if a file was found to be damaged and was made anew.
+func (j *Journal) mending(ctx context.Context, read func() error) error {
+	err := read()
+	if day := damagedDay(err); day != "" {
+		j.write.Lock()
+		defer j.write.Unlock()
+		if err := j.mend(ctx, day); err != nil {
+			return err
+		}
+		return read()
+	}
+	return err
+}
+
+// search returns at least the first limit of what matches, newest first.
+func (x *index) search(ctx context.Context, q Query, from, to []byte, limit int) (found []*faas.Activation, err error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	low, high := dayOfBlob(from), dayOfBlob(to)
+	for i := len(x.files) - 1; i >= 0; i-- {
+		f := x.files[i]
+		if f.day() < low || f.day() > high {
+			continue
+		}
+		// Files of one day overlap in time; an older day cannot hold anything newer.
+		if len(found) >= limit && (i+1 == len(x.files) || x.files[i+1].day() != f.day()) {
+			break
+		}
+		got, err := f.search(ctx, q, from, to, limit)
+		if err != nil {
+			return nil, &fileError{f, "read", err}
+		}
+		found = append(found, got...)
+	}
+	return found, nil
+}
+
+func dayOfBlob(b []byte) string {
+	ms := int64(0)
+	for _, c := range b[:6] {
+		ms = ms<<8 | int64(c)
+	}
+	const end = 253402300799999 // year 9999: years beyond do not sort as strings
+	return time.UnixMilli(min(ms, end)).UTC().Format("20060102")
+}
+
+func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) (_ []*faas.Activation, err error) {
+	var where strings.Builder
+	where.WriteString(`namespace = ? AND id >= ? AND id < ?`)
+	args := []any{q.Namespace, from, to}
+	add := func(condition string, values ...any) {
+		where.WriteString(` AND ` + condition)
+		args = append(args, values...)
+	}
+	if q.Function != "" {
+		add(`function = ?`, q.Function)
+	}
+	if q.Start != "" {
+		add(`start = ?`, string(q.Start))
+	}
+	if q.Outcome != "" && q.Outcome != faas.OK.String() || q.Fault != "" {
+		add(`outcome <> 'ok'`) // as the partial index says it, so that it is used
+	}
+	if q.Outcome != "" && q.Outcome != "error" {
+		add(`outcome = ?`, q.Outcome)
+	}
+	if q.Fault != "" {
+		marks, names := "", []any{}
+		for c := faas.OK; c <= faas.Internal; c++ {
+			if c.Fault() == q.Fault {
+				marks, names = marks+", ?", append(names, c.String())
+			}
+		}
+		add(`outcome IN (`+strings.TrimPrefix(marks, ", ")+`)`, names...)
+	}
+	columns := `record, NULL, 0`
+	if !q.NoLogs {
+		columns = `record, (SELECT data FROM log WHERE log.id = activation.id AND part = 0), (SELECT count(*) FROM log WHERE log.id = activation.id)`
+	}
+	rows, err := f.db.QueryContext(ctx, `SELECT `+columns+` FROM activation WHERE `+where.String()+` ORDER BY id DESC LIMIT ?`, append(args, limit)...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var out []*faas.Activation
+	for rows.Next() {
+		var record, head sql.RawBytes
+		var parts int
+		if err := rows.Scan(&record, &head, &parts); err != nil {
+			return nil, err
+		}
+		a := &faas.Activation{}
+		if err := json.Unmarshal(record, a); err != nil {
+			return nil, err
+		}
+		if len(head) > 0 {
+			if a.Logs, err = unpackLines(head); err != nil {
+				return nil, err
+			}
+		}
+		a.LogTruncated = a.LogTruncated || parts > 1
+		out = append(out, a)
+	}
+	return out, rows.Err()
+}
+
+// Get returns one activation with all of its logs, or a NotFound. It finds what was recorded
+// before the call, written or not.
+func (j *Journal) Get(ctx context.Context, namespace string, id faas.ID) (*faas.Activation, error) {
+	const op = "look up activation"
+	notFound := func() error {
+		return faas.Errorf(faas.NotFound, op, "there is no activation %.40q in namespace %.80q", string(id), namespace).
+			WithFix("list those that are kept with: brasa activations ls")
+	}
+	id, err := faas.ParseID(string(id))
+	if err != nil {
+		return nil, err
+	}
+	j.mu.Lock()
+	for _, part := range [][]*faas.Activation{j.writing, j.buffer} {
+		for _, a := range slices.Backward(part) {
+			if a.ID == id {
+				j.mu.Unlock()
+				if a.Namespace != namespace {
+					return nil, notFound()
+				}
+				return a, nil
+			}
+		}
+	}
+	j.mu.Unlock()
+	var a *faas.Activation
+	err = j.mending(ctx, func() error {
+		a, err = j.index.get(ctx, id)
+		return err
+	})
+	if err != nil {
+		return nil, indexError(op, err)
+	}
+	if a == nil || a.Namespace != namespace {
+		return nil, notFound()
+	}
+	return a, nil
+}
+
+func (x *index) get(ctx context.Context, id faas.ID) (*faas.Activation, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, f := range x.files {
+		if f.day() != dayOf(id) {
+			continue
+		}
+		a, err := f.get(ctx, id)
+		if err != nil {
+			return nil, &fileError{f, "read", err}
+		}
+		if a != nil {
+			return a, x.logs(ctx, a)
+		}
+	}
+	return nil, nil
+}
+
+func (f *file) get(ctx context.Context, id faas.ID) (*faas.Activation, error) {
+	var record []byte
+	err := f.db.QueryRowContext(ctx, `SELECT record FROM activation WHERE id = ?`, blob(id)).Scan(&record)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := &faas.Activation{}
+	return a, json.Unmarshal(record, a)
+}
+
+// logs fills in all parts of an activation's logs; a replay may have put them into another file
+// of the day than the record.
+func (x *index) logs(ctx context.Context, a *faas.Activation) error {
+	parts := map[int][]byte{}
+	for _, f := range x.files {
+		if f.day() != dayOf(a.ID) {
+			continue
+		}
+		if err := f.logs(ctx, a.ID, parts); err != nil {
+			return &fileError{f, "read", err}
+		}
+	}
+	for i := range len(parts) {
+		lines, err := unpackLines(parts[i])
+		if err != nil {
+			return fmt.Errorf("logs of activation %s, part %d: %w", a.ID, i, err)
+		}
+		a.Logs = append(a.Logs, lines...)
+	}
+	return nil
+}
+
+func (f *file) logs(ctx context.Context, id faas.ID, parts map[int][]byte) (err error) {
+	rows, err := f.db.QueryContext(ctx, `SELECT part, data FROM log WHERE id = ?`, blob(id))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var part int
+		var data []byte
+		if err := rows.Scan(&part, &data); err != nil {
+			return err
+		}
+		parts[part] = data
+	}
+	return rows.Err()
+}

@@ -1,0 +1,426 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+// index is a directory of SQLite files. Each holds records of calls that began on one day (UTC),
+// so that the day of an ID tells where to look and old days are dropped by the file: deleting
+// 200,000 rows takes 4 s, deleting a file none. A file that is large enough is followed by
+// another of the same day.
+type index struct {
+	dir     string
+	maxFile int64
+	logger  *slog.Logger
+
+	mu    sync.RWMutex // held for reading while files are in use, for writing while they come and go
+	files []*file      // guarded by mu; oldest first
+}
+
+// file is one SQLite file.
+type file struct {
+	name string // 20261123-00.db
+	db   *sql.DB
+	size int64 // guarded by Journal.write; of the file, now and then
+}
+
+func (f *file) day() string { return f.name[:8] }
+
+const (
+	manifestName = "manifest"
+	// The index is dropped by the file, so it is made of at least this many once it is full.
+	filesToDrop = 8
+)
+
+const schema = `
+CREATE TABLE IF NOT EXISTS activation (
+	id        BLOB PRIMARY KEY NOT NULL, -- 16 bytes, in the order of time
+	namespace TEXT NOT NULL,
+	function  TEXT NOT NULL,
+	outcome   TEXT NOT NULL,
+	start     TEXT NOT NULL,
+	began     INTEGER NOT NULL, -- microseconds
+	took      INTEGER NOT NULL, -- microseconds
+	record    BLOB NOT NULL     -- JSON without logs
+);
+CREATE INDEX IF NOT EXISTS by_function  ON activation (namespace, function, id);
+CREATE INDEX IF NOT EXISTS by_namespace ON activation (namespace, id);
+CREATE INDEX IF NOT EXISTS not_ok       ON activation (namespace, id) WHERE outcome <> 'ok';
+CREATE TABLE IF NOT EXISTS log (
+	id   BLOB NOT NULL,
+	part INTEGER NOT NULL,
+	data BLOB NOT NULL, -- zstd of JSON lines
+	PRIMARY KEY (id, part)
+);
+CREATE TABLE IF NOT EXISTS state (
+	key   TEXT PRIMARY KEY,
+	value INTEGER NOT NULL
+);
+`
+
+type manifest struct {
+	Files []string `json:"files"`
+}
+
+// openIndex opens the files that there should be. Those that are missing or damaged are begun
+// anew and returned by their absence from state: see Journal.catchUp.
+func openIndex(dir string, maxFile int64, logger *slog.Logger) (*index, error) {
+	x := &index{dir: dir, maxFile: maxFile, logger: logger}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	var m manifest
+	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		logger.Warn("index begun anew", "cause", err)
+		m = manifest{}
+	}
+	// What the manifest does not name was about to be dropped, or is of an index that is lost.
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range found {
+		name, _, _ := strings.Cut(e.Name(), ".db")
+		if strings.Contains(e.Name(), ".db") && !slices.Contains(m.Files, name+".db") {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, name := range m.Files {
+		f, err := x.openFile(name)
+		if err != nil {
+			return nil, errors.Join(err, x.close())
+		}
+		x.files = append(x.files, f)
+	}
+	return x, nil
+}
+
+// openFile opens or makes a file. One that SQLite cannot read is replaced by an empty one.
+func (x *index) openFile(name string) (*file, error) {
+	path := filepath.Join(x.dir, name)
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: url.Values{
+		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(10000)", "cache_size(-8000)", "wal_autocheckpoint(4000)"},
+		"_txlock": {"immediate"},
+	}.Encode()}).String()
+	for again := false; ; again = true {
+		db, err := sql.Open("sqlite", dsn)
+		if err != nil {
+			return nil, err
+		}
+		db.SetMaxOpenConns(4)
+		db.SetMaxIdleConns(2)
+		if _, err = db.Exec(schema); err == nil {
+			return &file{name: name, db: db}, nil
+		}
+		err = errors.Join(fmt.Errorf("open index file %q: %w", name, err), db.Close())
+		if again || !isCorrupt(err) {
+			return nil, err
+		}
+		x.logger.Warn("index file begun anew", "file", name, "cause", err)
+		if err := removeFile(path); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func removeFile(path string) error {
+	var errs []error
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isCorrupt says whether SQLite found that a file is not, or no longer, one of its own.
+func isCorrupt(err error) bool {
+	const corrupt, notADatabase = 11, 26
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == corrupt || e.Code()&0xff == notADatabase
+	}
+	return false
+}
+
+// fileError is what went wrong with a file.
+type fileError struct {
+	file *file
+	op   string
+	err  error
+}
+
+func (e *fileError) Error() string {
+	return fmt.Sprintf("%s index file %q: %v", e.op, e.file.name, e.err)
+}
+func (e *fileError) Unwrap() error { return e.err }
+
+// damagedDay returns the day whose file SQLite found to be damaged, if that is what err says.
+func damagedDay(err error) string {
+	if e, ok := errors.AsType[*fileError](err); ok && isCorrupt(e) {
+		return e.file.day()
+	}
+	return ""
+}
+
+func (x *index) close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var errs []error
+	for _, f := range x.files {
+		errs = append(errs, f.db.Close())
+	}
+	x.files = nil
+	return errors.Join(errs...)
+}
+
+// dayOf returns the day of a call as files are named.
+func dayOf(id faas.ID) string { return id.Time().UTC().Format("20060102") }
+
+// blob returns the ID as it lies in the index; its order is that of the IDs.
+func blob(id faas.ID) []byte {
+	b, _ := hex.DecodeString(string(id)) // an ID was parsed or made by us
+	return b
+}
+
+// fileFor returns the file that takes new records of a day. It is called by the writer alone.
+func (x *index) fileFor(day string) (*file, error) {
+	x.mu.RLock()
+	var last *file
+	for _, f := range x.files {
+		if f.day() == day {
+			last = f
+		}
+	}
+	x.mu.RUnlock()
+	number := 0
+	if last != nil {
+		if last.size < x.maxFile {
+			return last, nil
+		}
+		if _, err := fmt.Sscanf(last.name[9:], "%d", &number); err != nil {
+			return nil, fmt.Errorf("index file %q: %w", last.name, err)
+		}
+		number++
+	}
+	name := fmt.Sprintf("%s-%02d.db", day, number)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.saveManifest(append(x.names(), name)); err != nil {
+		return nil, err
+	}
+	f, err := x.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	x.files = append(x.files, f)
+	slices.SortFunc(x.files, func(a, b *file) int { return strings.Compare(a.name, b.name) })
+	return f, nil
+}
+
+// names is called with mu held.
+func (x *index) names() []string {
+	var out []string
+	for _, f := range x.files {
+		out = append(out, f.name)
+	}
+	return out
+}
+
+// saveManifest is called with mu held for writing, before a file is made and before one is removed.
+func (x *index) saveManifest(names []string) error {
+	b, err := json.Marshal(manifest{Files: names})
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(filepath.Join(x.dir, manifestName), b, 0o600)
+}
+
+// insertAgain is insert for rows that may be there already, in another file of their day too.
+func (x *index) insertAgain(ctx context.Context, rows []row) error {
+	var news []row
+	for _, r := range rows {
+		known, err := x.has(ctx, r)
+		if err != nil {
+			return err
+		}
+		if !known {
+			news = append(news, r)
+		}
+	}
+	return x.insert(ctx, news)
+}
+
+func (x *index) has(ctx context.Context, r row) (bool, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, f := range x.files {
+		if f.day() != dayOf(r.act.ID) {
+			continue
+		}
+		query, args := `SELECT count(*) FROM activation WHERE id = ?`, []any{blob(r.act.ID)}
+		if r.data == nil {
+			query, args = `SELECT count(*) FROM log WHERE id = ? AND part = ?`, append(args, len(r.logs)-1)
+		}
+		var n int
+		if err := f.db.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
+			return false, &fileError{f, "read", err}
+		}
+		if n > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// insert enters rows.
+func (x *index) insert(ctx context.Context, rows []row) error {
+	days := map[string][]row{}
+	for _, r := range rows {
+		d := dayOf(r.act.ID)
+		days[d] = append(days[d], r)
+	}
+	var errs []error
+	for day, rows := range days {
+		f, err := x.fileFor(day)
+		if err == nil {
+			err = x.insertFile(ctx, f, rows)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (x *index) insertFile(ctx context.Context, f *file, rows []row) (err error) {
+	tx, err := f.db.BeginTx(ctx, nil)
+	if err != nil {
+		return &fileError{f, "write", err}
+	}
+	defer func() {
+		if err != nil {
+			err = &fileError{f, "write", errors.Join(err, rollback(tx))}
+		}
+	}()
+	record, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO activation VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	log, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	last := uint64(0)
+	for _, r := range rows {
+		a := r.act
+		if r.data != nil {
+			if _, err := record.ExecContext(ctx, blob(a.ID), a.Namespace, a.Function, a.Outcome.String(), string(a.Start),
+				a.Timing.Begin.UnixMicro(), a.Timing.Total.Microseconds(), r.data); err != nil {
+				return err
+			}
+		}
+		for i, part := range r.logs {
+			if part == nil {
+				continue
+			}
+			if _, err := log.ExecContext(ctx, blob(a.ID), i, part); err != nil {
+				return err
+			}
+		}
+		last = max(last, r.seq)
+	}
+	if last > 0 {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO state VALUES ('last', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`, int64(last)); err != nil {
+			return err
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	f.size = x.sizeOf(f)
+	return nil
+}
+
+func (x *index) sizeOf(f *file) int64 {
+	size := int64(0)
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(filepath.Join(x.dir, f.name+suffix)); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
+}
+
+// last returns the greatest sequence of the stream that the file has seen; 0 for a new file.
+func (f *file) last(ctx context.Context) (uint64, error) {
+	var v int64
+	err := f.db.QueryRowContext(ctx, `SELECT value FROM state WHERE key = 'last'`).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, &fileError{f, "read", err}
+	}
+	return uint64(v), nil
+}
+
+// rollback undoes a transaction, unless its own failure or that of its commit has done so.
+func rollback(tx *sql.Tx) error {
+	if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return nil
+}
+
+// drop removes files. What is reading them is waited for.
+func (x *index) drop(names ...string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keep := slices.DeleteFunc(x.names(), func(n string) bool { return slices.Contains(names, n) })
+	if err := x.saveManifest(keep); err != nil {
+		return err
+	}
+	fault("index: manifest without the file")
+	var errs []error
+	x.files = slices.DeleteFunc(x.files, func(f *file) bool {
+		if !slices.Contains(names, f.name) {
+			return false
+		}
+		errs = append(errs, f.db.Close(), removeFile(filepath.Join(x.dir, f.name)))
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// lowest and highest return the bounds of the IDs of calls that began at a time.
+func lowest(t time.Time) []byte {
+	b := make([]byte, 16)
+	ms := uint64(max(t.UnixMilli(), 0))
+	for i := range 6 {
+		b[i] = byte(ms >> (40 - 8*i))
+	}
+	return b
+}
