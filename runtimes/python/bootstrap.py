@@ -29,7 +29,7 @@ CHUNK = 128 << 10  # bytes in one DATA frame
 MAX_PART = 32 << 10  # characters of a log line that are kept while its end has not come
 DEFAULT_HANDLERS = ("main", "handle", "handler")
 
-_here = __file__
+_here = (lambda: 0).__code__.co_filename  # as tracebacks show it
 _call = ContextVar("brasa_call")  # the call on whose behalf code runs
 
 
@@ -1106,6 +1106,9 @@ def _code(handler):
         return getattr(handler.__func__, "__code__", None), 1
     if hasattr(handler, "__code__"):
         return handler.__code__, 0
+    if type(handler).__name__ == "partial":
+        code, bound = _code(handler.func)
+        return code, bound + len(handler.args)
     call = getattr(type(handler), "__call__", None)
     return getattr(call, "__code__", None), 1
 

@@ -1,0 +1,105 @@
+package contract
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// loadStory is code that does not come to its handler, or only just.
+type loadStory struct {
+	name    string
+	files   map[string]string
+	entry   string
+	handler string
+	code    faas.Code // OK: it loads
+	words   []string  // of the error
+	trace   string    // what its trace holds
+}
+
+var loadStories = map[string][]loadStory{
+	runtimes.Python: {
+		{name: "raises", files: map[string]string{"main.py": "import json\nx = {}['absent']\n"}, code: faas.Failed, words: []string{"KeyError", "absent"}, trace: `main.py", line 2`},
+		{name: "syntax", files: map[string]string{"main.py": "def main(args):\n  return (\n"}, code: faas.Failed, words: []string{"SyntaxError"}, trace: `main.py", line 2`},
+		{name: "missing handler", files: map[string]string{"main.py": "def other(args): pass\n"}, code: faas.Failed, words: []string{"main, handle or handler", "it defines other"}},
+		{name: "named handler missing", handler: "absent", files: map[string]string{"main.py": "def other(args): pass\n"}, code: faas.Failed, words: []string{"no function absent", "other"}},
+		{name: "missing file", entry: "absent.py", files: map[string]string{"main.py": ""}, code: faas.Failed, words: []string{"absent.py"}},
+		{name: "missing module", files: map[string]string{"main.py": "import nosuchmodule\n"}, code: faas.Failed, words: []string{"ModuleNotFoundError", "nosuchmodule"}, trace: "main.py"},
+		{name: "exits", files: map[string]string{"main.py": "import sys\nsys.exit(4)\n"}, code: faas.Failed, words: []string{"sys.exit(4)"}},
+		{name: "dies", files: map[string]string{"main.py": "import os\nos._exit(4)\n"}, code: faas.Crashed},
+		{name: "too many arguments", files: map[string]string{"main.py": "def main(a, b, c): pass\n"}, code: faas.Failed, words: []string{"at most two"}},
+		{name: "named handler", handler: "work", files: map[string]string{"main.py": "def work(args): return args\n"}},
+		{name: "file and function", handler: "lib.work.run", files: map[string]string{"main.py": "1/0", "lib/work.py": "def run(args): return args\n"}},
+		{name: "package", entry: "app/main.py", files: map[string]string{"app/__init__.py": "", "app/main.py": "from .part import main\n", "app/part.py": "def main(args): return args\n"}},
+		{name: "vendored", files: map[string]string{"main.py": "import one, two\ndef main(args): return args\n", "vendor/one.py": "", "site-packages/two.py": ""}},
+		{name: "odd name", entry: "my-func.py", files: map[string]string{"my-func.py": "def main(args): return args\n"}},
+		{name: "name of the library's", entry: "json.py", files: map[string]string{"json.py": "def main(args): return args\n"}},
+		{name: "object", files: map[string]string{"main.py": "class C:\n  def __call__(self, args): return args\nmain = C()\n"}},
+		{name: "partial", files: map[string]string{"main.py": "import functools\ndef f(x, args): return args\nmain = functools.partial(f, 1)\n"}},
+		{name: "lambda", files: map[string]string{"main.py": "main = lambda args: args\n"}},
+	},
+	runtimes.Node: {
+		{name: "throws", files: map[string]string{"main.js": "require('fs');\nnull.x;\n"}, code: faas.Failed, words: []string{"TypeError"}, trace: "main.js:2"},
+		{name: "throws in module", entry: "main.mjs", files: map[string]string{"main.mjs": "import 'fs';\nnull.x;\n"}, code: faas.Failed, words: []string{"TypeError"}, trace: "main.mjs:2"},
+		{name: "syntax", files: map[string]string{"main.js": "exports.main = () => {\n  return (\n"}, code: faas.Failed, words: []string{"SyntaxError"}, trace: "main.js:"},
+		{name: "syntax in module", entry: "main.mjs", files: map[string]string{"main.mjs": "export const main = () => {\n  return ( ;\n}\n"}, code: faas.Failed, words: []string{"SyntaxError"}, trace: "main.mjs:2"},
+		{name: "missing handler", files: map[string]string{"main.js": "exports.other = () => 1;\n"}, code: faas.Failed, words: []string{"main, handle or handler", "it exports other"}},
+		{name: "named handler missing", handler: "absent", files: map[string]string{"main.js": "exports.other = () => 1;\n"}, code: faas.Failed, words: []string{"no function absent", "other"}},
+		{name: "missing file", entry: "absent.js", files: map[string]string{"main.js": ""}, code: faas.Failed, words: []string{"absent.js"}},
+		{name: "missing module", files: map[string]string{"main.js": "require('nosuchmodule');\n"}, code: faas.Failed, words: []string{"nosuchmodule"}, trace: "main.js"},
+		{name: "exits", files: map[string]string{"main.js": "process.exit(4);\n"}, code: faas.Crashed},
+		{name: "named handler", handler: "work", files: map[string]string{"main.js": "exports.work = (args) => args;\n"}},
+		{name: "file and function", handler: "lib/work.run", files: map[string]string{"main.js": "null.x", "lib/work.js": "exports.run = (args) => args;\n"}},
+		{name: "module", entry: "main.mjs", files: map[string]string{"main.mjs": "export const main = async (args) => args;\n"}},
+		{name: "module by its package", files: map[string]string{"package.json": `{"type":"module"}`, "main.js": "import 'fs';\nawait 1;\nexport default async function (args) { return args; }\n"}},
+		{name: "function as module", files: map[string]string{"main.js": "module.exports = async (event, context) => event.json();\n"}},
+		{name: "script", files: map[string]string{"main.js": "function main(args) { return args; }\n"}},
+		{name: "dependency", files: map[string]string{"main.js": "const one = require('one');\nexports.main = one;\n", "node_modules/one/index.js": "module.exports = (args) => args;\n"}},
+		{name: "common by its name", entry: "main.cjs", files: map[string]string{"package.json": `{"type":"module"}`, "main.cjs": "exports.main = (args) => args;\n"}},
+	},
+	runtimes.Go: {
+		{name: "struct", files: map[string]string{"f.go": "package f\n\ntype T struct{ A int `json:\"a\"` }\n\nfunc Handle(t T) (T, error) { return t, nil }\n"}},
+		{name: "init panics", files: map[string]string{"f.go": "package main\n\nfunc init() { panic(\"in init\") }\n\nfunc Main(args map[string]any) map[string]any { return args }\n"}, code: faas.Crashed},
+	},
+}
+
+// loads: code that fails before its handler says why, and where.
+func (s *Suite) loads(t *testing.T, language string) {
+	for _, story := range loadStories[language] {
+		t.Run(story.name, func(t *testing.T) {
+			f := Function{Files: story.files, Entry: story.entry, Handler: story.handler}
+			if f.Entry == "" {
+				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js"}[language]
+			}
+			if story.code != faas.OK {
+				if language == runtimes.Go { // a program that dies at once does not even say hello
+					return
+				}
+				in := s.Boot(t, language, f)
+				err := in.Load(nil)
+				a := &Answer{Err: err, Log: in.Own}
+				e := a.WantError(t, story.code, story.words...)
+				if !strings.Contains(e.Trace, story.trace) || strings.Contains(e.Trace, "bootstrap") {
+					t.Errorf("trace = %q, want %q in it and no frame of ours", e.Trace, story.trace)
+				}
+				return
+			}
+			in := s.Start(t, language, f)
+			in.Call(`{"a":1}`).Want(t, 200, typeJSON, `{"a":1}`)
+		})
+	}
+	t.Run("prints", func(t *testing.T) {
+		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n"}[language]
+		if code == "" {
+			t.Skip("a program prints before it speaks")
+		}
+		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js"}[language]
+		in := s.Start(t, language, Function{Files: map[string]string{name: code}, Entry: name})
+		in.Own.Await(t, "while loading")
+		if a := in.Call(`{}`); a.Log.Text("") != "" {
+			t.Errorf("the first call got the lines of loading: %q", a.Log.Text(""))
+		}
+	})
+}
