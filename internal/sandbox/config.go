@@ -45,7 +45,8 @@ type Config struct {
 // host, other sandboxes, link-local and private addresses are not.
 type EgressConfig struct {
 	// Subnet holds the gateway (its first address) and one address per sandbox. It is never
-	// seen outside the host. IPv4, /24 or larger; default 100.115.0.0/16.
+	// seen outside the host. IPv4, /24 or larger; default the first of 100.115.0.0/16 to
+	// 100.127.0.0/16 that this machine has no route to.
 	Subnet netip.Prefix
 	// Allow opens private ranges. Loopback, link-local (and so metadata services) and other
 	// sandboxes stay closed whatever it says.
@@ -102,11 +103,8 @@ func (c *Config) applyDefaults() error {
 		return errors.New("sandbox: Config.UIDCount is negative")
 	}
 	setInt(&c.Egress.Connections, 512)
-	if !c.Egress.Subnet.IsValid() {
-		c.Egress.Subnet = netip.MustParsePrefix("100.115.0.0/16")
-	}
-	c.Egress.Subnet = c.Egress.Subnet.Masked()
-	if !c.Egress.Subnet.Addr().Is4() || c.Egress.Subnet.Bits() > 24 {
+	c.Egress.Subnet = c.Egress.Subnet.Masked() // the zero prefix stays what it is
+	if c.Egress.Subnet.IsValid() && (!c.Egress.Subnet.Addr().Is4() || c.Egress.Subnet.Bits() > 24) {
 		return fmt.Errorf("sandbox egress subnet %s: want IPv4 of /24 or larger", c.Egress.Subnet)
 	}
 	if len(c.Egress.Resolvers) == 0 {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // egress gives sandboxes a way out: each has a veth of its own to the host, point to point, and
@@ -41,33 +42,73 @@ func newEgress(cfg Config, l *lease, log *slog.Logger) (*egress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	e := &egress{cfg: cfg, lease: l, log: log, links: links, used: map[netip.Addr]bool{}, next: cfg.Egress.gateway().Next()}
-	e.mtu = e.uplinkMTU()
-	was, err := forwarding()
-	if err != nil {
-		links.Close()
-		return nil, err
-	}
-	l.held.Network, l.held.Forwarding = true, !was
-	if err := l.save(); err != nil {
-		links.Close()
-		return nil, err
-	}
-	if err := writeRules(cfg, !was); err != nil {
-		links.Close()
-		return nil, fmt.Errorf("write packet filter rules: %w", err)
-	}
-	if !was {
-		if err := setForwarding(true); err != nil {
-			e.close()
-			return nil, err
-		}
-	}
-	if err := e.listenNames(); err != nil {
+	e := &egress{cfg: cfg, lease: l, log: log, links: links, used: map[netip.Addr]bool{}}
+	if err := e.open(); err != nil {
 		e.close()
 		return nil, err
 	}
 	return e, nil
+}
+
+func (e *egress) open() error {
+	e.mtu = e.uplinkMTU()
+	if err := e.listenSomewhere(); err != nil {
+		return err
+	}
+	e.next = e.cfg.Egress.gateway().Next()
+	was, err := forwarding()
+	if err != nil {
+		return err
+	}
+	e.lease.held.Network, e.lease.held.Forwarding = true, !was
+	if err := e.lease.save(); err != nil {
+		return err
+	}
+	if err := writeRules(e.cfg, !was); err != nil {
+		return fmt.Errorf("write packet filter rules: %w", err)
+	}
+	if !was {
+		return setForwarding(true)
+	}
+	return nil
+}
+
+// listenSomewhere settles the subnet: the one that was configured, or the first of a range meant
+// for such use (100.64.0.0/10, not the part others take first) that is free here.
+func (e *egress) listenSomewhere() error {
+	if e.cfg.Egress.Subnet.IsValid() {
+		return e.listenNames()
+	}
+	err := errors.New("no subnet is free for sandboxes")
+	for second := byte(115); second < 128; second++ {
+		e.cfg.Egress.Subnet = netip.PrefixFrom(netip.AddrFrom4([4]byte{100, second, 0, 0}), 16)
+		if e.routed(e.cfg.Egress.Subnet) {
+			continue
+		}
+		if err = e.listenNames(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// routed says whether the machine knows a way to a part of a subnet, other than the default.
+func (e *egress) routed(subnet netip.Prefix) bool {
+	routes, err := e.links.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false
+	}
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		address, ok := netip.AddrFromSlice(r.Dst.IP.To4())
+		ones, _ := r.Dst.Mask.Size()
+		if ok && ones > 0 && netip.PrefixFrom(address, ones).Overlaps(subnet) {
+			return true
+		}
+	}
+	return false
 }
 
 // close takes back what newEgress did. The interfaces go with their namespaces.

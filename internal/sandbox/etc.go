@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,20 +21,24 @@ var etcCopies = []string{
 }
 
 // etcFiles are the same for every sandbox. passwd and hosts are covered by the sandbox's own.
-func etcFiles(egress *EgressConfig) map[string]string {
+func etcFiles(gateway netip.Addr) map[string]string {
+	// A sandbox without network gets "network is unreachable" from it at once.
+	resolver := ""
+	if gateway.IsValid() {
+		resolver = fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:2\n", gateway)
+	}
 	return map[string]string{
 		"passwd":        "root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
 		"group":         "root:x:0:\nnogroup:x:65534:\n",
 		"hosts":         "127.0.0.1 localhost\n::1 localhost\n",
 		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
-		// A sandbox without network gets "network is unreachable" from it at once.
-		"resolv.conf": fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:2\n", egress.gateway()),
-		"machine-id":  "",
+		"resolv.conf":   resolver,
+		"machine-id":    "",
 	}
 }
 
 // makeEtc fills the root's /etc from the host's.
-func makeEtc(top *os.Root, hostEtc string, egress *EgressConfig) error {
+func makeEtc(top *os.Root, hostEtc string, gateway netip.Addr) error {
 	for _, pattern := range etcCopies {
 		found, _ := filepath.Glob(filepath.Join(hostEtc, pattern)) // the patterns are well formed
 		for _, path := range found {
@@ -46,7 +51,7 @@ func makeEtc(top *os.Root, hostEtc string, egress *EgressConfig) error {
 			}
 		}
 	}
-	for name, text := range etcFiles(egress) {
+	for name, text := range etcFiles(gateway) {
 		name = "etc/" + name
 		if err := top.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

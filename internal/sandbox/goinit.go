@@ -255,20 +255,15 @@ func spawnInit(head requestHeader, body []byte, fds []int) (pid, pidfd int, step
 	default:
 	}
 	var report [8]byte
-	n, err := io.ReadFull(os.NewFile(uintptr(mustDup(pipe[0])), "report"), report[:])
-	if err == nil && n == 8 {
+	n, err := unix.Read(pipe[0], report[:])
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(pipe[0], report[:])
+	}
+	if n == len(report) { // one short write to a pipe is read as one
 		unix.Close(pidfd)
 		return 0, -1, int32(binary.NativeEndian.Uint32(report[0:])), int32(binary.NativeEndian.Uint32(report[4:]))
 	}
 	return pid, pidfd, 0, 0
-}
-
-func mustDup(fd int) int {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	return dup
 }
 
 const (

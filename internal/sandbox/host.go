@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -118,10 +119,6 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	if err := h.lease.write(h.layout); err != nil {
 		return err
 	}
-	if h.root, err = newRoot(h.cfg.RootDirs, &h.cfg.Egress, h.rootless); err != nil {
-		return err
-	}
-	defer h.root.close()
 	h.maker = newNetnsMaker()
 	defer h.maker.close()
 
@@ -137,6 +134,14 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		defer h.egress.close()
 		parts.Go(func() { h.egress.serveNames(stop) })
 	}
+	gateway := netip.Addr{}
+	if h.noWay == nil {
+		gateway = h.egress.cfg.Egress.gateway()
+	}
+	if h.root, err = newRoot(h.cfg.RootDirs, gateway, h.rootless); err != nil {
+		return err
+	}
+	defer h.root.close()
 	if h.layout == nil || !h.layout.has["memory"] {
 		h.watcher = newWatcher()
 		parts.Go(func() { h.watcher.run(stop) })

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -37,11 +38,11 @@ const emptyDir = "/run/empty"
 var errRootReadOnly = errors.New("the mount point would lie within a read-only directory of the host and does not exist there")
 
 // newRoot builds the file system at a mount point of its own namespace. rootless says that
-// devices cannot be made and must be bound.
-func newRoot(rootDirs []string, egress *EgressConfig, rootless bool) (*root, error) {
+// devices cannot be made and must be bound; gateway is whom sandboxes ask for names, if anyone.
+func newRoot(rootDirs []string, gateway netip.Addr, rootless bool) (*root, error) {
 	r := &root{jobs: make(chan func()), gone: make(chan struct{}), targets: map[string]bool{}, dirs: rootDirs}
 	built := make(chan error)
-	go r.keep(built, egress, rootless)
+	go r.keep(built, gateway, rootless)
 	if err := <-built; err != nil {
 		return nil, fmt.Errorf("build sandbox root: %w", err)
 	}
@@ -50,10 +51,10 @@ func newRoot(rootDirs []string, egress *EgressConfig, rootless bool) (*root, err
 
 // keep runs on the thread that holds the namespace. The thread is never given back: the Go
 // runtime ends it with the goroutine.
-func (r *root) keep(built chan<- error, egress *EgressConfig, rootless bool) {
+func (r *root) keep(built chan<- error, gateway netip.Addr, rootless bool) {
 	defer close(r.gone)
 	runtime.LockOSThread()
-	err := r.build(egress, rootless)
+	err := r.build(gateway, rootless)
 	built <- err
 	if err != nil {
 		return
@@ -81,7 +82,7 @@ func (r *root) close() {
 // as the mount is seen by nobody else.
 const at = "/tmp"
 
-func (r *root) build(egress *EgressConfig, rootless bool) error {
+func (r *root) build(gateway netip.Addr, rootless bool) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return fmt.Errorf("make mount namespace: %w", err)
 	}
@@ -105,7 +106,7 @@ func (r *root) build(egress *EgressConfig, rootless bool) error {
 	for _, build := range []func() error{
 		func() error { return r.makeTree() },
 		func() error { return r.makeDev(rootless) },
-		func() error { return makeEtc(top, "/etc", egress) },
+		func() error { return makeEtc(top, "/etc", gateway) },
 		func() error { return r.bindHost() },
 	} {
 		if err := build(); err != nil {

@@ -1,0 +1,312 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// descendants is a program that leaves the session and the process group, forks twice and tells
+// when all are there.
+const descendants = `(setsid sh -c '(sleep 86398 & exec sleep 86398) & echo up >&3; sleep 86398') & sleep 86398`
+
+func TestKillReachesAll(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		s := start(t, h, Spec{Args: []string{"/bin/sh", "-c", descendants}, Env: []string{"PATH=/bin:/usr/bin"}, Conn: true})
+		if _, err := s.Conn().Read(make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		pids, err := s.Processes()
+		if err != nil || len(pids) < 3 {
+			t.Fatalf("processes %v, %v", pids, err)
+		}
+		s.Kill()
+		s.Kill()
+		if e := s.Exit(); e.Signal != syscall.SIGKILL || e.OOM {
+			t.Errorf("killed: %+v", e)
+		}
+		s.Close()
+		for _, pid := range pids {
+			if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("process %d is still there: %v", pid, err)
+			}
+		}
+		s.Kill() // of what is gone
+	})
+}
+
+func TestEndOfProgramEndsAll(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		s := start(t, h, Spec{Args: []string{"/bin/sh", "-c", strings.Replace(descendants, "& sleep 86398", "& read x <&3; exit 7", 1)}, Env: []string{"PATH=/bin:/usr/bin"}, Conn: true})
+		if _, err := s.Conn().Read(make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		pids, _ := s.Processes()
+		s.Conn().Write([]byte("\n"))
+		if e := s.Exit(); e.Code != 7 || e.Signal != 0 {
+			t.Errorf("exit %+v", e)
+		}
+		s.Close()
+		for _, pid := range pids {
+			if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("process %d is still there: %v", pid, err)
+			}
+		}
+	})
+}
+
+// A program is not the init of its pid namespace: the signals it sends itself work.
+func TestSignalsToItselfWork(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGABRT, syscall.SIGSEGV} {
+			o := shell(t, h, "kill -"+strconv.Itoa(int(sig))+" $$; echo survived")
+			if o.exit.Signal != sig || o.exit.Code != 128+int(sig) {
+				t.Errorf("kill -%d of itself: %+v %q", sig, o.exit, o.stdout)
+			}
+		}
+	})
+}
+
+func TestOrphansAreReaped(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		// Each round leaves an orphan that ends at once; with 12 processes allowed, fifty
+		// zombies would not fit.
+		o := shell(t, h, `i=0; while [ $i -lt 50 ]; do (true &) ; i=$((i+1)); done; echo done`, func(s *Spec) { s.PIDs = 12 })
+		if got := o.ok(t); got != "done" {
+			t.Errorf("got %q %q", o.stdout, o.stderr)
+		}
+	})
+}
+
+func TestCloseIsIdempotentAndConcurrent(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		s := start(t, h, Spec{Args: []string{"/bin/sleep", "1000"}, Conn: true})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				s.Usage()
+				s.Processes()
+				s.PID()
+				s.Kill()
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				s.Usage()
+				s.PID()
+				if _, err := s.Dial(context.Background(), "tcp", "127.0.0.1:1"); err == nil {
+					t.Error("dial into a closed sandbox")
+				}
+			})
+		}
+		all.Wait()
+		<-s.Done()
+	})
+}
+
+func TestSpawnerDeath(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		var all []*Sandbox
+		for range 4 * h.cfg.Spawners {
+			all = append(all, start(t, h, Spec{Args: []string{"/bin/sh", "-c", "trap '' TERM HUP; sleep 1000"}}))
+		}
+		h.mu.Lock()
+		for _, s := range h.spawners {
+			s.cmd.Process.Kill()
+		}
+		h.mu.Unlock()
+		for _, s := range all {
+			select {
+			case <-s.Done():
+			case <-time.After(patience):
+				t.Fatal("a sandbox outlives its spawner")
+			}
+			if e := s.Exit(); e.Signal != syscall.SIGKILL {
+				t.Errorf("exit %+v", e)
+			}
+		}
+		// Start may meet a spawner that is just dying, but not for long.
+		deadline := time.Now().Add(patience)
+		for {
+			s, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/true"}})
+			if err == nil {
+				s.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("Start after the spawner's death: %v", err)
+			}
+		}
+	})
+}
+
+func TestStartAfterRunEnded(t *testing.T) {
+	needRoot(t)
+	h, err := New(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Start(context.Background(), Spec{Name: "early", Args: []string{"/bin/true"}}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Start before Run: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	<-h.Ready()
+	s, err := h.Start(context.Background(), Spec{Name: "one", Args: []string{"/bin/sleep", "1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	<-s.Done() // nothing outlives Run
+	s.Close()
+	if _, err := h.Start(context.Background(), Spec{Name: "late", Args: []string{"/bin/true"}}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Start after Run: %v", err)
+	}
+}
+
+func TestTwoServersDoNotMeet(t *testing.T) {
+	needRoot(t)
+	cfg := testConfig(t)
+	runHost(t, cfg)
+	other := cfg
+	other.Dir = t.TempDir()
+	if _, err := New(other); err == nil || !strings.Contains(err.Error(), "prefix") {
+		t.Errorf("a second server with the prefix: %v", err)
+	}
+	other = testConfig(t)
+	other.Dir = cfg.Dir
+	if _, err := New(other); err == nil || !strings.Contains(err.Error(), "directory") {
+		t.Errorf("a second server in the directory: %v", err)
+	}
+	shell(t, runHost(t, testConfig(t)), "true").ok(t)
+}
+
+// counts is what a leak would make grow.
+type counts struct{ fds, cgroups, mounts, threads int }
+
+func count(t *testing.T, h *Host) counts {
+	t.Helper()
+	entries := func(dir string) int {
+		e, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(e)
+	}
+	c := counts{fds: entries("/proc/self/fd")}
+	if h.layout != nil {
+		for _, d := range h.layout.dirs() {
+			e, _ := filepath.Glob(d + "/sandbox-*")
+			c.cgroups += len(e)
+		}
+	}
+	h.mu.Lock()
+	for _, s := range h.spawners {
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/mountinfo")
+		if err != nil {
+			t.Error(err)
+		}
+		c.mounts += strings.Count(string(text), "\n")
+		c.fds += entries("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/fd")
+	}
+	h.mu.Unlock()
+	return c
+}
+
+func TestChurnLeavesNothing(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		dir := t.TempDir()
+		full := func() {
+			t.Helper()
+			deadline := time.Now().Add(patience)
+			for {
+				h.mu.Lock()
+				ok := len(h.groups.ready) == cap(h.groups.ready) && len(h.nets.ready) == cap(h.nets.ready) && len(h.trash) == 0
+				for _, s := range h.spawners {
+					ok = ok && len(s.nests.ready) == cap(s.nests.ready)
+				}
+				h.mu.Unlock()
+				if ok {
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("the pools do not fill")
+				}
+				time.Sleep(10 * time.Millisecond) // polls a state, asserts no time
+			}
+		}
+		total := 200
+		if h.cfg.GoInit {
+			total = 40
+		}
+		one := func() {
+			s, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/true"}, Conn: true, Mounts: []Mount{{Source: dir, Target: "/code"}}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			<-s.Done()
+			s.Close()
+		}
+		one()
+		full()
+		before := count(t, h)
+		var all sync.WaitGroup
+		work := make(chan struct{})
+		for range 8 { // more at a time than the pools hold, at times
+			all.Go(func() {
+				for range work {
+					one()
+				}
+			})
+		}
+		for range total {
+			work <- struct{}{}
+		}
+		close(work)
+		all.Wait()
+		full()
+		// The sweeper may have one group in hand, and poll descriptors come late.
+		deadline := time.Now().Add(patience)
+		for {
+			after := count(t, h)
+			if after.fds <= before.fds+2 && after.cgroups == before.cgroups && after.mounts == before.mounts {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("before %+v, after %d sandboxes %+v", before, total, after)
+			}
+			time.Sleep(10 * time.Millisecond) // polls a state, asserts no time
+		}
+	})
+}
+
+func TestPoolsRunDryAndRefill(t *testing.T) {
+	h := startHost(t, func(c *Config) { c.NetPool, c.CgroupPool, c.NestPool = 2, 2, 2 })
+	var all []*Sandbox
+	for range 12 {
+		all = append(all, start(t, h, Spec{Args: []string{"/bin/sleep", "1000"}}))
+	}
+	seen := map[string]bool{}
+	for _, s := range all {
+		link, err := os.Readlink("/proc/" + strconv.Itoa(s.PID()) + "/ns/net")
+		if err != nil || seen[link] {
+			t.Errorf("network namespace %q is used twice (%v)", link, err)
+		}
+		seen[link] = true
+	}
+	h2 := startHost(t, func(c *Config) { c.NetPool, c.CgroupPool, c.NestPool = -1, -1, -1 })
+	shell(t, h2, "true").ok(t)
+}
