@@ -117,7 +117,7 @@ func (e *egress) close() {
 		e.packets.Close()
 		e.streams.Close()
 	}
-	if e.lease.held.Forwarding {
+	if e.lease.held.Forwarding && !e.othersLive() {
 		if err := setForwarding(false); err != nil {
 			e.log.Warn("IPv4 forwarding left on", "err", err)
 		}
@@ -130,6 +130,20 @@ func (e *egress) close() {
 	if err := e.lease.save(); err != nil {
 		e.log.Warn("lease not written", "err", err)
 	}
+}
+
+// othersLive says whether another server has interfaces here and still needs forwarding.
+func (e *egress) othersLive() bool {
+	links, err := e.links.LinkList()
+	if err != nil {
+		return true
+	}
+	for _, l := range links {
+		if a := l.Attrs(); a.Group == linkGroup && !strings.HasPrefix(a.Name, e.cfg.Prefix+"-") {
+			return true
+		}
+	}
+	return false
 }
 
 // create makes a namespace with a way out.
@@ -173,10 +187,14 @@ func (e *egress) claim() (name string, address netip.Addr, free func(), err erro
 	return "", netip.Addr{}, nil, fmt.Errorf("all addresses of %s are in use", subnet)
 }
 
+// linkGroup marks the interfaces of all servers of our kind, so that those of two on one machine
+// do not stop each other's traffic.
+const linkGroup = 0x62726173
+
 // connect runs on the maker's thread, inside the new namespace.
 func (e *egress) connect(n *netns, name string, address netip.Addr) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = name, e.mtu
+	attrs.Name, attrs.MTU, attrs.Group = name, e.mtu, linkGroup
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(n.fd), PeerMTU: uint32(e.mtu)}
 	if err := e.links.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make veth %s: %w", name, err)

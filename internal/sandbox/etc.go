@@ -22,7 +22,7 @@ var etcCopies = []string{
 
 // etcFiles are the same for every sandbox. passwd and hosts are covered by the sandbox's own.
 func etcFiles(gateway netip.Addr) map[string]string {
-	// A sandbox without network gets "network is unreachable" from it at once.
+	// A sandbox without network is refused at once, by the gateway or by its own loopback.
 	resolver := ""
 	if gateway.IsValid() {
 		resolver = fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:2\n", gateway)

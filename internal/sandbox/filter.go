@@ -38,7 +38,7 @@ import (
 //	    iifname brasa-* accept
 //	    oifname brasa-* ct state established,related accept
 //	    oifname brasa-* drop                                  # nobody comes in
-//	    drop                                                  # only if forwarding was off before us
+//	    iifgroup != <ours> oifgroup != <ours> drop            # only if forwarding was off before us
 //	  }
 //	  chain leave { hook postrouting, type nat: ip saddr <subnet> oifname != brasa-* masquerade }
 //	}
@@ -109,7 +109,7 @@ func writeRules(cfg Config, guard bool) error {
 	w.rule(forward, out, established, accept)
 	w.rule(forward, out, drop)
 	if guard {
-		w.rule(forward, drop)
+		w.rule(forward, notOurGroup(expr.MetaKeyIIFGROUP), notOurGroup(expr.MetaKeyOIFGROUP), drop)
 	}
 
 	leave := chain("leave", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
@@ -208,6 +208,11 @@ func equal(data []byte) []expr.Any {
 
 func family(f byte) []expr.Any {
 	return append([]expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}}, equal([]byte{f})...)
+}
+
+// notOurGroup holds for interfaces that are no server's of our kind.
+func notOurGroup(key expr.MetaKey) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(linkGroup)}}
 }
 
 func transport(proto byte) []expr.Any {
