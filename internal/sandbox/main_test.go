@@ -3,14 +3,39 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// TestMain moves the whole run into a network namespace of its own, so that no test, whatever it
+// forgets, changes the machine's forwarding or filter rules.
+func TestMain(m *testing.M) {
+	const mark = "BRASA_TEST_OWN_NETWORK"
+	if os.Geteuid() != 0 || os.Getenv(mark) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), mark+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	runtime.LockOSThread() // the death signal is tied to the thread that forks
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			os.Exit(exit.ExitCode())
+		}
+		os.Exit(m.Run()) // no right to: the tests that need it skip
+	}
+}
 
 // patience bounds waits in tests; it is never part of what is asserted.
 const patience = 60 * time.Second
