@@ -39,6 +39,7 @@ type Detected struct {
 	Handler  string   `json:"handler,omitempty"`
 	Command  []string `json:"command,omitempty"`
 	Why      string   `json:"why"`
+	Lacks    string   `json:"lacks,omitempty" doc:"File that names dependencies which the code does not bring"`
 }
 
 // Outcome is what a deploy came to.

@@ -75,7 +75,7 @@ func (c *call) report() {
 // the answer is complete.
 func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, error) {
 	alone := in.slots == 1
-	if alone {
+	if alone && in.out != nil {
 		in.out.aim(c.log)
 	}
 	c.cpu = in.cpu()
@@ -112,7 +112,7 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	c.inv.Timing.Add(faas.PhaseExecution, time.Since(began))
 	alone := in.slots == 1
-	if alone {
+	if alone && in.out != nil {
 		in.out.aim(in.stray)
 	}
 	fit := true
@@ -124,7 +124,7 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		}
 		c.inv.Report.CPU = used
 		c.inv.Report.Memory = faas.Bytes(u.MemoryPeak)
-		if alone {
+		if alone && in.out != nil {
 			_ = in.box.ResetPeak() // without it the next call's peak is the highest so far, which is still true of the instance
 			fit = w.nothingLeft(in, c, u.PIDs)
 		}

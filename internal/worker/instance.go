@@ -133,7 +133,7 @@ func (w *Worker) release(in *instance, c *call, fit bool) {
 	if in.ending {
 		return
 	}
-	over := in.leaving || p.retired || p.rev.Reuse == faas.ReuseNever && c.inv.Kind != faas.KindProof || w.draining
+	over := in.leaving || p.rt.Style == runtimes.StyleExec || p.retired || p.rev.Reuse == faas.ReuseNever && c.inv.Kind != faas.KindProof || w.draining
 	if !fit || over && in.active == 0 {
 		w.retire(in, "done")
 		return

@@ -15,6 +15,7 @@ type grant struct {
 
 // waiter is a call in a pool's line.
 type waiter struct {
+	call  *call
 	ready chan grant // one grant at the most, so the giver never blocks
 	elem  *list.Element
 }

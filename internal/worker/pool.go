@@ -62,7 +62,7 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		c.startedWarm(in, time.Since(since))
 		return in, nil
 	}
-	wt := &waiter{ready: make(chan grant, 1)}
+	wt := &waiter{call: c, ready: make(chan grant, 1)}
 	p.line.push(wt)
 	w.grow(p)
 	w.mu.Unlock()
@@ -85,7 +85,7 @@ func (w *Worker) acquireNew(ctx context.Context, rev *faas.Revision, rt *runtime
 		w.mu.Unlock()
 		return w.acquire(ctx, rev, rt, c)
 	}
-	wt := &waiter{ready: make(chan grant, 1)}
+	wt := &waiter{call: c, ready: make(chan grant, 1)}
 	p.line.push(wt)
 	w.grow(p)
 	w.mu.Unlock()
@@ -146,7 +146,13 @@ func (w *Worker) grow(p *pool) {
 		p.line.pop().answer(grant{in: in})
 	}
 	slots := max(1, p.rev.Limits.Concurrency)
-	for p.line.len() > p.starting*slots {
+	starting := func() int { // that those in line may hope for
+		if p.rt.Style == runtimes.StyleExec {
+			return 0
+		}
+		return p.starting * slots
+	}
+	for p.line.len() > starting() {
 		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
 			return // one of its own instances will be free one day
 		}
@@ -160,7 +166,11 @@ func (w *Worker) grow(p *pool) {
 		p.starting++
 		w.starting++
 		w.work.Add(1)
-		go w.start(p)
+		var of *waiter
+		if p.rt.Style == runtimes.StyleExec {
+			of = p.line.pop()
+		}
+		go w.start(p, of)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"time"
 
@@ -19,17 +18,22 @@ const minLoadTime = 10 * time.Second
 
 // start makes an instance for the pool and gives its slots to the calls in line. If it can't be
 // made, all of them get the reason: they would meet the same one by one.
-func (w *Worker) start(p *pool) {
+//
+// An instance that serves one call by being its process is made for one call, which is given.
+func (w *Worker) start(p *pool, of *waiter) {
 	defer w.work.Done()
 	ctx, cancel := context.WithTimeout(w.life, max(p.rev.Limits.Timeout.D(), minLoadTime))
 	defer cancel()
-	in, wrote, err := w.make(ctx, p)
+	in, wrote, err := w.make(ctx, p, of)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.starting--
 	w.starting--
 	if err != nil {
 		w.reserved -= p.rev.Limits.Memory
+		if of != nil {
+			of.answer(grant{err: err, log: wrote})
+		}
 		for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
 			wt.answer(grant{err: err, log: wrote})
 		}
@@ -39,6 +43,10 @@ func (w *Worker) start(p *pool) {
 	}
 	p.instances[in.id] = in
 	in.idleSince = time.Now()
+	if of != nil {
+		in.active++
+		of.answer(grant{in: in})
+	}
 	for in.active < in.slots {
 		wt := p.line.pop()
 		if wt == nil {
@@ -57,7 +65,7 @@ func (w *Worker) start(p *pool) {
 }
 
 // make makes an instance. What it wrote is returned even if it fails.
-func (w *Worker) make(ctx context.Context, p *pool) (in *instance, wrote []faas.LogLine, err error) {
+func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, wrote []faas.LogLine, err error) {
 	began := time.Now()
 	in = &instance{id: newInstanceID(), pool: p, slots: max(1, p.rev.Limits.Concurrency), held: p.rev.Limits.Memory}
 	in.births.start = faas.StartCold
@@ -76,21 +84,31 @@ func (w *Worker) make(ctx context.Context, p *pool) (in *instance, wrote []faas.
 	if err != nil {
 		return in, nil, err
 	}
-	if in.out, err = newLogPipe(); err != nil {
-		return in, nil, faas.AsError(err)
+	std := &stdio{}
+	defer func() {
+		std.closeTheirs()
+		if err != nil {
+			std.close()
+		}
+	}()
+	if of != nil {
+		spec.Env = append(spec.Env, runtimes.ExecEnv(of.call.inv)...)
 	}
-	in.out.aim(in.stray)
-	spec.Stdout, spec.Stderr = in.out.out.w, in.out.err.w
+	if err = std.open(in, p.rt.Style, &spec); err != nil {
+		return in, nil, &faas.Error{Code: faas.Unavailable, Op: "make pipes", Err: err}
+	}
 	if in.box, err = w.cfg.Sandbox.Start(ctx, spec); err != nil {
 		return in, nil, unsupported(err)
 	}
-	in.out.started()
+	std.closeTheirs()
 	t.Add(faas.PhaseProvisioning, time.Since(began))
 	addSteps(t, in.box.Steps())
-	if err = w.load(ctx, in); err != nil {
+	if err = w.load(ctx, in, std); err != nil {
 		return in, nil, w.explainDeath(ctx, in, err)
 	}
-	in.out.aim(in.stray) // once more, which reads it empty
+	if in.out != nil {
+		in.out.aim(in.stray) // once more, which reads it empty
+	}
 	if tree, e := in.box.Processes(); e == nil {
 		slices.Sort(tree)
 		in.tree = tree
@@ -101,7 +119,7 @@ func (w *Worker) make(ctx context.Context, p *pool) (in *instance, wrote []faas.
 }
 
 // load waits until the process in the sandbox can take calls.
-func (w *Worker) load(ctx context.Context, in *instance) error {
+func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 	t, rev := &in.births.timing, in.pool.rev
 	cpu := in.cpu()
 	mark := time.Now()
@@ -132,8 +150,17 @@ func (w *Worker) load(ctx context.Context, in *instance) error {
 		dep := min(time.Duration(loaded.DependencyUS)*time.Microsecond, all)
 		t.Add(faas.PhaseDependencies, dep)
 		phase(faas.PhaseCodeLoad, all-dep)
-	default:
-		return fmt.Errorf("runtime %q keeps no instances", in.pool.rt.Name)
+	case runtimes.StyleLines:
+		in.conn = runtimes.NewLines(runtimes.LinesConfig{Stdin: std.in, Conn: in.box.Conn(), Log: in.stray, Response: rev.Limits.Response})
+	case runtimes.StyleHTTP:
+		c := runtimes.NewHTTPConn(runtimes.HTTPConfig{Dial: in.box.Dial, Response: rev.Limits.Response})
+		in.conn = c
+		if err := c.Ready(ctx, in.box.Done()); err != nil {
+			return err
+		}
+		phase(faas.PhaseCodeLoad, time.Since(mark))
+	case runtimes.StyleExec:
+		in.conn = &execConn{in: in, std: std}
 	}
 	return nil
 }

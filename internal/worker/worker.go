@@ -176,6 +176,9 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 	if err := w.fits(rev); err != nil {
 		return faas.Proof{}, err
 	}
+	if rt.Style == runtimes.StyleExec {
+		return w.proveProgram(ctx, rev, rt)
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(rev.Limits.Timeout.D(), minLoadTime))
 	defer cancel()
 	c := &call{inv: &faas.Invocation{Kind: faas.KindProof}, log: runtimes.NewLog(rev.Limits.Log, nil)}

@@ -1,0 +1,138 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+	"github.com/brasa-dev/brasa/runtimes/golang"
+)
+
+// buildGo compiles the Go function in src and returns the directory that holds the program alone.
+//
+// The compiler runs confined like a function, without a network: it sees the source, the
+// toolchain and its own namespace's build cache, which is what a poisoned entry could reach.
+func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
+	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
+	cache := filepath.Join(d.cfg.Dir, "gocache", req.Name.Namespace)
+	for _, p := range []string{work, out, cache} {
+		if err := os.MkdirAll(p, 0o755); err != nil {
+			return "", err
+		}
+	}
+	rt, err := d.cfg.Runtimes.Lookup(runtimes.Go)
+	if err != nil {
+		return "", err
+	}
+	b, err := golang.Generate(src, work, golang.Options{
+		Handler: plan.Handler, Entry: plan.Entry, Go: rt.Program, Version: rt.Version, Output: "/out/" + runtimes.GoBinary,
+	})
+	if err != nil {
+		return "", err
+	}
+	if b.Modules {
+		return "", faas.Errorf(faas.Invalid, "build function", "the module requires others and has no vendor directory").
+			WithFix("add them to the code: go mod vendor")
+	}
+	log := &tail{most: 64 << 10}
+	spec := sandbox.Spec{
+		Name: "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):]), Hostname: "build",
+		Args: b.Args,
+		Env:  append(b.Env, "GOCACHE=/cache", "GOPATH=/tmp/go", "HOME=/tmp", "PATH=/usr/bin:/bin"),
+		Dir:  "/src",
+		Mounts: []sandbox.Mount{
+			{Source: work, Target: "/src"},
+			{Source: out, Target: "/out", Writable: true},
+			{Source: cache, Target: "/cache", Writable: true},
+		},
+		Tmp: int64(faas.GiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 4096,
+	}
+	if err := d.runBuild(ctx, spec, log); err != nil {
+		return "", err
+	}
+	plan.Entry, plan.Handler = runtimes.GoBinary, b.Handler
+	if b.Form == golang.FormProgram { // with a main of its own it is an executable like any other
+		plan.Runtime = runtimes.Executable
+	}
+	return out, nil
+}
+
+// runBuild runs a compiler to its end.
+func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) error {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Build.Timeout)
+	defer cancel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	spec.Stdout, spec.Stderr = w, w
+	var copying sync.WaitGroup
+	copying.Go(func() { _, _ = io.Copy(log, r) })
+	defer copying.Wait()
+	defer r.Close()
+	box, err := d.cfg.Sandbox.Start(ctx, spec)
+	_ = w.Close()
+	if err != nil {
+		return &faas.Error{Code: faas.Unavailable, Op: "build function", Err: err}
+	}
+	defer box.Close()
+	select {
+	case <-box.Done():
+	case <-ctx.Done():
+		if context.Cause(ctx) == context.DeadlineExceeded {
+			return faas.Errorf(faas.Failed, "build function", "the build took longer than %s", d.cfg.Build.Timeout).WithLimit("build_timeout")
+		}
+		return context.Cause(ctx)
+	}
+	copying.Wait()
+	x := box.Exit()
+	switch {
+	case x.OOM:
+		return faas.Errorf(faas.Failed, "build function", "the build went over its memory of %s", d.cfg.Build.Memory).WithLimit("build_memory")
+	case x.Signal != 0 || x.Code != 0:
+		e := faas.Errorf(faas.Failed, "build function", "the compiler refused the code:\n%s", log.lines())
+		e.Trace = log.String()
+		return e
+	}
+	return nil
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	most int
+	buf  bytes.Buffer
+	cut  bool
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf.Write(p)
+	if over := t.buf.Len() - t.most; over > 0 {
+		t.buf.Next(over)
+		t.cut = true
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	if t.cut {
+		return "…" + t.buf.String()
+	}
+	return t.buf.String()
+}
+
+// lines returns the last twenty lines.
+func (t *tail) lines() string {
+	all := strings.Split(strings.TrimSpace(t.buf.String()), "\n")
+	if n := len(all); n > 20 {
+		all = append([]string{fmt.Sprintf("… %d lines before", n-20)}, all[n-20:]...)
+	}
+	return strings.Join(all, "\n")
+}

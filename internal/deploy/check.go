@@ -1,0 +1,126 @@
+package deploy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// Bounds of what is kept in the catalog for a revision, so that one document stays a document.
+const (
+	maxEnv      = 256
+	maxEnvBytes = 64 << 10
+	maxArgs     = 64
+)
+
+// checkSettings checks what does not depend on the code.
+func checkSettings(req *Request) error {
+	bytes := 0
+	for k, v := range req.Env {
+		bytes += len(k) + len(v)
+		if err := checkVariable(k, v); err != nil {
+			return err
+		}
+	}
+	if len(req.Env) > maxEnv || bytes > maxEnvBytes {
+		return faas.Errorf(faas.TooLarge, "check environment", "%d variables of %d bytes together are more than %d of %d bytes", len(req.Env), bytes, maxEnv, maxEnvBytes).
+			WithLimit("env_bytes").WithFix("put large values into a file beside the code")
+	}
+	seen := map[string]bool{}
+	for _, s := range req.Secrets {
+		if err := checkVariable(s, ""); err != nil {
+			return err
+		}
+		if _, both := req.Env[s]; both || seen[s] {
+			return faas.Errorf(faas.Invalid, "check secrets", "%q is given twice: as a secret and as another secret or variable", s)
+		}
+		seen[s] = true
+	}
+	slices.Sort(req.Secrets)
+	if len(req.Command) > maxArgs {
+		return faas.Errorf(faas.Invalid, "check command", "the command has %d words; at most %d", len(req.Command), maxArgs)
+	}
+	for _, w := range req.Command {
+		if w == "" || strings.ContainsRune(w, 0) {
+			return faas.Errorf(faas.Invalid, "check command", "the command has an empty word or one with a NUL character")
+		}
+	}
+	switch req.Network {
+	case "", faas.NetworkNone, faas.NetworkEgress:
+	default:
+		return faas.Errorf(faas.Invalid, "check network", "unknown network %q; there are %q and %q", req.Network, faas.NetworkNone, faas.NetworkEgress)
+	}
+	switch req.Reuse {
+	case "":
+		req.Reuse = faas.ReuseFunction
+	case faas.ReuseFunction, faas.ReuseNever:
+	default:
+		return faas.Errorf(faas.Invalid, "check reuse", "unknown reuse %q; there are %q and %q", req.Reuse, faas.ReuseFunction, faas.ReuseNever)
+	}
+	return nil
+}
+
+// checkVariable keeps out names that no environment can hold and those that are the platform's.
+func checkVariable(k, v string) error {
+	if err := runtimes.CheckEnv(k); err != nil {
+		return err
+	}
+	if strings.ContainsRune(v, 0) {
+		return faas.Errorf(faas.Invalid, "check environment", "the value of %s has a NUL character", k)
+	}
+	return nil
+}
+
+// settle puts together what the request, the code's own manifest and the defaults say, in that
+// order, and checks the limits that come out.
+func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
+	env := map[string]string{}
+	for k, v := range plan.Env {
+		if err := checkVariable(k, v); err != nil {
+			return err
+		}
+		env[k] = v
+	}
+	for k, v := range req.Env {
+		env[k] = v
+	}
+	plan.Secrets = slices.Compact(slices.Sorted(slices.Values(append(plan.Secrets, req.Secrets...))))
+	for _, s := range plan.Secrets {
+		delete(env, s)
+	}
+	plan.Env = env
+	if req.Network != "" {
+		plan.Network = req.Network
+	}
+	if plan.Network == "" {
+		plan.Network = faas.NetworkNone
+	}
+	l := req.Limits.Fill(plan.Limits)
+	switch plan.Style() {
+	case runtimes.StyleHTTP:
+		fillServer(&l)
+	case runtimes.StyleExec:
+		if l.Concurrency > 1 {
+			return faas.Errorf(faas.Invalid, "check limits", "concurrency is %d; each call of an %s function is a process of its own", l.Concurrency, plan.Runtime).
+				WithLimit("concurrency").WithFix("leave it out: as many processes are made as calls come in, up to max_instances")
+		}
+	}
+	l = l.Fill(d.cfg.Defaults)
+	if err := l.Validate(d.cfg.Ceiling); err != nil {
+		return err
+	}
+	plan.Limits = l
+	return nil
+}
+
+// serverConcurrency is how many calls an HTTP server gets at once unless told otherwise: such
+// programs are made to serve many.
+const serverConcurrency = 100
+
+func fillServer(l *faas.Limits) {
+	if l.Concurrency == 0 {
+		l.Concurrency = serverConcurrency
+	}
+}

@@ -1,0 +1,269 @@
+// Package deploy turns source into a published revision: check, unpack, detect, build, store,
+// prove, publish.
+//
+// Everything up to the last step leaves nothing that a caller can see. The revision is immutable
+// and named by the digest of all that decides how it runs; it is started once in its sandbox
+// before the function's pointer moves to it, and that one write is the deployment: a deploy that
+// fails, or a server that is killed before it, leaves the old revision live.
+//
+// Ad-hoc code goes the same way without the last two steps (Stage). Where the bytes lie is left
+// to package artifact, what a language looks like to package runtimes.
+package deploy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/artifact"
+	"github.com/brasa-dev/brasa/internal/catalog"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// Prover starts a revision once and says what that showed.
+type Prover interface {
+	Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, error)
+}
+
+// Config says what a Deployer is made of.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Depot    *artifact.Depot
+	Runtimes *runtimes.Registry
+	Sandbox  *sandbox.Host // builds run in it
+	Prover   Prover
+	Dir      string          // for work in progress; emptied by New
+	Unpack   artifact.Limits // of what is sent, unpacked
+	Defaults faas.Limits     // where a function asks for nothing
+	Ceiling  faas.Limits     // the most it may ask for
+	Build    BuildLimits
+	Logger   *slog.Logger
+}
+
+// BuildLimits bound a compilation.
+type BuildLimits struct {
+	Memory  faas.Bytes
+	CPU     int // thousandths of a core
+	PIDs    int
+	Timeout time.Duration
+}
+
+// DefaultBuildLimits are enough for the Go compiler and its linker.
+func DefaultBuildLimits() BuildLimits {
+	return BuildLimits{Memory: 2 * faas.GiB, CPU: 4000, PIDs: 512, Timeout: 3 * time.Minute}
+}
+
+// Deployer is safe for concurrent use.
+type Deployer struct {
+	cfg    Config
+	staged staged
+}
+
+// New empties the work directory of what a killed predecessor left and returns a Deployer.
+func New(cfg Config) (*Deployer, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Build == (BuildLimits{}) {
+		cfg.Build = DefaultBuildLimits()
+	}
+	cfg.Defaults = cfg.Defaults.Fill(faas.DefaultLimits())
+	cfg.Ceiling = cfg.Ceiling.Fill(faas.CeilingLimits())
+	if err := os.RemoveAll(filepath.Join(cfg.Dir, "work")); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "work"), 0o700); err != nil {
+		return nil, err
+	}
+	return &Deployer{cfg: cfg, staged: newStaged()}, nil
+}
+
+// Deploy makes req's code the active revision of the function req.Name. progress, which may be
+// nil, is told of each step as it ends. Errors are *faas.Error; after one the function is as it
+// was before.
+func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step)) (*Outcome, error) {
+	began := time.Now()
+	out := &Outcome{}
+	steps := stepper{out: out, told: progress}
+	if err := req.Name.Validate(); err != nil {
+		return nil, err
+	}
+	rev, err := d.prepare(ctx, req, out, &steps)
+	if err != nil {
+		return nil, err
+	}
+	err = steps.do("prove", func() error {
+		out.Proof, err = d.cfg.Prover.Prove(ctx, rev)
+		return err
+	})
+	if err != nil {
+		return out, keepOld(d, rev.Name, err)
+	}
+	if before, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: rev.Name}); err == nil {
+		out.Previous = before.Active
+		out.Same = before.Active == rev.ID
+	} else {
+		out.Created = true
+	}
+	err = steps.do("publish", func() error {
+		out.Function, err = d.cfg.Catalog.Publish(ctx, rev, catalog.PublishOptions{Public: req.Public})
+		return err
+	})
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	out.Revision = rev
+	out.Total = time.Since(began)
+	d.cfg.Logger.Info("function deployed", "function", rev.Name.String(), "revision", rev.ID.Short(), "runtime", rev.Runtime, "took", out.Total)
+	return out, nil
+}
+
+// keepOld says in the error that what was live still is.
+func keepOld(d *Deployer, name faas.Name, err error) error {
+	e := *faas.AsError(err)
+	if fn, _, rerr := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); rerr == nil && e.Fix == "" {
+		e.Fix = "mend it and deploy again; revision " + fn.Active.Short() + " stays live"
+	}
+	if e.Op == "" {
+		e.Op = "prove revision"
+	}
+	return &e
+}
+
+// Stage prepares ad-hoc code to be run once: the same checks as a deploy, and nothing published.
+// Code that was staged before with the same settings is found again without work.
+func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, error) {
+	if err := faas.ValidateName("namespace", req.Name.Namespace); err != nil {
+		return nil, err
+	}
+	req.Name.Package, req.Name.Function = "", adhocName
+	req.Reuse = faas.ReuseNever // ad-hoc code never sees another call's state
+	key, small, err := d.staged.key(&req)
+	if err != nil {
+		return nil, err
+	}
+	if small {
+		if rev := d.staged.get(key); rev != nil {
+			return rev, nil
+		}
+	}
+	out := &Outcome{}
+	rev, err := d.prepare(ctx, req, out, &stepper{out: out})
+	if err != nil {
+		return nil, err
+	}
+	if small {
+		d.staged.put(key, rev)
+	}
+	return rev, nil
+}
+
+// adhocName is what ad-hoc code is called where a name is needed. It can't be deployed under:
+// a function's name does not begin with a dash.
+const adhocName = "-"
+
+// prepare does all that leaves no trace a caller could see: the revision's code is stored, and
+// collected again if nothing comes to point at it.
+func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps *stepper) (*faas.Revision, error) {
+	if err := checkSettings(&req); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(filepath.Join(d.cfg.Dir, "work"), "deploy-")
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			d.cfg.Logger.Warn("remove work directory", "dir", dir, "error", err)
+		}
+	}()
+	src := filepath.Join(dir, "src")
+	if err := os.Mkdir(src, 0o755); err != nil {
+		return nil, faas.AsError(err)
+	}
+	err = steps.do("unpack", func() error {
+		out.Sent, err = d.unpack(ctx, req, src)
+		return err
+	})
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	var plan runtimes.Plan
+	err = steps.do("detect", func() error {
+		plan, err = d.detect(req, src)
+		return err
+	})
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	out.Detected = detected(plan)
+	code := src
+	if plan.Build {
+		err = steps.do("build", func() error {
+			code, err = d.buildGo(ctx, req, &plan, dir, src)
+			return err
+		})
+		if err != nil {
+			return nil, faas.AsError(err)
+		}
+	}
+	rev := &faas.Revision{
+		Name: req.Name, Runtime: plan.Runtime, Version: plan.Version, Entry: plan.Entry, Handler: plan.Handler,
+		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse,
+		Created: time.Now().UTC(),
+	}
+	err = steps.do("store", func() error {
+		rev.Code, rev.CodeBytes, err = d.cfg.Depot.PutTree(ctx, os.DirFS(code), d.cfg.Unpack)
+		return err
+	})
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	rev.ID = rev.Digest()
+	return rev, nil
+}
+
+// stepper times steps and tells of them.
+type stepper struct {
+	out  *Outcome
+	told func(Step)
+}
+
+func (s *stepper) do(name string, f func() error) error {
+	began := time.Now()
+	err := f()
+	st := Step{Name: name, Took: time.Since(began)}
+	st.US = st.Took.Microseconds()
+	s.out.Steps = append(s.out.Steps, st)
+	if s.told != nil {
+		s.told(st)
+	}
+	return err
+}
+
+// checkSecrets says whether the namespace has the secrets that a revision names.
+func (d *Deployer) checkSecrets(namespace string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	have := map[string]bool{}
+	for _, s := range d.cfg.Catalog.Secrets(namespace) {
+		have[s.Name] = true
+	}
+	var missing []error
+	for _, name := range names {
+		if !have[name] {
+			missing = append(missing, faas.Errorf(faas.Invalid, "check secrets", "namespace %q has no secret %q", namespace, name).
+				WithFix("put it first: brasa secret put %s", name))
+		}
+	}
+	if len(missing) > 0 {
+		return errors.Join(missing...)
+	}
+	return nil
+}
