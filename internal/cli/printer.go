@@ -116,12 +116,12 @@ type emptyEnvelope struct {
 // Data writes v in the form that was asked for. human draws it for people and for `-o name`; it
 // writes to the writer it is given.
 func (p *Printer) Data(v any, human func(w io.Writer) error) error {
+	if !p.Structured() {
+		return human(p.Out) // which may talk, and so takes the lock itself
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.Structured() {
-		return p.structured(emptyEnvelope{OK: true, Data: v}, true)
-	}
-	return human(p.Out)
+	return p.structured(emptyEnvelope{OK: true, Data: v}, true)
 }
 
 // Item writes v as one line of JSON in its envelope, for answers that are a stream of items.
