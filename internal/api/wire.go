@@ -7,9 +7,8 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// DefaultServer is where a server listens and a client looks unless told otherwise. The port
-// spells BRASA on a telephone's keys and lies below the ports that systems hand out on their own.
-const DefaultServer = "http://127.0.0.1:27272"
+// DefaultServer is where a server listens and a client looks unless told otherwise.
+const DefaultServer = "http://127.0.0.1:8080"
 
 // Headers of our own. None of them ever reaches a function from outside.
 const (
@@ -220,6 +219,7 @@ type Detected struct {
 	Handler  string   `json:"handler,omitempty"`
 	Command  []string `json:"command,omitempty"`
 	Why      string   `json:"why"`
+	Lacks    string   `json:"lacks,omitempty" doc:"File that names dependencies which the code does not bring"`
 }
 
 // Step is one thing that a deploy did, with its time.

@@ -1,0 +1,385 @@
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// callQuery are the parameters of a call by name, and of ad-hoc code.
+type callQuery struct {
+	raw      bool // the function's own bytes are the answer
+	logs     bool // the envelope has what the function wrote
+	revision faas.RevisionID
+	timeout  time.Duration
+}
+
+func parseCallQuery(r *http.Request) (callQuery, error) {
+	var q callQuery
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, faas.Errorf(faas.Invalid, "read query", "the query is not well formed")
+	}
+	flag := func(name string) (on bool) {
+		switch v := values.Get(name); v {
+		case "", "false", "0":
+			on = v == "" && values.Has(name) // ?raw alone means yes
+		case "true", "1":
+			on = true
+		default:
+			err = faas.Errorf(faas.Invalid, "read query", "%s is %.40q; it is true or false", name, v)
+		}
+		return on
+	}
+	q.raw, q.logs = flag("raw"), flag("logs")
+	if err != nil {
+		return q, err
+	}
+	q.revision = faas.RevisionID(values.Get("revision"))
+	if v := values.Get("timeout_ms"); v != "" {
+		ms, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || ms < 1 || ms > int64(24*time.Hour/time.Millisecond) {
+			return q, faas.Errorf(faas.Invalid, "read query", "timeout_ms is %.40q; it is a number of milliseconds, at least 1", v).WithLimit("timeout_ms")
+		}
+		q.timeout = time.Duration(ms) * time.Millisecond
+	}
+	return q, nil
+}
+
+// preferred reads the one preference (RFC 7240) that is understood: wait, in seconds, how long
+// the caller is willing to wait. It returns the shorter of it and timeout.
+func preferred(w http.ResponseWriter, r *http.Request, timeout time.Duration) time.Duration {
+	for _, v := range r.Header["Prefer"] {
+		for p := range strings.SplitSeq(v, ",") {
+			name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+			if !strings.EqualFold(name, "wait") {
+				continue
+			}
+			s, err := strconv.Atoi(strings.Trim(value, `" `))
+			if err != nil || s < 1 || s > 86400 {
+				continue // a preference that makes no sense is ignored, says the RFC
+			}
+			w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(s))
+			if wait := time.Duration(s) * time.Second; timeout == 0 || wait < timeout {
+				return wait
+			}
+		}
+	}
+	return timeout
+}
+
+// invocation makes the invocation that a request asks for. guarded says that the Authorization
+// header was for us.
+func invocation(r *http.Request, c Caller, kind faas.Kind, guarded bool) *faas.Invocation {
+	inv := &faas.Invocation{
+		ID: c.ID, Subject: c.Identity.Subject, Kind: kind, Method: http.MethodPost, Path: "/",
+		Header: incoming(r, c.ID, guarded), Body: r.Body, Length: r.ContentLength,
+	}
+	inv.Timing.Begin = c.Begin
+	if r.Body == http.NoBody || r.ContentLength == 0 {
+		inv.Body, inv.Length = nil, 0
+	}
+	if cause, err := faas.ParseID(r.Header.Get(HeaderCause)); err == nil && c.Identity.KeyID != "" {
+		inv.Cause = cause
+	}
+	return inv
+}
+
+// invoke calls a function by name.
+func (s *Server) invoke(w http.ResponseWriter, r *http.Request, c Caller) error {
+	name := faas.Name{Namespace: r.PathValue("namespace"), Function: r.PathValue("name")}
+	if err := name.Validate(); err != nil {
+		return err
+	}
+	q, err := parseCallQuery(r)
+	if err != nil {
+		return err
+	}
+	ref := faas.Ref{Name: name}
+	if q.revision != "" {
+		rev, err := s.cfg.Catalog.Revision(name, q.revision)
+		if err != nil {
+			return err
+		}
+		ref.Revision = rev.ID
+	}
+	inv := invocation(r, c, faas.KindInvoke, true)
+	inv.Function = ref
+	if t := preferred(w, r, q.timeout); t > 0 {
+		inv.Deadline = c.Begin.Add(t)
+	}
+	duplex(w)
+	functionHeaders(w.Header(), inv.ID, faas.OK)
+	res, err := s.cfg.Dispatcher.Invoke(r.Context(), inv)
+	if err != nil {
+		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+		return err
+	}
+	return s.answer(w, r, inv, res, q)
+}
+
+// answer gives a result back as the caller wants it. It closes the result's body.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, inv *faas.Invocation, res *faas.Result, q callQuery) error {
+	var err error
+	if q.raw {
+		w.Header().Set(HeaderStart, string(inv.Report.Start))
+		err = stream(w, r, res)
+	} else {
+		err = s.envelop(w, inv, res, q.logs)
+	}
+	if err != nil {
+		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+	}
+	return err
+}
+
+// duplex lets a function answer while its input still arrives. HTTP/2 does so by itself.
+func duplex(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).EnableFullDuplex()
+}
+
+// envelop reads a function's whole answer and puts it into the envelope.
+func (s *Server) envelop(w http.ResponseWriter, inv *faas.Invocation, res *faas.Result, logs bool) error {
+	body, err := io.ReadAll(io.LimitReader(res.Body, int64(s.cfg.MaxReply)+1))
+	if cerr := res.Body.Close(); err == nil { // what was spent is known after this
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if faas.Bytes(len(body)) > s.cfg.MaxReply {
+		return faas.Errorf(faas.TooLarge, "read answer", "the function's answer is over %s, which is what the envelope holds", s.cfg.MaxReply).
+			WithLimit("reply_bytes").WithFix("ask for the function's own bytes: brasa invoke --raw, or ?raw=true")
+	}
+	reply := Reply{
+		ID: inv.ID, Outcome: faas.OK.String(), Status: res.Status, Start: inv.Report.Start, Timing: inv.Timing,
+		Memory: inv.Report.Memory, CPUMicros: inv.Report.CPU.Microseconds(),
+	}
+	if v := res.Header["Content-Type"]; len(v) > 0 {
+		reply.ContentType = v[0]
+	}
+	reply.Result, reply.Encoding = value(body, reply.ContentType)
+	if logs {
+		reply.Logs, reply.LogTruncated = inv.Report.Logs, inv.Report.LogTruncated
+	}
+	writeJSON(w, http.StatusOK, Answer[Reply]{OK: true, Data: reply})
+	return nil
+}
+
+// value turns the bytes of an answer into a JSON value: themselves if that is what they are, a
+// string if they are text, else a string in base64.
+func value(body []byte, contentType string) (result json.RawMessage, encoding string) {
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		media = contentType
+	}
+	isJSON := media == "" || media == jsonType || strings.HasSuffix(media, "+json")
+	switch {
+	case len(body) == 0:
+		return json.RawMessage("null"), ""
+	case isJSON && utf8.Valid(body) && json.Valid(body):
+		// Compact, so that a line of NDJSON stays a line.
+		var b bytes.Buffer
+		if json.Compact(&b, body) == nil {
+			return b.Bytes(), ""
+		}
+		return body, ""
+	case utf8.Valid(body):
+		b, _ := json.Marshal(string(body)) // a string always marshals
+		return b, ""
+	}
+	b, _ := json.Marshal(base64.StdEncoding.EncodeToString(body))
+	return b, "base64"
+}
+
+// flushed is how much of an answer is read before it is written; functions that write more at
+// once cost no more writes.
+const flushed = 32 << 10
+
+// stream gives a function's answer back as it is, each piece as soon as it is there. It closes
+// the body. It returns an error only while nothing has been written; an answer that fails later
+// breaks the connection, so that the caller cannot take it for complete.
+func stream(w http.ResponseWriter, r *http.Request, res *faas.Result) error {
+	defer func() { _ = res.Body.Close() }()
+	if res.Status < 200 || res.Status > 599 {
+		return faas.Errorf(faas.Failed, "read answer", "the function answered with status %d; it must be from 200 to 599", res.Status)
+	}
+	head := http.Header{}
+	if err := outgoing(head, res.Header, false); err != nil {
+		return err
+	}
+	h := w.Header()
+	for k, v := range head {
+		h[k] = v
+	}
+	if h.Get("Content-Type") == "" {
+		h["Content-Type"] = nil // net/http would guess it, and browsers would believe it
+	}
+	bodyless := res.Status == http.StatusNoContent || res.Status == http.StatusNotModified || r.Method == http.MethodHead
+	length, whole := lengthOf(res)
+	if length >= 0 && (r.Method == http.MethodHead || !bodyless) {
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+	w.WriteHeader(res.Status)
+	control := http.NewResponseController(w)
+	if !whole {
+		// The head goes out by itself: a caller may wait for it before he sends the rest of his
+		// request, or it is all there is for a long time.
+		_ = control.Flush()
+	}
+	buf := make([]byte, flushed)
+	for {
+		n, err := res.Body.Read(buf)
+		if n > 0 && !bodyless {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return nil // the caller is gone; closing the body tells the function
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if !whole {
+			_ = control.Flush() // where it can't be done there is no stream to wait for
+		}
+	}
+}
+
+// lengthOf returns how long an answer's body is, -1 if nobody knows; whole says that all of it
+// is here.
+func lengthOf(res *faas.Result) (length int64, whole bool) {
+	if body, ok := res.Body.(interface{ Len() int }); ok {
+		return int64(body.Len()), true
+	}
+	if v := res.Header["Content-Length"]; len(v) == 1 {
+		if n, err := strconv.ParseUint(v[0], 10, 62); err == nil {
+			return int64(n), false
+		}
+	}
+	return -1, false
+}
+
+// callParameters are those of every call by name or of ad-hoc code.
+func callParameters() []*huma.Param {
+	return []*huma.Param{
+		query("raw", huma.TypeBoolean, "Answer with the function's own bytes, streamed"),
+		query("logs", huma.TypeBoolean, "Have what the function wrote in the envelope"),
+		query("timeout_ms", huma.TypeInteger, "Cut the call's deadline; it is the function's own at most"),
+		headerParam("Prefer", "wait=SECONDS cuts the call's deadline (RFC 7240)"),
+		headerParam(HeaderCause, "The id of the invocation that led to this one"),
+	}
+}
+
+func (s *Server) callResponses() map[string]*huma.Response {
+	ok := s.json(reflect.TypeFor[Answer[Reply]](), "The function's answer in the envelope; with raw=true its own bytes")
+	ok.Content["*/*"] = &huma.MediaType{}
+	head := func(doc string) *huma.Param {
+		return &huma.Param{Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	ok.Headers = map[string]*huma.Param{
+		HeaderInvocationID: head("Names the invocation and its activation"),
+		HeaderOutcome:      head("ok, or the code of what went wrong"),
+	}
+	return map[string]*huma.Response{"200": ok}
+}
+
+func anyBody(doc string) *huma.RequestBody {
+	return &huma.RequestBody{Description: doc, Content: map[string]*huma.MediaType{"*/*": {}}}
+}
+
+func (s *Server) callRoutes() {
+	op := operation("invoke", http.MethodPost, aFunction+"/invoke", "Call a function and wait for its answer", "calls")
+	op.Parameters = append(callParameters(), query("revision", huma.TypeString, "Pin a revision by its id or the first digits of it"))
+	op.RequestBody = anyBody("What the function is called with")
+	op.Responses = s.callResponses()
+	s.raw(accessNamespace, op, s.invoke)
+
+	op = operation("run", http.MethodPost, inNamespace+"/run", "Run ad-hoc code; nothing is deployed", "calls")
+	op.Parameters = callParameters()
+	op.RequestBody = s.codeBody(reflect.TypeFor[RunSpec](), true)
+	op.Responses = s.callResponses()
+	s.raw(accessNamespace, op, s.run)
+
+	for _, method := range functionMethods {
+		op := operation("call-"+strings.ToLower(method), method, functionPrefix+"{namespace}/{name}/{path}", "Call a function at its own URL", "calls")
+		op.Description = "Goes to the function as it is, and its answer comes back as it is, both streamed. The path, which may be empty and may have slashes, is what follows the function's name. A public function needs no key."
+		if method != http.MethodGet && method != http.MethodHead {
+			op.RequestBody = anyBody("What the function is sent")
+		}
+		op.Responses = map[string]*huma.Response{"default": {Description: "The function's own answer, or the envelope with what went wrong", Content: map[string]*huma.MediaType{"*/*": {}}}}
+		s.documented(accessFunction, &op)
+	}
+}
+
+// run runs ad-hoc code.
+func (s *Server) run(w http.ResponseWriter, r *http.Request, c Caller) error {
+	q, err := parseCallQuery(r)
+	if err != nil {
+		return err
+	}
+	duplex(w)
+	rev, up, err := s.stage(r)
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	inv := invocation(r, c, faas.KindRun, true)
+	inv.Function = faas.Ref{Name: rev.Name, Revision: rev.ID}
+	inv.Timing.Begin = time.Now() // sending and preparing the code is not part of the call
+	inv.Body, inv.Length = nil, 0
+	for _, h := range []string{"Content-Type", "Content-Encoding"} { // of the form, not of the input
+		delete(inv.Header, h)
+	}
+	switch {
+	case up.input != nil:
+		inv.Body, inv.Length = up.input, -1
+		inv.Header["Content-Type"] = []string{up.input.contentType}
+	case up.value != nil:
+		inv.Body, inv.Length = bytes.NewReader(up.value), int64(len(up.value))
+		inv.Header["Content-Type"] = []string{jsonType}
+	}
+	if t := preferred(w, r, q.timeout); t > 0 {
+		inv.Deadline = inv.Timing.Begin.Add(t)
+	}
+	functionHeaders(w.Header(), inv.ID, faas.OK)
+	res, err := s.cfg.Dispatcher.InvokeRevision(r.Context(), rev, inv)
+	if err != nil {
+		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+		return err
+	}
+	return s.answer(w, r, inv, res, q)
+}
+
+// stage takes ad-hoc code and makes a revision of it. The upload is closed by the caller.
+func (s *Server) stage(r *http.Request) (*faas.Revision, *upload, error) {
+	release, err := s.admitUpload()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	up, err := s.receive(r, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	rev, err := s.cfg.Deployer.Stage(r.Context(), up.request(faas.Name{Namespace: r.PathValue("namespace")}))
+	if err != nil {
+		up.Close()
+		return nil, nil, err
+	}
+	return rev, up, nil
+}

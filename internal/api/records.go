@@ -1,0 +1,343 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/journal"
+)
+
+type activationPath struct {
+	NamespacePath
+	ID string `path:"id"`
+}
+
+// Bounds of one page.
+const (
+	defaultPage = 50
+	largestPage = 1000
+)
+
+// RecordQuery holds the parameters of lists of what happened.
+type RecordQuery struct {
+	Function string `query:"function" doc:"Of this function only"`
+	Outcome  string `query:"outcome" doc:"With this outcome only: a code's name, or error for all but ok"`
+	Since    string `query:"since" doc:"Begun at or after this time (RFC 3339), or this long ago, such as 15m"`
+	Until    string `query:"until" doc:"Begun before this time, or this long ago"`
+	Limit    int    `query:"limit" minimum:"1" maximum:"1000" doc:"At most this many calls; 50 when left out"`
+	Cursor   string `query:"cursor" maxLength:"200" doc:"From the page before"`
+}
+
+// query makes the journal's question of it.
+func (q RecordQuery) query(namespace string) (journal.Query, error) {
+	out := journal.Query{Namespace: namespace, Function: q.Function, Limit: q.Limit, Cursor: q.Cursor}
+	if out.Limit == 0 {
+		out.Limit = defaultPage
+	}
+	if out.Limit < 1 || out.Limit > largestPage {
+		return out, faas.Errorf(faas.Invalid, "read query", "limit is %d; it must be from 1 to %d", q.Limit, largestPage).WithLimit("page")
+	}
+	if q.Function != "" {
+		name, err := faas.ParseName("/"+namespace+"/"+q.Function, "")
+		if err != nil {
+			return out, err
+		}
+		out.Function = name.Path()
+	}
+	if err := setOutcome(&out, q.Outcome); err != nil {
+		return out, err
+	}
+	var err error
+	if out.Since, err = moment("since", q.Since); err != nil {
+		return out, err
+	}
+	out.Until, err = moment("until", q.Until)
+	return out, err
+}
+
+func setOutcome(q *journal.Query, s string) error {
+	if s == "" || s == "error" {
+		q.Outcome = s
+		return nil
+	}
+	var code faas.Code
+	if err := code.UnmarshalText([]byte(s)); err != nil {
+		return faas.Errorf(faas.Invalid, "read query", "outcome is %.40q; it is a code's name such as failed, or error for all but ok", s)
+	}
+	q.Outcome = s
+	return nil
+}
+
+// moment reads a time, or how long ago it was.
+func moment(name, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return time.Now().Add(-d), nil
+	}
+	return time.Time{}, faas.Errorf(faas.Invalid, "read query", "%s is %.40q; write a time as 2006-01-02T15:04:05Z or how long ago, as 15m", name, s)
+}
+
+func (s *Server) recordRoutes() {
+	manage(s, accessNamespace, operation("list-activations", http.MethodGet, inNamespace+"/activations", "List what happened, newest first", "records"), func(ctx context.Context, in *struct {
+		NamespacePath
+		RecordQuery
+	}) (Activations, error) {
+		q, err := in.query(in.Namespace)
+		if err != nil {
+			return Activations{}, err
+		}
+		q.NoLogs = true
+		found, cursor, err := s.cfg.Journal.Find(ctx, q)
+		if err != nil {
+			return Activations{}, err
+		}
+		out := Activations{Activations: []faas.Activation{}, Cursor: cursor}
+		for _, a := range found {
+			out.Activations = append(out.Activations, *a)
+		}
+		return out, nil
+	})
+	manage(s, accessNamespace, operation("get-activation", http.MethodGet, inNamespace+"/activations/{id}", "Look up what happened, with its logs", "records"), func(ctx context.Context, in *activationPath) (faas.Activation, error) {
+		a, err := s.activation(ctx, in)
+		if err != nil {
+			return faas.Activation{}, err
+		}
+		return *a, nil
+	})
+	manage(s, accessNamespace, operation("get-activation-logs", http.MethodGet, inNamespace+"/activations/{id}/logs", "Read what one call wrote", "records"), func(ctx context.Context, in *activationPath) (Logs, error) {
+		a, err := s.activation(ctx, in)
+		if err != nil {
+			return Logs{}, err
+		}
+		return Logs{Lines: entries(a)}, nil
+	})
+	op := operation("logs", http.MethodGet, inNamespace+"/logs", "Read what functions wrote, oldest line first, or follow it", "records")
+	op.Parameters = []*huma.Param{
+		query("function", huma.TypeString, "Of this function only"),
+		query("outcome", huma.TypeString, "Of calls with this outcome only: a code's name, or error for all but ok"),
+		query("since", huma.TypeString, "Of calls begun at or after this time (RFC 3339), or this long ago, such as 15m"),
+		query("until", huma.TypeString, "Of calls begun before this time, or this long ago"),
+		query("limit", huma.TypeInteger, "Of at most this many calls; 50 when left out"),
+		query("cursor", huma.TypeString, "From the page before"),
+		query("follow", huma.TypeBoolean, "Go on with the lines of calls as they end, one JSON object a line, or as server-sent events if that is accepted"),
+	}
+	ok := s.json(reflect.TypeFor[Answer[Logs]](), "Lines; with follow=true a stream of them")
+	entry := &huma.MediaType{Schema: s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[LogEntry](), true, "")}
+	ok.Content[ndjson], ok.Content[eventStream] = entry, &huma.MediaType{}
+	op.Responses = map[string]*huma.Response{"200": ok}
+	s.raw(accessNamespace, op, s.logs)
+}
+
+func (s *Server) activation(ctx context.Context, in *activationPath) (*faas.Activation, error) {
+	id, err := faas.ParseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Journal.Get(ctx, in.Namespace, id)
+}
+
+func entries(a *faas.Activation) []LogEntry {
+	out := make([]LogEntry, 0, len(a.Logs))
+	for _, l := range a.Logs {
+		out = append(out, LogEntry{Activation: a.ID, Function: a.Function, Time: l.Time, Stream: l.Stream, Text: l.Text})
+	}
+	return out
+}
+
+// figures returns those of one function.
+func figures(f journal.Figures) Figures {
+	return Figures{Calls: f.Calls, Errors: f.Errors, P50: f.P50.Microseconds(), P95: f.P95.Microseconds(), Cold: f.Cold}
+}
+
+// Forms of a stream of lines.
+const (
+	ndjson      = "application/x-ndjson"
+	eventStream = "text/event-stream"
+)
+
+// signOfLife is how often an idle stream says something, so that proxies keep it and a caller
+// that is gone is noticed.
+const signOfLife = 15 * time.Second
+
+// logs answers with lines, or a stream of them.
+func (s *Server) logs(w http.ResponseWriter, r *http.Request, c Caller) error {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return faas.Errorf(faas.Invalid, "read query", "the query is not well formed")
+	}
+	rq := RecordQuery{
+		Function: values.Get("function"), Outcome: values.Get("outcome"), Since: values.Get("since"),
+		Until: values.Get("until"), Cursor: values.Get("cursor"),
+	}
+	if v := values.Get("limit"); v != "" {
+		if rq.Limit, err = strconv.Atoi(v); err != nil || rq.Limit == 0 {
+			return faas.Errorf(faas.Invalid, "read query", "limit is %.40q; it is a number from 1 to %d", v, largestPage)
+		}
+	}
+	q, err := rq.query(r.PathValue("namespace"))
+	if err != nil {
+		return err
+	}
+	switch v := values.Get("follow"); v {
+	case "true", "1":
+		return s.follow(w, r, c, q, values.Has("limit") || values.Has("since"))
+	case "", "false", "0":
+	default:
+		return faas.Errorf(faas.Invalid, "read query", "follow is %.40q; it is true or false", v)
+	}
+	found, cursor, err := s.cfg.Journal.Find(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	out := Logs{Lines: []LogEntry{}, Cursor: cursor}
+	for _, a := range slices.Backward(found) {
+		out.Lines = append(out.Lines, entries(a)...)
+	}
+	writeJSON(w, http.StatusOK, Answer[Logs]{OK: true, Data: out})
+	return nil
+}
+
+// follow streams the lines of calls as they end, until the caller goes away; with past, those of
+// calls that have ended come first.
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, c Caller, q journal.Query, past bool) error {
+	ctx := r.Context()
+	tail, err := s.cfg.Journal.Tail(ctx, q) // before the past is read, so that nothing falls between
+	if err != nil {
+		return err
+	}
+	var found []*faas.Activation
+	if past {
+		if found, _, err = s.cfg.Journal.Find(ctx, q); err != nil {
+			return err
+		}
+	}
+	out := lineWriter{w: w, control: http.NewResponseController(w), events: accepts(r, eventStream)}
+	out.begin()
+	told := map[faas.ID]bool{} // the past, some of which the tail may bring again
+	for _, a := range slices.Backward(found) {
+		told[a.ID] = true
+		if out.write(a) != nil {
+			return nil
+		}
+	}
+	tick := time.NewTicker(signOfLife)
+	defer tick.Stop()
+	ends := func() error {
+		err := faas.Errorf(faas.Unavailable, "follow logs", "the server is shutting down").WithFix("follow again in a few seconds")
+		out.fail(refuse(s.cfg.Logger, c.ID, err).Fault)
+		return nil
+	}
+	for {
+		select {
+		case a, ok := <-tail:
+			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return ends()
+			}
+			if told[a.ID] {
+				delete(told, a.ID)
+				continue
+			}
+			if out.write(a) != nil {
+				return nil
+			}
+		case <-tick.C:
+			if out.alive() != nil {
+				return nil
+			}
+		case <-s.drained:
+			return ends()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func accepts(r *http.Request, media string) bool {
+	for _, v := range r.Header["Accept"] {
+		for m := range strings.SplitSeq(v, ",") {
+			m, _, _ = strings.Cut(m, ";")
+			if strings.EqualFold(strings.TrimSpace(m), media) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lineWriter writes a stream of lines, each at once.
+type lineWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	events  bool // server-sent events; else one JSON object a line
+}
+
+func (l lineWriter) begin() {
+	h := l.w.Header()
+	h.Set("Content-Type", ndjson)
+	if l.events {
+		h.Set("Content-Type", eventStream)
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	l.w.WriteHeader(http.StatusOK)
+	_ = l.control.Flush() // the next write tells if nobody is there
+}
+
+func (l lineWriter) write(a *faas.Activation) error {
+	for _, e := range entries(a) {
+		if err := l.send(e); err != nil {
+			return err
+		}
+	}
+	return l.control.Flush()
+}
+
+func (l lineWriter) send(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if l.events {
+		b = append([]byte("data: "), b...)
+		b = append(b, '\n')
+	}
+	_, err = l.w.Write(append(b, '\n'))
+	return err
+}
+
+func (l lineWriter) alive() error {
+	sign := "\n"
+	if l.events {
+		sign = ":\n\n"
+	}
+	if _, err := l.w.Write([]byte(sign)); err != nil {
+		return err
+	}
+	return l.control.Flush()
+}
+
+// fail ends the stream with what went wrong.
+func (l lineWriter) fail(f *Fault) {
+	_ = l.send(struct {
+		Fault *Fault `json:"error"`
+	}{f})
+	_ = l.control.Flush()
+}
