@@ -49,7 +49,7 @@ func (e *Engine) Bucket(ctx context.Context, name string, history int) (Store, e
 	}
 	kv, err := e.js.KeyValue(ctx, name)
 	if err != nil {
-		return nil, e.classify(fmt.Errorf("open bucket %q: %w", name, err))
+		return nil, e.Classify(fmt.Errorf("open bucket %q: %w", name, err))
 	}
 	b := &bucket{engine: e, prefix: "$KV." + name + ".", soft: soft, stream: stream, kv: kv}
 	b.size.Store(int64(stream.CachedInfo().State.Bytes))
@@ -99,7 +99,7 @@ func (b *bucket) last(ctx context.Context, key string) (Record, error) {
 		return Record{}, ErrNotFound
 	}
 	if err != nil {
-		return Record{}, b.engine.classify(fmt.Errorf("read %q: %w", key, err))
+		return Record{}, b.engine.Classify(fmt.Errorf("read %q: %w", key, err))
 	}
 	deleted := m.Header.Get(opHeader) != "" || m.Header.Get(reasonMark) != ""
 	return Record{Key: key, Value: m.Data, Version: Version(m.Sequence), Deleted: deleted}, nil
@@ -165,7 +165,7 @@ func (b *bucket) publish(ctx context.Context, m *nats.Msg, expect Version, opts 
 	}
 	ack, err := b.engine.js.PublishMsg(ctx, m, opts...)
 	if err != nil {
-		return 0, b.engine.classify(err)
+		return 0, b.engine.Classify(err)
 	}
 	return Version(ack.Sequence), nil
 }
@@ -180,7 +180,7 @@ func (b *bucket) room(ctx context.Context, n int64) error {
 	}
 	info, err := b.stream.Info(ctx)
 	if err != nil {
-		return b.engine.classify(err)
+		return b.engine.Classify(err)
 	}
 	b.size.Store(int64(info.State.Bytes) + n)
 	if size := int64(info.State.Bytes); size+n > b.soft {
@@ -225,7 +225,7 @@ func (b *bucket) Watch(ctx context.Context, prefix string, from Version) (<-chan
 	}
 	w, err := b.kv.WatchFiltered(ctx, []string{filterFor(prefix)}, opts...)
 	if err != nil {
-		return nil, b.engine.classify(fmt.Errorf("watch %q: %w", prefix, err))
+		return nil, b.engine.Classify(fmt.Errorf("watch %q: %w", prefix, err))
 	}
 	out := make(chan Record)
 	go func() {

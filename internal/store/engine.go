@@ -3,6 +3,9 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -134,8 +137,8 @@ func (e *Engine) start() error {
 	return err
 }
 
-// JetStream returns the engine's streams, for packages journal and queue. Whoever creates or
-// changes a stream calls Sync before relying on it.
+// JetStream returns the engine's streams, for packages journal and queue; they make theirs with
+// Stream.
 func (e *Engine) JetStream() jetstream.JetStream { return e.js }
 
 // MaxBytes returns what all streams together may hold; callers size theirs as a share of it.
@@ -144,18 +147,32 @@ func (e *Engine) MaxBytes() int64 { return e.maxBytes }
 // Dir returns the data directory.
 func (e *Engine) Dir() string { return e.config.Dir }
 
-// Stream makes the stream that config describes, or changes it where it differs, and returns when
-// that is on the disk.
+// Stream opens the stream that config describes; it makes it, or changes it where it differs, and
+// then returns when that is on the disk.
 func (e *Engine) Stream(ctx context.Context, config jetstream.StreamConfig) (jetstream.Stream, error) {
+	// The engine fills defaults in, so what was asked for is kept as a digest in the stream itself.
+	asked, err := json.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %q: %w", config.Name, err)
+	}
+	sum := sha256.Sum256(asked)
+	digest := hex.EncodeToString(sum[:8])
+	if stream, err := e.js.Stream(ctx, config.Name); err == nil && stream.CachedInfo().Config.Metadata[askedKey] == digest {
+		return stream, nil
+	}
 	if err := e.Room(); err != nil {
 		return nil, err
 	}
+	config.Metadata = map[string]string{askedKey: digest}
 	stream, err := e.js.CreateOrUpdateStream(ctx, config)
 	if err != nil {
-		return nil, e.classify(fmt.Errorf("open stream %q: %w", config.Name, err))
+		return nil, e.Classify(fmt.Errorf("open stream %q: %w", config.Name, err))
 	}
 	return stream, e.Sync()
 }
+
+// askedKey is where a stream keeps the digest of its configuration.
+const askedKey = "brasa.config"
 
 // Sync flushes the filesystem below the data directory. The engine's own fsync covers messages
 // but not all of a new stream's metadata: without this a power cut loses the stream itself.
@@ -193,8 +210,8 @@ func (e *Engine) Room() error {
 	return nil
 }
 
-// classify adds one of the package's errors to what the engine answered, where one fits.
-func (e *Engine) classify(err error) error {
+// Classify adds one of the package's errors to what the engine answered, where one fits.
+func (e *Engine) Classify(err error) error {
 	var api *jetstream.APIError
 	switch {
 	case err == nil:

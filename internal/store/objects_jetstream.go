@@ -45,7 +45,7 @@ func (e *Engine) Objects(ctx context.Context, name string) (Objects, error) {
 	}
 	lib, err := e.js.ObjectStore(ctx, name)
 	if err != nil {
-		return nil, e.classify(fmt.Errorf("open objects %q: %w", name, err))
+		return nil, e.Classify(fmt.Errorf("open objects %q: %w", name, err))
 	}
 	o := &objects{engine: e, name: name, stream: stream, lib: lib}
 	if err := o.sweep(ctx); err != nil {
@@ -106,7 +106,7 @@ func (o *objects) Put(ctx context.Context, name string, r io.Reader) (_ int64, e
 	}
 	m := &nats.Msg{Subject: o.meta(name), Data: data, Header: nats.Header{rollup: {rollupKey}}}
 	if _, err := o.engine.js.PublishMsg(ctx, m); err != nil {
-		return 0, o.engine.classify(err)
+		return 0, o.engine.Classify(err)
 	}
 	if was != nil {
 		// The new object is there already; should this fail, the sweep has it.
@@ -123,7 +123,7 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			select {
 			case <-flying[0].Ok():
 			case err := <-flying[0].Err():
-				return o.engine.classify(err)
+				return o.engine.Classify(err)
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-o.engine.closed:
@@ -143,7 +143,7 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			_, _ = sum.Write(chunk[:n]) // never fails
 			ack, err := o.engine.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk[:n]})
 			if err != nil {
-				return o.engine.classify(err)
+				return o.engine.Classify(err)
 			}
 			flying = append(flying, ack)
 			info.Size, info.Chunks = info.Size+uint64(n), info.Chunks+1
@@ -167,7 +167,7 @@ func (o *objects) info(ctx context.Context, name string) (*jetstream.ObjectInfo,
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, o.engine.classify(err)
+		return nil, o.engine.Classify(err)
 	}
 	return info, nil
 }
@@ -193,11 +193,11 @@ func (o *objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 		FilterSubjects: []string{o.chunks(info.NUID)},
 	})
 	if err != nil {
-		return nil, o.engine.classify(fmt.Errorf("read object %q: %w", name, err))
+		return nil, o.engine.Classify(fmt.Errorf("read object %q: %w", name, err))
 	}
 	r.messages, err = consumer.Messages(jetstream.PullMaxMessages(chunksAtOnce))
 	if err != nil {
-		return nil, o.engine.classify(fmt.Errorf("read object %q: %w", name, err))
+		return nil, o.engine.Classify(fmt.Errorf("read object %q: %w", name, err))
 	}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
@@ -271,7 +271,7 @@ func (o *objects) Delete(ctx context.Context, name string) error {
 	}
 	for _, subject := range []string{o.meta(name), o.chunks(info.NUID)} {
 		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return o.engine.classify(fmt.Errorf("delete object %q: %w", name, err))
+			return o.engine.Classify(fmt.Errorf("delete object %q: %w", name, err))
 		}
 	}
 	return nil
@@ -280,7 +280,7 @@ func (o *objects) Delete(ctx context.Context, name string) error {
 func (o *objects) List(ctx context.Context) ([]Object, error) {
 	infos, err := o.lib.List(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return nil, o.engine.classify(fmt.Errorf("list objects: %w", err))
+		return nil, o.engine.Classify(fmt.Errorf("list objects: %w", err))
 	}
 	out := make([]Object, 0, len(infos))
 	for _, i := range infos {
@@ -294,7 +294,7 @@ func (o *objects) List(ctx context.Context) ([]Object, error) {
 func (o *objects) sweep(ctx context.Context) error {
 	infos, err := o.lib.List(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return o.engine.classify(err)
+		return o.engine.Classify(err)
 	}
 	known := make(map[string]bool, len(infos))
 	for _, i := range infos {
@@ -302,14 +302,14 @@ func (o *objects) sweep(ctx context.Context) error {
 	}
 	state, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.chunks(">")))
 	if err != nil {
-		return o.engine.classify(err)
+		return o.engine.Classify(err)
 	}
 	for subject := range state.State.Subjects {
 		if known[subject] {
 			continue
 		}
 		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return o.engine.classify(err)
+			return o.engine.Classify(err)
 		}
 	}
 	return nil

@@ -1,0 +1,134 @@
+// Package queue keeps invocations that wait, and hands each out at least once.
+//
+// What Push accepted survives the process and, on the engine, a power cut. Pull hands invocations
+// out as leases: each belongs to its holder until it is done, put off or buried, and comes back
+// when the holder's process dies. So an invocation may run more than once; its ID stays the same
+// and its Attempt grows. A second Push of an ID within two minutes changes nothing.
+//
+// Invocations of one function are handed out in the order of their Push, save those that were put
+// off; between functions there is no order. How many run at once, when one is tried again and when
+// it is given up is decided by package dispatch.
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Queue is safe for concurrent use.
+type Queue interface {
+	// Push accepts an invocation; it is durable when Push returns. The body is read to its end and
+	// is not closed. A queue that is full says Overloaded, a body over MaxBody is TooLarge.
+	Push(ctx context.Context, inv *faas.Invocation) error
+	// Pull waits until there is an invocation, or ctx ends, and hands out at most max of those
+	// that are due: the caller's free capacity.
+	Pull(ctx context.Context, max int) ([]Lease, error)
+	// Depth counts the invocations that are waiting, put off, or handed out and not settled.
+	Depth(ctx context.Context) (int, error)
+	// Buried returns at most limit of those that were given up, oldest first; 0 is no limit.
+	Buried(ctx context.Context, limit int) ([]Dead, error)
+}
+
+// Lease is an invocation that was handed out. Exactly one of Done, Retry and Bury settles it; a
+// call after that returns ErrSettled. When one of them fails the invocation may come once more.
+type Lease interface {
+	// Invocation returns the invocation, its body from the beginning and its Attempt set.
+	Invocation() *faas.Invocation
+	// Done removes it from the queue.
+	Done(ctx context.Context) error
+	// Retry has it handed out again after a while.
+	Retry(ctx context.Context, after time.Duration) error
+	// Bury gives it up and keeps it, with the reason, for people to look at.
+	Bury(ctx context.Context, why error) error
+}
+
+// Dead is an invocation that was given up.
+type Dead struct {
+	Invocation *faas.Invocation
+	Why        string
+	At         time.Time
+}
+
+// ErrSettled is returned by a lease that has been settled already.
+var ErrSettled = errors.New("the lease is settled already")
+
+// MaxBody is the most bytes that the body of a waiting invocation has.
+const MaxBody = 8 * faas.MiB
+
+// letter is an invocation as it lies in a queue; the body follows.
+type letter struct {
+	ID       faas.ID             `json:"id"`
+	Function faas.Name           `json:"function"`
+	Revision faas.RevisionID     `json:"revision,omitempty"`
+	Subject  string              `json:"subject,omitempty"`
+	Cause    faas.ID             `json:"cause,omitempty"`
+	Kind     faas.Kind           `json:"kind"`
+	Method   string              `json:"method,omitempty"`
+	Path     string              `json:"path,omitempty"`
+	Query    string              `json:"query,omitempty"`
+	Header   map[string][]string `json:"header,omitempty"`
+	Deadline time.Time           `json:"deadline,omitzero"`
+	Attempt  int                 `json:"attempt,omitempty"`
+	Timing   faas.Timing         `json:"timing"`
+	HasBody  bool                `json:"has_body,omitempty"`
+}
+
+// encode reads the invocation's body.
+func encode(inv *faas.Invocation) ([]byte, error) {
+	const op = "queue invocation"
+	if _, err := faas.ParseID(string(inv.ID)); err != nil {
+		return nil, err
+	}
+	if err := inv.Function.Name.Validate(); err != nil {
+		return nil, err
+	}
+	var body []byte
+	if inv.Body != nil {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(inv.Body, int64(MaxBody)+1)); err != nil {
+			return nil, fmt.Errorf("%s: read body: %w", op, err)
+		}
+		if len(body) > int(MaxBody) {
+			return nil, faas.Errorf(faas.TooLarge, op, "the body of a call that waits may have %s", MaxBody).WithLimit("queue_body_bytes").
+				WithFix("call the function and wait for its answer, or pass a reference to the data")
+		}
+	}
+	head, err := json.Marshal(letter{
+		ID: inv.ID, Function: inv.Function.Name, Revision: inv.Function.Revision, Subject: inv.Subject, Cause: inv.Cause, Kind: inv.Kind,
+		Method: inv.Method, Path: inv.Path, Query: inv.Query, Header: inv.Header, Deadline: inv.Deadline,
+		Attempt: inv.Attempt, Timing: inv.Timing, HasBody: inv.Body != nil,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if most := maxHead; len(head) > most {
+		return nil, faas.Errorf(faas.TooLarge, op, "the headers of a call that waits may have %s", faas.Bytes(most)).WithLimit("queue_header_bytes")
+	}
+	return append(append(head, '\n'), body...), nil // JSON has no line feed of its own
+}
+
+const maxHead = 256 << 10
+
+func decode(data []byte) (*faas.Invocation, error) {
+	head, body, found := bytes.Cut(data, []byte{'\n'})
+	var l letter
+	if err := json.Unmarshal(head, &l); err != nil || !found {
+		return nil, errors.Join(errors.New("it is not an invocation"), err)
+	}
+	inv := &faas.Invocation{
+		ID: l.ID, Function: faas.Ref{Name: l.Function, Revision: l.Revision}, Subject: l.Subject, Cause: l.Cause, Kind: l.Kind,
+		Method: l.Method, Path: l.Path, Query: l.Query, Header: l.Header, Deadline: l.Deadline,
+		Attempt: l.Attempt, Timing: l.Timing,
+	}
+	if l.HasBody {
+		inv.Body, inv.Length = bytes.NewReader(body), int64(len(body))
+	}
+	return inv, nil
+}
