@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -10,33 +9,12 @@ import (
 	"time"
 )
 
-// buildStatic compiles a C program into a directory that a sandbox can mount.
-func buildStatic(t testing.TB, source string) (dir string) {
-	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("needs gcc")
-	}
-	dir = t.TempDir()
-	src := filepath.Join(t.TempDir(), "main.c")
-	if err := os.WriteFile(src, []byte(source), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(gcc, "-O1", "-static", "-pthread", "-w", "-o", filepath.Join(dir, "main"), src).CombinedOutput(); err != nil {
-		t.Skipf("gcc cannot link statically here: %s", out)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // BenchmarkStart compares, alternating in one run, a sandbox's start to exec and its whole life
 // with os/exec of the same static program. Between rounds the pools are given time to fill, as
 // in a server that is not saturated; see BenchmarkChurn for one that is.
 func BenchmarkStart(b *testing.B) {
 	h := startHost(b)
-	dir := buildStatic(b, "int main(void) { return 0; }")
+	dir := buildStatic(b, nothing)
 	spec := Spec{Args: []string{"/code/main"}, Mounts: []Mount{{Source: dir, Target: "/code"}}}
 	var starts, lives, execs []time.Duration
 	parts := map[string][]time.Duration{}
@@ -83,7 +61,7 @@ func BenchmarkStart(b *testing.B) {
 // BenchmarkChurn makes, runs and destroys as fast as it goes, four at a time.
 func BenchmarkChurn(b *testing.B) {
 	h := startHost(b)
-	dir := buildStatic(b, "int main(void) { return 0; }")
+	dir := buildStatic(b, nothing)
 	b.SetParallelism(2)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {

@@ -46,7 +46,7 @@ func findCgroups(mountinfo, self string) []cgroupMount {
 		case "cgroup":
 			m := cgroupMount{}
 			for option := range strings.SplitSeq(g[2], ",") {
-				if path, ok := paths[option]; ok && slices.Contains(v1Controllers, option) {
+				if path, ok := paths[option]; ok && (slices.Contains(v1Controllers, option) || option == "freezer") {
 					m.controllers = append(m.controllers, option)
 					m.own = ownGroup(point, mountRoot, path)
 				}
@@ -79,9 +79,12 @@ func lookCgroups(mounts []cgroupMount, prefix string) (*cgroupLayout, error) {
 	l := &cgroupLayout{version: 1, parents: map[string]string{}, has: map[string]bool{}}
 	for _, m := range mounts {
 		for _, c := range m.controllers {
-			if writable(m.own) {
+			if !writable(m.own) {
+				continue
+			}
+			l.has[c] = true
+			if c != "freezer" { // looked for, not joined
 				l.parents[c] = filepath.Join(m.own, prefix)
-				l.has[c] = true
 			}
 		}
 	}

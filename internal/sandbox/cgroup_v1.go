@@ -13,7 +13,7 @@ import (
 
 // v1Controllers in the order a process joins them; memory first, so that what the others cost
 // is already counted.
-var v1Controllers = []string{"memory", "cpu", "cpuacct", "pids", "freezer"}
+var v1Controllers = []string{"memory", "cpu", "cpuacct", "pids"}
 
 // cpuPeriod is the span over which a quota counts, the kernel's default. Shorter ones throttle
 // more evenly and cost more.

@@ -388,12 +388,8 @@ func (s *step) run(fds []int) error {
 		var data [2]unix.CapUserData
 		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 		return unix.Capset(&head, &data[0])
-	case opNoNewPrivs:
-		return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	case opDeathSignal:
-		return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(s.a), 0, 0, 0)
-	case opDumpable:
-		return unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(s.a), 0, 0, 0)
+	case opPrctl:
+		return unix.Prctl(int(s.a), uintptr(s.b), 0, 0, 0)
 	case opChdir:
 		return unix.Chdir(s.text[0])
 	case opPivot:

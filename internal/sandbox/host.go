@@ -22,6 +22,7 @@ type Host struct {
 	filter   []byte        // compiled seccomp program; fixed
 	masks    masks         // fixed
 	rootless bool          // fixed
+	standIn  bool          // spawners are this binary itself; fixed before ready is closed
 	layout   *cgroupLayout // nil where there are no usable cgroups; fixed
 	devnull  *os.File
 	ready    chan struct{}
@@ -66,6 +67,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.uids = uidRange{base: cfg.UIDBase, count: cfg.UIDCount, used: map[int]bool{}}
 	h.features = probe(cfg)
+	h.standIn = cfg.GoInit || h.features.lacks(featureSpawner)
 	if err := h.features.required(); err != nil {
 		return nil, err
 	}
@@ -160,10 +162,15 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	swept := make(chan struct{})
 	go func() { defer close(swept); h.sweep() }()
 
+	err = h.trySpawner()
 	var keepers sync.WaitGroup
 	started := make(chan error, h.cfg.Spawners)
 	h.spawners = make([]*spawner, h.cfg.Spawners)
 	for i := range h.spawners {
+		if err != nil {
+			started <- nil // as good as ended
+			continue
+		}
 		keepers.Go(func() { h.keepSpawner(stop, i, started) })
 	}
 	for range h.spawners {
@@ -194,6 +201,33 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	return err
 }
 
+// trySpawner finds out whether the embedded spawner runs here: that it may be executed is only
+// known when it was. If not, this binary stands in.
+func (h *Host) trySpawner() error {
+	if h.standIn {
+		return nil
+	}
+	s, err := startSpawner(h.root, 0, h.nestLayout())
+	if err == nil {
+		n, err := s.nests.take(context.Background()) // makes one at once
+		if err == nil {
+			s.nests.destroy(n)
+		}
+		s.close()
+		return err // a refusal of the kernel's, which a stand-in would meet as well
+	}
+	if h.rootless {
+		return err
+	}
+	h.log.Warn("the embedded spawner does not run here; sandboxes start ten times slower", "err", err)
+	h.standIn = true
+	return nil
+}
+
+func (h *Host) nestLayout() nestLayout {
+	return nestLayout{inProcess: h.standIn, rootless: h.rootless, masks: h.masks}
+}
+
 // stop lets no new sandbox begin and closes those there are.
 func (h *Host) stop() {
 	h.mu.Lock()
@@ -219,7 +253,7 @@ func (h *Host) keepSpawner(ctx context.Context, index int, started chan<- error)
 	first := true
 	for {
 		begin := time.Now()
-		s, err := startSpawner(h.root, (h.cfg.NestPool+h.cfg.Spawners-1)/h.cfg.Spawners, nestLayout{inProcess: h.goInit(), rootless: h.rootless, masks: h.masks})
+		s, err := startSpawner(h.root, (h.cfg.NestPool+h.cfg.Spawners-1)/h.cfg.Spawners, h.nestLayout())
 		if first {
 			started <- err
 			first = false

@@ -310,3 +310,15 @@ func TestPoolsRunDryAndRefill(t *testing.T) {
 	h2 := startHost(t, func(c *Config) { c.NetPool, c.CgroupPool, c.NestPool = -1, -1, -1 })
 	shell(t, h2, "true").ok(t)
 }
+
+// Where the embedded program cannot be executed, the binary stands in by itself.
+func TestStandInTakesOver(t *testing.T) {
+	program := spawnerBinary
+	t.Cleanup(func() { spawnerBinary = program })
+	spawnerBinary = []byte("not a program")
+	h := startHost(t)
+	if !h.standIn {
+		t.Error("the stand-in is not used")
+	}
+	shell(t, h, "true").ok(t)
+}

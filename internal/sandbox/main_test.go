@@ -20,6 +20,9 @@ import (
 // forgets, changes the machine's forwarding or filter rules.
 func TestMain(m *testing.M) {
 	const mark = "BRASA_TEST_OWN_NETWORK"
+	if os.Getpid() == 1 {
+		vmInit()
+	}
 	if os.Geteuid() != 0 || os.Getenv(mark) != "" {
 		os.Exit(m.Run())
 	}

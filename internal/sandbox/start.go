@@ -90,7 +90,7 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("network")
 
-	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.goInit()}
+	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.standIn}
 	defer func() {
 		for _, fd := range in.mounts {
 			unix.Close(fd)
@@ -241,5 +241,3 @@ func (h *Host) noWayOut() error {
 		return nil
 	}
 }
-
-func (h *Host) goInit() bool { return h.cfg.GoInit || h.features.lacks(featureSpawner) }

@@ -97,8 +97,8 @@ func planNest(l nestLayout) *plan {
 		p.do("drop bounding set", opDropBounding, 0, 0, 0)
 	}
 	p.do("drop capabilities", opDropCaps, 0, 0, 0)
-	p.do("set no_new_privs", opNoNewPrivs, 0, 0, 0)
-	p.do("make undumpable", opDumpable, 0, 0, 0)
+	p.do("set no_new_privs", opPrctl, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
 	p.do("hold", opHold, 0, 0, 0)
 	return p
 }
@@ -141,11 +141,11 @@ func planSandbox(in planInput) *plan {
 		p.do("set ids", opIDs, uint64(in.uid), uint64(in.uid), 0)
 	}
 	p.do("drop capabilities", opDropCaps, 0, 0, 0)
-	p.do("set no_new_privs", opNoNewPrivs, 0, 0, 0)
+	p.do("set no_new_privs", opPrctl, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 	// The pid namespace of the spawner already ends with it; this is the second rope.
-	p.do("set death signal", opDeathSignal, uint64(unix.SIGKILL), 0, 0)
+	p.do("set death signal", opPrctl, unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL), 0)
 	p.do("enter "+spec.Dir, opChdir, 0, 0, 0, spec.Dir)
-	p.do("make undumpable", opDumpable, 0, 0, 0)
+	p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
 
 	first := uint64(len(p.fds))
 	for _, fd := range in.stdio {

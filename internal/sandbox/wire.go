@@ -48,9 +48,7 @@ const (
 	opIDs
 	opDropBounding
 	opDropCaps
-	opNoNewPrivs
-	opDeathSignal
-	opDumpable
+	opPrctl
 	opChdir
 	opPivot
 	opFDs

@@ -31,7 +31,7 @@ int main(void) {
 	O(step, op); O(step, flags); O(step, size); O(step, a); O(step, b); O(step, c); N(sizeof(struct step));
 	O(answer, version); O(answer, kind); O(answer, id); O(answer, nest); O(answer, error); O(answer, step); O(answer, status); O(answer, took); O(answer, user_us); O(answer, system_us); O(answer, max_rss_kb); N(sizeof(struct answer));
 	N(WIRE_VERSION); N(MAX_REQUEST); N(MAX_FDS); N(KIND_SETUP); N(KIND_NEST); N(KIND_START); N(KIND_DONE); N(KIND_EXITED); N(KIND_EMPTY); N(REQUEST_BY_FD); N(REQUEST_COPY); N(STEP_OPTIONAL);
-	N(OP_WRITE); N(OP_ENTER); N(OP_SETNS); N(OP_UNSHARE); N(OP_MOUNT); N(OP_MOVE_MOUNT); N(OP_FILE); N(OP_MKDIR); N(OP_HOSTNAME); N(OP_RLIMIT); N(OP_MAP_IDS); N(OP_IDS); N(OP_DROP_BOUNDING); N(OP_DROP_CAPS); N(OP_NO_NEW_PRIVS); N(OP_DEATH_SIGNAL); N(OP_DUMPABLE); N(OP_CHDIR); N(OP_PIVOT); N(OP_FDS); N(OP_SECCOMP); N(OP_EXEC); N(OP_HOLD);
+	N(OP_WRITE); N(OP_ENTER); N(OP_SETNS); N(OP_UNSHARE); N(OP_MOUNT); N(OP_MOVE_MOUNT); N(OP_FILE); N(OP_MKDIR); N(OP_HOSTNAME); N(OP_RLIMIT); N(OP_MAP_IDS); N(OP_IDS); N(OP_DROP_BOUNDING); N(OP_DROP_CAPS); N(OP_PRCTL); N(OP_CHDIR); N(OP_PIVOT); N(OP_FDS); N(OP_SECCOMP); N(OP_EXEC); N(OP_HOLD);
 	return 0;
 }`
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ int main(void) {
 	offsets("answer", "version", unsafe.Offsetof(a.version), "kind", unsafe.Offsetof(a.kind), "id", unsafe.Offsetof(a.id), "nest", unsafe.Offsetof(a.nest), "error", unsafe.Offsetof(a.errno), "step", unsafe.Offsetof(a.step), "status", unsafe.Offsetof(a.status), "took", unsafe.Offsetof(a.took), "user_us", unsafe.Offsetof(a.userMicros), "system_us", unsafe.Offsetof(a.systemMicros), "max_rss_kb", unsafe.Offsetof(a.maxRSSKB))
 	numbers("sizeof(struct answer)", answerSize,
 		"WIRE_VERSION", wireVersion, "MAX_REQUEST", maxRequest, "MAX_FDS", maxFDs, "KIND_SETUP", kindSetup, "KIND_NEST", kindNest, "KIND_START", kindStart, "KIND_DONE", kindDone, "KIND_EXITED", kindExited, "KIND_EMPTY", kindEmpty, "REQUEST_BY_FD", requestByFD, "REQUEST_COPY", requestCopy, "STEP_OPTIONAL", stepOptional,
-		"OP_WRITE", opWrite, "OP_ENTER", opEnter, "OP_SETNS", opSetns, "OP_UNSHARE", opUnshare, "OP_MOUNT", opMount, "OP_MOVE_MOUNT", opMoveMount, "OP_FILE", opFile, "OP_MKDIR", opMkdir, "OP_HOSTNAME", opHostname, "OP_RLIMIT", opRlimit, "OP_MAP_IDS", opMapIDs, "OP_IDS", opIDs, "OP_DROP_BOUNDING", opDropBounding, "OP_DROP_CAPS", opDropCaps, "OP_NO_NEW_PRIVS", opNoNewPrivs, "OP_DEATH_SIGNAL", opDeathSignal, "OP_DUMPABLE", opDumpable, "OP_CHDIR", opChdir, "OP_PIVOT", opPivot, "OP_FDS", opFDs, "OP_SECCOMP", opSeccomp, "OP_EXEC", opExec, "OP_HOLD", opHold)
+		"OP_WRITE", opWrite, "OP_ENTER", opEnter, "OP_SETNS", opSetns, "OP_UNSHARE", opUnshare, "OP_MOUNT", opMount, "OP_MOVE_MOUNT", opMoveMount, "OP_FILE", opFile, "OP_MKDIR", opMkdir, "OP_HOSTNAME", opHostname, "OP_RLIMIT", opRlimit, "OP_MAP_IDS", opMapIDs, "OP_IDS", opIDs, "OP_DROP_BOUNDING", opDropBounding, "OP_DROP_CAPS", opDropCaps, "OP_PRCTL", opPrctl, "OP_CHDIR", opChdir, "OP_PIVOT", opPivot, "OP_FDS", opFDs, "OP_SECCOMP", opSeccomp, "OP_EXEC", opExec, "OP_HOLD", opHold)
 	if string(got) != want.String() {
 		t.Errorf("C says\n%s\nGo says\n%s", got, want.String())
 	}

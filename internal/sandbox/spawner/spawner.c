@@ -265,12 +265,8 @@ static long run_step(struct step *s)
 		return drop_bounding();
 	case OP_DROP_CAPS:
 		return drop_caps();
-	case OP_NO_NEW_PRIVS:
-		return sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	case OP_DEATH_SIGNAL:
-		return sys(__NR_prctl, PR_SET_PDEATHSIG, s->a, 0, 0, 0);
-	case OP_DUMPABLE:
-		return sys(__NR_prctl, PR_SET_DUMPABLE, s->a, 0, 0, 0);
+	case OP_PRCTL:
+		return sys(__NR_prctl, s->a, s->b, 0, 0, 0);
 	case OP_CHDIR:
 		return sys(__NR_chdir, text(s, 0));
 	case OP_PIVOT: {

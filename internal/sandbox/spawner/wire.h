@@ -74,9 +74,7 @@ enum op {
 	OP_IDS,          /* uid a, gid b */
 	OP_DROP_BOUNDING,
 	OP_DROP_CAPS,
-	OP_NO_NEW_PRIVS,
-	OP_DEATH_SIGNAL, /* signal a */
-	OP_DUMPABLE,     /* a */
+	OP_PRCTL,        /* option a, value b */
 	OP_CHDIR,        /* path */
 	OP_PIVOT,        /* cwd becomes the root, the old one goes */
 	OP_FDS,          /* a descriptors become 0, 1, ... a-1 in order from b; the rest is closed */
