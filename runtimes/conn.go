@@ -245,10 +245,13 @@ func (c *Conn) take(f frame, heads *answers) error {
 		return &protocolError{fmt.Sprintf("frame type %d on stream %d", f.typ, f.stream)}
 	}
 	over, err := call.take(f, heads)
+	if err != nil {
+		return err // the call stays among those that fail with the connection
+	}
 	if over {
 		c.forget(f.stream)
 	}
-	return err
+	return nil
 }
 
 // forget drops a call that the instance has ended.
