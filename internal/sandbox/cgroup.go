@@ -152,6 +152,9 @@ func (g *cgroup) resetPeak() error {
 		return os.ErrClosed
 	}
 	_, err := unix.Pwrite(g.files.peak, []byte("0"), 0)
+	if err != nil && g.layout.version == 2 {
+		return &UnsupportedError{Feature: "reset of the memory peak", Why: err.Error(), Fix: "use Linux 6.12 or later"}
+	}
 	return err
 }
 

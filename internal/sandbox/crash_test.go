@@ -32,7 +32,7 @@ func victim(point string) {
 	start := func(i int) (*Sandbox, error) {
 		// A program that does what it can to stay.
 		return h.Start(context.Background(), Spec{
-			Name: fmt.Sprintf("v%d", i), Network: i%2 == 0,
+			Name: fmt.Sprintf("v%d", i), Network: i%2 == 0 && h.noWay == nil,
 			Args: []string{"/bin/sh", "-c", "trap '' HUP TERM INT; (setsid sleep " + os.Getenv("BRASA_TEST_MARK") + " &) ; sleep " + os.Getenv("BRASA_TEST_MARK")},
 			Env:  []string{"PATH=/usr/bin:/bin"},
 		})
@@ -105,6 +105,9 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 				if _, err := os.Stat(d); err == nil {
 					t.Errorf("cgroup left: %s", d)
 				}
+			}
+			if h.features.lacks(featureNftables) {
+				return // there is no network to leave behind
 			}
 			if names := tableNames(t); len(names) != 0 {
 				t.Errorf("tables left: %v", names)

@@ -39,7 +39,7 @@ func TestHostFilesAreNotThere(t *testing.T) {
 			cat /proc/1/environ 2>/dev/null; ls /proc/1/fd 2>/dev/null
 			ls /../../../../work /proc/self/root/../root 2>/dev/null
 			true`, func(s *Spec) { s.Env = append(s.Env, "SECRET="+secret) })
-		if got := o.ok(t); got != "/dev/shm:\n\n/run:\nempty\n\n/tmp:\n\n/var:\ntmp" {
+		if got := o.ok(t); got != "/dev/shm:\n\n/run:\nempty\nempty-file\n\n/tmp:\n\n/var:\ntmp" {
 			t.Errorf("got %q", got)
 		}
 	})
@@ -52,7 +52,7 @@ func TestRootIsReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := shell(t, h, `
-			for f in /x /usr/x /usr/bin/sh /etc/x /etc/passwd /etc/hosts /bin/x /lib/x /dev/x /dev/null/x /run/x /run/empty/x /var/tmp/x /proc/x /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory /proc/sys/net/ipv4/ip_forward /proc/sysrq-trigger /proc/self/oom_score_adj /proc/self/uid_map /code/x; do
+			for f in /x /usr/x /usr/bin/sh /etc/x /etc/passwd /etc/hosts /bin/x /lib/x /dev/x /dev/null/x /run/x /run/empty/x /var/tmp/x /proc/x /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory /proc/sys/net/ipv4/ip_forward /proc/sysrq-trigger /proc/keys /proc/cmdline /proc/self/oom_score_adj /proc/self/uid_map /code/x; do
 				(echo x >> "$f") 2>/dev/null && echo "wrote $f"
 			done
 			for f in /usr/bin/env /code /etc/passwd /dev/null; do

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -154,10 +155,12 @@ func TestUsage(t *testing.T) {
 	if empty.Memory > 10<<20 || empty.MemoryPeak < 20<<20 {
 		t.Errorf("after removing them: %+v", empty)
 	}
-	if err := c.ResetPeak(); err != nil {
+	var no *UnsupportedError
+	if err := c.ResetPeak(); errors.As(err, &no) {
+		t.Log(err)
+	} else if err != nil {
 		t.Fatal(err)
-	}
-	if u, err := c.Usage(); err != nil || u.MemoryPeak > 10<<20 {
+	} else if u, err := c.Usage(); err != nil || u.MemoryPeak > 10<<20 {
 		t.Errorf("after ResetPeak: %+v, %v", u, err)
 	}
 	pids, err := c.Processes()

@@ -189,11 +189,12 @@ func swapInUse() bool {
 	return err == nil && strings.Count(string(text), "\n") > 1
 }
 
-// findMasks returns what of maskedFiles and maskedDirs this kernel has.
+// findMasks returns what of maskedFiles and maskedDirs this kernel has and everyone may read;
+// the rest is closed to a sandbox's user as it is.
 func findMasks() masks {
 	there := func(paths []string) (found []string) {
 		for _, p := range paths {
-			if _, err := os.Lstat(p); err == nil {
+			if info, err := os.Lstat(p); err == nil && info.Mode().Perm()&0o004 != 0 {
 				found = append(found, p)
 			}
 		}

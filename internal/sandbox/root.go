@@ -31,8 +31,11 @@ type root struct {
 	dirs    []string        // what is bound from the host; fixed
 }
 
-// emptyDir covers directories that are not to be seen.
-const emptyDir = "/run/empty"
+// emptyDir and emptyFile cover what is not to be seen.
+const (
+	emptyDir  = "/run/empty"
+	emptyFile = "/run/empty-file"
+)
 
 // errRootReadOnly is returned for a mount point within a read-only bind of the host.
 var errRootReadOnly = errors.New("the mount point would lie within a read-only directory of the host and does not exist there")
@@ -141,6 +144,9 @@ func (r *root) makeTree() error {
 		if err := r.top.Mkdir(d, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := r.top.WriteFile(emptyFile[1:], nil, 0o444); err != nil {
+		return err
 	}
 	// Programs expect these to be one thing or the other as on the host: with merged /usr they
 	// are links.

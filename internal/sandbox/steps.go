@@ -88,7 +88,7 @@ func planNest(l nestLayout) *plan {
 		p.mount("proc", "/proc", "proc", plain|unix.MS_RDONLY, "")
 	}
 	for _, f := range l.masks.files {
-		p.mount("/dev/null", f, "", unix.MS_BIND, "")
+		p.mount(emptyFile, f, "", unix.MS_BIND, "")
 	}
 	for _, d := range l.masks.dirs {
 		p.mount(emptyDir, d, "", unix.MS_BIND, "")
