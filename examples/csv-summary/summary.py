@@ -80,7 +80,7 @@ class Column:
     def tally(self, text):
         if text in self.seen:
             self.seen[text] += 1
-        elif len(self.seen) < COUNTED and n_small(text):
+        elif len(self.seen) < COUNTED and len(text) <= 200:
             self.seen[text] = 1
         else:
             self.many = True
@@ -98,6 +98,8 @@ class Column:
         """How many different values, and whether that is an estimate."""
         if not self.many:
             return len(self.seen), False
+        if len(self.hashes) < SKETCH:  # all hashes are kept, so it is their number
+            return len(self.kept), False
         return max(len(self.seen), round((SKETCH - 1) * 2**32 / -self.hashes[0])), True
 
     def summary(self):
@@ -120,10 +122,6 @@ class Column:
             if top[0][1] > 1:
                 out["top"] = [{"value": clip(v), "count": n} for v, n in top]
         return out
-
-
-def n_small(text):
-    return len(text) <= 200
 
 
 def clip(text):
