@@ -1,0 +1,285 @@
+// Package daemon builds the parts of a node from its configuration, starts them from the ground
+// up, and stops them from the door down.
+//
+// It is the only package that reads configuration, and it decides nothing else: it builds and
+// connects. Whatever a part needs of another is handed to it here.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/artifact"
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/catalog"
+	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/internal/dispatch"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/gateway"
+	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/internal/store"
+	"github.com/brasa-dev/brasa/internal/worker"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// Daemon is a node.
+type Daemon struct {
+	// Version is what the server says of itself; set before Run.
+	Version api.Version
+
+	cfg   Config
+	log   *slog.Logger
+	ready atomic.Bool
+}
+
+// New checks the configuration. Nothing is opened or started. What the node has to say of changes
+// of its state goes to standard error.
+func New(cfg Config) (*Daemon, error) {
+	cfg.applyDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Daemon{cfg: cfg, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Log}))}, nil
+}
+
+// node holds the parts while they run.
+type node struct {
+	keys     *auth.Keys
+	catalog  *catalog.Catalog
+	depot    *artifact.Depot
+	journal  *journal.Journal
+	runtimes *runtimes.Registry
+	host     *sandbox.Host
+	worker   *worker.Worker
+	deployer *deploy.Deployer
+	dispatch *dispatch.Dispatcher
+}
+
+// Run starts the node and returns when ctx has ended and everything is stopped, or when a part
+// failed. Calls in flight when ctx ends may go on for the configured grace.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	closing := closers{}
+	defer func() { err = closing.close(err) }()
+	running := newRunning(d.log)
+	defer func() {
+		if e := running.stop(); err == nil {
+			err = e
+		}
+	}()
+	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	engine, err := store.Open(store.Config{Dir: d.cfg.Data, Logger: d.log.With("part", "store")})
+	if err != nil {
+		return err
+	}
+	closing.add("store", engine.Close)
+	n := &node{}
+	if err := d.openState(ctx, n, engine, &closing); err != nil {
+		return err
+	}
+	if err := d.openMachine(ctx, n, &closing); err != nil {
+		return err
+	}
+	gate, err := d.openDoor(n)
+	if err != nil {
+		return err
+	}
+	// Before anything is started, since an address that is taken is the likeliest failure.
+	if _, err := gate.Listen(ctx); err != nil {
+		return err
+	}
+	closing.add("gateway", gate.Close)
+
+	running.start(ctx, part{"keys", n.keys.Run})
+	running.start(ctx, part{"catalog", n.catalog.Run})
+	running.start(ctx, part{"journal", n.journal.Run})
+	running.start(ctx, part{"collector", func(ctx context.Context) error { return d.collect(ctx, n) }})
+	running.start(ctx, part{"sandbox", n.host.Run})
+	select {
+	case <-n.host.Ready():
+	case err := <-running.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+	running.start(ctx, part{"worker", n.worker.Run})
+	running.start(ctx, part{"gateway", gate.Run})
+	d.ready.Store(true)
+	d.log.Info("node started", "url", d.cfg.URL, "data", d.cfg.Data)
+	select {
+	case err := <-running.failed:
+		return err
+	case <-ctx.Done():
+	}
+	d.ready.Store(false)
+	d.log.Info("node stopping", "grace", d.cfg.Drain)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Drain)
+	defer cancel()
+	if err := n.dispatch.Drain(drain); err != nil {
+		d.log.Warn("calls were still running after the grace", "grace", d.cfg.Drain)
+	}
+	return nil
+}
+
+func (d *Daemon) keyFile() string { return filepath.Join(d.cfg.Data, "admin.key") }
+
+// openState opens what is on the disk.
+func (d *Daemon) openState(ctx context.Context, n *node, engine *store.Engine, closing *closers) error {
+	bucket := func(name string) (store.Store, error) { return engine.Bucket(ctx, name, 10) }
+	documents, err := bucket("catalog")
+	if err != nil {
+		return err
+	}
+	secrets, err := engine.Bucket(ctx, "secrets", 1) // an old value is not to be found
+	if err != nil {
+		return err
+	}
+	keys, err := bucket("keys")
+	if err != nil {
+		return err
+	}
+	master, err := catalog.LoadKey(filepath.Join(d.cfg.Data, "secret.key"))
+	if err != nil {
+		return err
+	}
+	if n.catalog, err = catalog.Open(ctx, catalog.Config{Store: documents, Secrets: secrets, Key: master, Logger: d.log.With("part", "catalog")}); err != nil {
+		return err
+	}
+	if n.keys, err = auth.Open(ctx, auth.Config{Store: keys, File: d.keyFile(), Logger: d.log.With("part", "auth")}); err != nil {
+		return err
+	}
+	if _, _, err := n.keys.EnsureAdmin(ctx); err != nil {
+		return err
+	}
+	objects, err := engine.Objects(ctx, "blobs")
+	if err != nil {
+		return err
+	}
+	n.depot, err = artifact.Open(artifact.Config{
+		Objects: objects, Dir: filepath.Join(d.cfg.Data, "code"), MaxCache: d.cfg.Code.Cache, Logger: d.log.With("part", "artifact"),
+	})
+	if err != nil {
+		return err
+	}
+	closing.add("artifact", n.depot.Close)
+	n.journal, err = journal.Open(ctx, journal.Config{
+		Engine: engine, Dir: filepath.Join(d.cfg.Data, "journal"), MaxAge: d.cfg.Retention.Age, MaxBytes: d.cfg.Retention.Bytes,
+		Logger: d.log.With("part", "journal"),
+	})
+	if err != nil {
+		return err
+	}
+	closing.add("journal", n.journal.Close)
+	return nil
+}
+
+// openMachine finds out what this machine can run and builds what runs it.
+func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (err error) {
+	n.runtimes, err = runtimes.Discover(ctx, runtimes.Config{Dir: filepath.Join(d.cfg.Data, "runtimes"), Logger: d.log.With("part", "runtimes")})
+	if err != nil {
+		return err
+	}
+	n.host, err = sandbox.New(sandbox.Config{
+		Dir: filepath.Join(d.cfg.Data, "sandbox"), RootDirs: n.runtimes.RootDirs(), Prefix: d.cfg.Prefix,
+		Egress: d.cfg.egress(), Logger: d.log.With("part", "sandbox"),
+	})
+	if err != nil {
+		return err
+	}
+	closing.add("sandbox", n.host.Close)
+	n.worker = worker.New(worker.Config{
+		Node: d.cfg.Node, Sandbox: n.host, Runtimes: n.runtimes, Depot: n.depot, Secrets: n.catalog.OpenSecrets,
+		Stray: func(rev *faas.Revision, instance string, lines []faas.LogLine) {
+			d.recordStray(n, rev, instance, lines)
+		},
+		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Idle: d.cfg.Keep.Idle}, Logger: d.log.With("part", "worker"),
+	})
+	n.deployer, err = deploy.New(deploy.Config{
+		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,
+		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
+		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, Logger: d.log.With("part", "deploy"),
+	})
+	if err != nil {
+		return err
+	}
+	n.dispatch = dispatch.New(dispatch.Config{
+		Catalog: n.catalog, Node: n.worker, Recorder: n.journal,
+		MaxWaiting: d.cfg.Queue.Function, MaxNamespace: d.cfg.Queue.Namespace, Logger: d.log.With("part", "dispatch"),
+	})
+	n.catalog.OnChange(func(e catalog.Event) { follow(n, e) })
+	return nil
+}
+
+// follow ends the instances that a change of the catalog made old.
+func follow(n *node, e catalog.Event) {
+	switch e.Kind {
+	case catalog.FunctionChanged:
+		n.worker.Forget(e.Function.Name, e.Function.Active)
+	case catalog.FunctionDeleted:
+		n.worker.Forget(e.Function.Name)
+	case catalog.SecretChanged:
+		n.worker.ForgetNamespace(e.Namespace)
+	}
+}
+
+// recordStray keeps lines that belong to no call as a record of their own.
+func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines []faas.LogLine) {
+	now := time.Now()
+	n.journal.Record(&faas.Activation{
+		ID: faas.NewID(now), Namespace: rev.Name.Namespace, Function: rev.Name.Path(), Revision: rev.ID, Runtime: rev.Runtime,
+		Kind: faas.KindInstance, Node: d.cfg.Node, Instance: instance, Timing: faas.Timing{Begin: now}, Logs: lines,
+	})
+}
+
+// openDoor builds the API and the gateway before it.
+func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
+	server, err := api.New(api.Config{
+		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Journal: n.journal, Keys: n.keys,
+		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
+		Doctor:   func(context.Context) api.Doctor { return examine(n.host.Features(), n.runtimes) },
+		Ready: func() (bool, string) {
+			if d.ready.Load() {
+				return true, ""
+			}
+			return false, "the node is starting or stopping"
+		},
+		Version: d.Version, Dir: d.cfg.Data, URL: d.cfg.URL, MaxCode: d.cfg.Code.Bytes, Logger: d.log.With("part", "api"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gateway.New(gateway.Config{
+		API: server, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
+		Grace: d.cfg.Drain, Logger: d.log.With("part", "gateway"),
+	})
+}
+
+// collectEvery is how often code is looked for that nothing points at.
+const collectEvery = 10 * time.Minute
+
+// collect removes such code.
+func (d *Daemon) collect(ctx context.Context, n *node) error {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		live := n.catalog.Digests()
+		n.deployer.Live(func(digest faas.Digest) { live[digest] = true })
+		if err := n.depot.Collect(ctx, func(digest faas.Digest) bool { return live[digest] }); err != nil && ctx.Err() == nil {
+			d.log.Warn("collect unused code", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// egress is the sandbox's part of the configuration, which validate has checked.
+func (c *Config) egress() sandbox.EgressConfig {
+	e := sandbox.EgressConfig{Subnet: netip.MustParsePrefix(c.Egress.Subnet), Resolvers: c.Egress.Resolvers}
+	for _, a := range c.Egress.Allow {
+		e.Allow = append(e.Allow, netip.MustParsePrefix(a))
+	}
+	return e
+}
+
+func describeRuntimes(reg *runtimes.Registry) []api.Runtime {
+	var out []api.Runtime
+	for _, i := range reg.Runtimes() {
+		r := api.Runtime{Name: i.Name, Version: i.Version, Ready: i.Available, Detail: i.Program, Fix: i.Fix}
+		if !i.Available {
+			r.Detail = i.Why
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// examine says what this machine gives to functions, and what is lost where it doesn't.
+func examine(features sandbox.Features, reg *runtimes.Registry) api.Doctor {
+	d := api.Doctor{OK: true}
+	for _, f := range features {
+		d.Checks = append(d.Checks, api.Check{Name: f.Name, OK: f.Have, Required: f.Required, Detail: f.Detail, Lost: f.Lost, Fix: f.Fix})
+		if f.Required && !f.Have {
+			d.OK = false
+		}
+	}
+	for _, i := range reg.Runtimes() {
+		c := api.Check{Name: "runtime " + i.Name, OK: i.Available, Detail: i.Title + " " + i.Version}
+		if !i.Available {
+			c.Detail, c.Lost, c.Fix = i.Why, "functions in "+i.Title, i.Fix
+		}
+		d.Checks = append(d.Checks, c)
+	}
+	return d
+}
