@@ -76,14 +76,14 @@ func decode[T any](s *Server, where string, data []byte) (*T, error) {
 	registry := s.huma.OpenAPI().Components.Schemas
 	schema := registry.Schema(reflect.TypeFor[T](), true, "")
 	v := new(T)
-	var any any
-	if err := strict(data, &any); err != nil {
+	var parsed any
+	if err := strict(data, &parsed); err != nil {
 		return nil, faas.Errorf(faas.Invalid, "read request", "%s is not the JSON that is wanted: %v", where, err)
 	}
 	path := huma.NewPathBuffer([]byte{}, 0)
 	path.Push(where)
 	var res huma.ValidateResult
-	huma.Validate(registry, schema, path, huma.ModeWriteToServer, any, &res)
+	huma.Validate(registry, schema, path, huma.ModeWriteToServer, parsed, &res)
 	if len(res.Errors) > 0 {
 		return nil, invalid(res.Errors)
 	}

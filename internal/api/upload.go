@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -200,7 +201,7 @@ func filename(s string) (string, error) {
 		return "", nil
 	}
 	name := path.Base(strings.ReplaceAll(s, `\`, "/"))
-	bad := name == "." || name == ".." || name == "/" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
+	bad := !utf8.ValidString(name) || name == "." || name == ".." || name == "/" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
 	if bad {
 		return "", faas.Errorf(faas.Invalid, "read request", "%.80q is not a name for a file", s)
 	}

@@ -7,6 +7,7 @@ package gatewaytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
@@ -56,8 +57,9 @@ type Door struct {
 
 // Options change what Open makes.
 type Options struct {
-	Gateway func(*gateway.Config)
-	API     func(*api.Config)
+	Gateway  func(*gateway.Config)
+	API      func(*api.Config)
+	Attempts int // wrong keys from one address; default so many that no test meets the bound
 }
 
 // Open starts a server that ends with the test.
@@ -80,7 +82,7 @@ func Open(t testing.TB, opts Options) *Door {
 		_, err := d.Catalog.CreateNamespace(ctx, ns)
 		d.must(err)
 	}
-	d.Keys, err = auth.Open(ctx, auth.Config{Store: store.Memory()})
+	d.Keys, err = auth.Open(ctx, auth.Config{Store: store.Memory(), Attempts: cmp.Or(opts.Attempts, 1<<20)})
 	d.must(err)
 	d.Admin, d.Green, d.Blue = d.Key("", true), d.Key("green", false), d.Key("blue", false)
 	node := fakeNode{d}
