@@ -40,14 +40,16 @@ type Suite struct {
 
 	mu    sync.Mutex
 	built map[string]string // directory of a built Go function, by its source
-	cache string
 }
 
-// NewSuite finds the runtimes. It is for one test binary.
+// NewSuite finds the runtimes; BRASA_TEST_PYTHON and BRASA_TEST_NODE name others than those it
+// would choose. It is for one test binary.
 func NewSuite(t testing.TB, l Launcher) *Suite {
 	t.Helper()
 	dir := t.TempDir()
-	reg, err := runtimes.Discover(t.Context(), runtimes.Config{Dir: dir})
+	reg, err := runtimes.Discover(t.Context(), runtimes.Config{
+		Dir: dir, Python: os.Getenv("BRASA_TEST_PYTHON"), Node: os.Getenv("BRASA_TEST_NODE"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,9 +211,6 @@ func (s *Suite) build(t testing.TB, rt *runtimes.Runtime, f Function) string {
 	out, err := os.MkdirTemp("", "brasa-contract-") // outlives this test
 	if err != nil {
 		t.Fatal(err)
-	}
-	if s.cache == "" {
-		s.cache = out
 	}
 	if err := os.Chmod(out, 0o755); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
@@ -157,4 +158,9 @@ func write(t testing.TB, files map[string]string) string {
 		}
 	}
 	return dir
+}
+
+// dialOf is the process's dial function as a runtimes.Dial.
+func dialOf(p *Process) runtimes.Dial {
+	return func(_ context.Context, network, address string) (net.Conn, error) { return p.Dial(network, address) }
 }

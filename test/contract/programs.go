@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -260,7 +259,7 @@ func (s *Suite) servers(t *testing.T) {
 		go runtimes.CopyLog(p.Stdout, runtimes.Stdout, own)
 		go runtimes.CopyLog(p.Stderr, runtimes.Stderr, own)
 		h := runtimes.NewHTTPConn(runtimes.HTTPConfig{
-			Dial: func(_ context.Context, network, address string) (net.Conn, error) { return p.Dial(network, address) },
+			Dial: dialOf(p),
 			Port: p.Port, Response: rev.Limits.Response,
 		})
 		t.Cleanup(func() { _ = h.Close() })
