@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -167,4 +168,39 @@ func TestUsage(t *testing.T) {
 	if err != nil || len(pids) != 1 || pids[0] != c.PID() {
 		t.Errorf("processes %v, %v; PID %d", pids, err, c.PID())
 	}
+}
+
+// A process that is being made shares the spawner's memory, and the kernel kills all that share a
+// victim's; but it spares one that is still in vfork.
+func TestMemoryThatEndsBeforeExecHarmsNobody(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		needCgroups(t, h, "memory")
+		var neighbours []*Sandbox
+		for range 2 * h.cfg.Spawners {
+			neighbours = append(neighbours, start(t, h, Spec{Args: []string{"/bin/sleep", "1000"}}))
+		}
+		env := make([]string, 15)
+		for i := range env {
+			env[i] = "A=" + strings.Repeat("x", 100_000)
+		}
+		for _, memory := range []int64{1, 2 << 20, 8 << 20} {
+			for range h.cfg.Spawners {
+				s, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/true"}, Env: env, Memory: memory})
+				if err != nil {
+					t.Logf("%d bytes: %v", memory, err)
+					continue
+				}
+				<-s.Done()
+				t.Logf("%d bytes: %+v", memory, s.Exit())
+				s.Close()
+			}
+		}
+		for _, s := range neighbours {
+			select {
+			case <-s.Done():
+				t.Errorf("a neighbour ended: %+v", s.Exit())
+			default:
+			}
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -150,6 +151,7 @@ func TestSpawnerDeath(t *testing.T) {
 
 func TestStartAfterRunEnded(t *testing.T) {
 	needRoot(t)
+	goleak.VerifyNone(t) // of earlier tests
 	h, err := New(testConfig(t))
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +176,7 @@ func TestStartAfterRunEnded(t *testing.T) {
 	if _, err := h.Start(context.Background(), Spec{Name: "late", Args: []string{"/bin/true"}}); !errors.Is(err, ErrClosed) {
 		t.Errorf("Start after Run: %v", err)
 	}
+	goleak.VerifyNone(t)
 }
 
 func TestTwoServersDoNotMeet(t *testing.T) {

@@ -309,18 +309,26 @@ func (s *spawner) hear(a answer, pidfd int) {
 		done := s.waiting[a.id]
 		delete(s.waiting, a.id)
 		s.mu.Unlock()
-		done <- spawned{a, pidfd} // has room for one
+		if done != nil {
+			done <- spawned{a, pidfd} // has room for one
+		}
 	case kindExited:
 		l := s.alive[a.id]
-		exited := l.exited
-		l.exited = nil
+		var exited func(Exit)
+		if l != nil {
+			exited, l.exited = l.exited, nil
+		}
 		s.mu.Unlock()
-		exited(a.exited())
+		if exited != nil {
+			exited(a.exited())
+		}
 	case kindEmpty:
 		l := s.alive[a.id]
 		delete(s.alive, a.id)
 		s.mu.Unlock()
-		l.empty()
+		if l != nil {
+			l.empty()
+		}
 	default:
 		s.mu.Unlock()
 	}

@@ -18,7 +18,9 @@
  *
  * The program's process is made with CLONE_VM|CLONE_VFORK: it borrows this memory and a
  * stack while the spawner stands still, and leaves both at exec. Nothing here
- * may therefore keep a pointer or a lock across raw_clone, and nothing allocates. */
+ * may therefore keep a pointer or a lock across raw_clone, and nothing allocates.
+ * Should the program's memory run out before exec, the kernel fails the call: it
+ * does not choose a process in vfork, which would take this one with it. */
 #include "wire.h"
 
 #include <linux/audit.h>
