@@ -203,3 +203,11 @@ func TestSuggest(t *testing.T) {
 		}
 	}
 }
+
+func TestSize(t *testing.T) {
+	for in, want := range map[faas.Bytes]string{0: "0B", 268: "268B", 1024: "1KiB", 3584 * faas.KiB: "3.5MiB", 10 * faas.MiB: "10MiB", 3*faas.GiB/2 + 7: "1.5GiB"} {
+		if got := cli.Size(in); got != want {
+			t.Errorf("%d: got %q, want %q", in, got, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,5 +97,15 @@ func Took(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// Size prints a number of bytes.
-func Size(b faas.Bytes) string { return b.String() }
+// Size prints a measured number of bytes with at most one digit behind the point: 268B, 3.5MiB.
+func Size(b faas.Bytes) string {
+	for _, u := range []struct {
+		unit faas.Bytes
+		name string
+	}{{faas.GiB, "GiB"}, {faas.MiB, "MiB"}, {faas.KiB, "KiB"}} {
+		if b >= u.unit {
+			return strings.TrimSuffix(strconv.FormatFloat(float64(b)/float64(u.unit), 'f', 1, 64), ".0") + u.name
+		}
+	}
+	return fmt.Sprintf("%dB", int64(b))
+}

@@ -1,0 +1,51 @@
+// Command brasa is the whole platform in one program: the server, and the command line that
+// talks to it.
+//
+// One file per command. What they share stands in app.go (global flags, the client, the way
+// out) and in package cli (how it is printed). `brasa serve` builds a daemon and runs it; every
+// other command is a client of the native API and could be replaced by curl.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/cli"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The second signal ends the program at once, however long the first one takes.
+	defer context.AfterFunc(ctx, stop)()
+	a := newApp(args)
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return cli.ExitOK
+	}
+	err = explained(err)
+	if _, quiet := errors.AsType[*cli.QuietError](err); ctx.Err() != nil && !quiet {
+		// Whatever broke, it broke because the person wanted it to.
+		err = context.Canceled
+	}
+	return a.out.Fail(err)
+}
+
+// explained says of an error of the client's, in the words of package cli, that no server
+// answered.
+func explained(err error) error {
+	if u, ok := errors.AsType[*api.Unreachable](err); ok {
+		return errors.Join(err, &cli.UnreachableError{Server: u.Server, Err: u.Err})
+	}
+	return err
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/spf13/cobra"
+)
+
+// specFlags are the flags that say how code is run; deploy and run share them.
+type specFlags struct {
+	language, entry, handler, command string
+	env, envFiles, secrets            []string
+	memory, tmp, cpu                  string
+	pids, concurrency, instances      int
+	timeout                           time.Duration
+	network, reuse                    string
+}
+
+func (s *specFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVarP(&s.language, "language", "l", "", "`LANG`: python, node, go, exec, lines or http; found out from the code when left out")
+	f.StringVar(&s.entry, "entry", "", "`FILE` in the code that is loaded or run")
+	f.StringVar(&s.handler, "handler", "", "`NAME` in the entry that is called")
+	f.StringVar(&s.command, "command", "", "`COMMAND` with arguments that is run instead of the entry (exec, lines, http)")
+	f.StringArrayVarP(&s.env, "env", "e", nil, "`K=V` for the environment, or K to pass this shell's value on; repeatable")
+	f.StringArrayVar(&s.envFiles, "env-file", nil, "`FILE` with K=V lines; repeatable")
+	f.StringArrayVar(&s.secrets, "secret", nil, "`NAME` of a secret for the environment, set with brasa secret put; repeatable")
+	f.StringVar(&s.memory, "memory", "", "`SIZE` of one instance's memory, /tmp included: 256MiB")
+	f.StringVar(&s.cpu, "cpu", "", "`CORES` that one instance may use: 0.5")
+	f.IntVar(&s.pids, "pids", 0, "`N` processes and threads in one instance")
+	f.StringVar(&s.tmp, "tmp", "", "`SIZE` of /tmp: 64MiB")
+	f.DurationVar(&s.timeout, "timeout", 0, "`TIME` one call may take, waiting and loading included: 30s")
+	f.IntVar(&s.concurrency, "concurrency", 0, "`N` calls that one instance serves at once")
+	f.IntVar(&s.instances, "max-instances", 0, "`N` instances at once on one node")
+	f.StringVar(&s.network, "network", "", "`KIND`: none (the default) or egress, the outside through a filter")
+	f.StringVar(&s.reuse, "reuse", "", "`KIND`: function (the default), or never to kill the process after each answer")
+	complete := func(flag string, values ...string) {
+		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	complete("language", "python", "node", "go", "exec", "lines", "http")
+	complete("network", "none", "egress")
+	complete("reuse", "function", "never")
+}
+
+// spec reads the flags.
+func (s *specFlags) spec(a *app) (api.Spec, error) {
+	spec := api.Spec{
+		Language: s.language, Entry: s.entry, Handler: s.handler, Secrets: s.secrets,
+		Network: s.network, Reuse: s.reuse,
+	}
+	if s.network != "" && s.network != "none" && s.network != "egress" {
+		return spec, cli.Usagef("--network %s: use none or egress", s.network)
+	}
+	if s.reuse != "" && s.reuse != "function" && s.reuse != "never" {
+		return spec, cli.Usagef("--reuse %s: use function or never", s.reuse)
+	}
+	var err error
+	if spec.Command, err = splitCommand(s.command); err != nil {
+		return spec, cli.Usagef("--command: %v", err)
+	}
+	if spec.Env, err = s.environment(); err != nil {
+		return spec, err
+	}
+	for name := range maps.Keys(spec.Env) {
+		if looksSecret.MatchString(name) {
+			a.out.Warn("%s is kept where everyone who may see the function can read it; better: brasa secret put %s, and --secret %s", name, name, name)
+		}
+	}
+	l := faas.Limits{PIDs: s.pids, Timeout: faas.Duration(s.timeout), Concurrency: s.concurrency, MaxInstances: s.instances}
+	if s.memory != "" {
+		if l.Memory, err = faas.ParseBytes(s.memory); err != nil {
+			return spec, cli.Usagef("--memory: %v", faas.AsError(err).Message())
+		}
+	}
+	if s.tmp != "" {
+		if l.Tmp, err = faas.ParseBytes(s.tmp); err != nil {
+			return spec, cli.Usagef("--tmp: %v", faas.AsError(err).Message())
+		}
+	}
+	if l.CPU, err = parseCPU(s.cpu); err != nil {
+		return spec, err
+	}
+	if l != (faas.Limits{}) {
+		spec.Limits = &l
+	}
+	return spec, nil
+}
+
+var looksSecret = regexp.MustCompile(`(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|private_?key|credentials?)($|_)`)
+
+// parseCPU reads a number of cores, "0.5", or thousandths of one, "500m".
+func parseCPU(s string) (millis int, err error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, scale := s, 1000.0
+	if m, ok := strings.CutSuffix(s, "m"); ok {
+		number, scale = m, 1
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || !(f > 0) || f*scale > 1e9 {
+		return 0, cli.Usagef("--cpu %s is no number of cores; write it as 0.5 or 500m", s)
+	}
+	return max(1, int(f*scale+0.5)), nil
+}
+
+// environment reads the files of --env-file, then -e, which wins.
+func (s *specFlags) environment() (map[string]string, error) {
+	env := map[string]string{}
+	for _, file := range s.envFiles {
+		if err := readEnvFile(file, env); err != nil {
+			return nil, cli.Usagef("--env-file %v", err)
+		}
+	}
+	for _, kv := range s.env {
+		k, v, ok := strings.Cut(kv, "=")
+		if k == "" {
+			return nil, cli.Usagef("-e %s has no name before the =", kv)
+		}
+		if !ok {
+			if v, ok = os.LookupEnv(k); !ok {
+				return nil, cli.Usagef("-e %s has no value, and this shell has no variable of that name", k).WithFix("-e %s=VALUE", k)
+			}
+		}
+		env[k] = v
+	}
+	return env, nil
+}
+
+// readEnvFile reads lines of K=V. Empty lines and comments are skipped, "export" and one pair of
+// quotes around the value are taken off; nothing is expanded.
+func readEnvFile(file string, env map[string]string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		k, v, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		k, v = strings.TrimSpace(k), strings.TrimSpace(v)
+		if !ok || k == "" {
+			return fmt.Errorf("%s:%d: want K=V", file, n)
+		}
+		if len(v) >= 2 && (v[0] == '"' || v[0] == '\'') && v[len(v)-1] == v[0] {
+			v = v[1 : len(v)-1]
+		}
+		env[k] = v
+	}
+	return lines.Err()
+}
+
+// splitCommand splits a command line as a shell does, quotes and backslashes included, but
+// expands nothing. A JSON array of strings is taken as it is.
+func splitCommand(s string) ([]string, error) {
+	if strings.HasPrefix(strings.TrimSpace(s), "[") {
+		var words []string
+		if err := json.Unmarshal([]byte(s), &words); err != nil {
+			return nil, fmt.Errorf("%s is no JSON array of strings", s)
+		}
+		return words, nil
+	}
+	var words []string
+	var word strings.Builder
+	var quote rune
+	inWord, escaped := false, false
+	for _, r := range s {
+		switch {
+		case escaped:
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\' && quote != '\'':
+			escaped, inWord = true, true
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote != 0:
+			word.WriteRune(r)
+		case r == '\'' || r == '"':
+			quote, inWord = r, true
+		case r == ' ' || r == '\t' || r == '\n':
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteRune(r)
+			inWord = true
+		}
+	}
+	if quote != 0 || escaped {
+		return nil, fmt.Errorf("%s ends inside a quote", s)
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words, nil
+}

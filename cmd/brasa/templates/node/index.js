@@ -1,0 +1,7 @@
+// Called once per call with the input, parsed from JSON; what it returns, or resolves to, is the
+// answer.
+exports.main = async (args) => {
+  const name = args.name ?? "world";
+  console.log("greeting", name); // goes to the logs: brasa logs
+  return { greeting: `Hello, ${name}!` };
+};
