@@ -125,9 +125,9 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	defer h.maker.close()
 
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends our own parts, after the sandboxes
-	defer cancel()
 	var parts sync.WaitGroup
 	defer parts.Wait()
+	defer cancel()
 
 	h.egress, h.noWay = newEgress(h.cfg, h.lease, h.log)
 	if h.noWay != nil {

@@ -325,3 +325,26 @@ func TestStandInTakesOver(t *testing.T) {
 	}
 	shell(t, h, "true").ok(t)
 }
+
+// What cannot be set up ends Run with a reason and leaves nothing.
+func TestRunFailsCleanly(t *testing.T) {
+	needRoot(t)
+	cfg := testConfig(t)
+	cfg.RootDirs = []string{"/no/such/directory"}
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(context.Background()) }()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "bind /no/such/directory") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Run goes on")
+	}
+	cfg.RootDirs = nil
+	shell(t, runHost(t, cfg), "true").ok(t)
+}
