@@ -9,7 +9,7 @@ async def main(args, context):
         for i in range(args["count"]):
             print(args["tag"], i)
             await asyncio.sleep(0)
-        await asyncio.to_thread(print, args["tag"], "thread") if hasattr(asyncio, "to_thread") else None
+        await asyncio.get_running_loop().run_in_executor(None, print, args["tag"], "thread")
         return args["tag"]
     if args["do"] == "wait":
         try:

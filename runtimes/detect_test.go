@@ -1,0 +1,191 @@
+package runtimes
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// testRegistry has every language, whatever this host has.
+func testRegistry() *Registry {
+	r := &Registry{found: map[string]*Runtime{}, missing: map[string]string{}, programs: map[string]string{"sh": "/usr/bin/sh", "python3": "/usr/bin/python3", "node": "/usr/bin/node"}}
+	for _, n := range names {
+		r.found[n.name] = &Runtime{Name: n.name, Version: "1", Style: styleOf(n.name), others: r.programs}
+	}
+	return r
+}
+
+func files(m map[string]string) fstest.MapFS {
+	tree := fstest.MapFS{}
+	for name, content := range m {
+		tree[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	return tree
+}
+
+// program returns the head of an ELF file for a machine.
+func program(machine uint16) string {
+	b := make([]byte, 64)
+	copy(b, "\x7fELF\x02\x01\x01")
+	binary.LittleEndian.PutUint16(b[16:], 2) // ET_EXEC
+	binary.LittleEndian.PutUint16(b[18:], machine)
+	binary.LittleEndian.PutUint32(b[20:], 1)
+	binary.LittleEndian.PutUint16(b[52:], 64)
+	return string(b)
+}
+
+var here = map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
+
+func TestPlan(t *testing.T) {
+	for name, c := range map[string]struct {
+		files   map[string]string
+		hints   Hints
+		runtime string
+		entry   string
+		command string
+		why     string
+	}{
+		"python file":          {map[string]string{"hello.py": ""}, Hints{}, Python, "hello.py", "", "by its extension"},
+		"python tree":          {map[string]string{"main.py": "", "lib.py": ""}, Hints{}, Python, "main.py", "", "main.py is Python"},
+		"python requirements":  {map[string]string{"app.py": "", "requirements.txt": "", "README": ""}, Hints{}, Python, "app.py", "", "requirements.txt"},
+		"python odd":           {map[string]string{"odd.py": "", "pyproject.toml": ""}, Hints{}, Python, "odd.py", "", "pyproject.toml"},
+		"node file":            {map[string]string{"hello.mjs": ""}, Hints{}, Node, "hello.mjs", "", ""},
+		"node main":            {map[string]string{"package.json": `{"main":"./lib/x"}`, "lib/x.js": "", "index.js": ""}, Hints{}, Node, "lib/x.js", "", "package.json"},
+		"node exports":         {map[string]string{"package.json": `{"exports":{".":{"import":"./m.mjs","require":"./m.cjs"}}}`, "m.mjs": ""}, Hints{}, Node, "m.mjs", "", ""},
+		"node index":           {map[string]string{"package.json": `{}`, "index.js": "", "other.js": ""}, Hints{}, Node, "index.js", "", ""},
+		"go file":              {map[string]string{"f.go": ""}, Hints{}, Go, "", "", ""},
+		"go module":            {map[string]string{"go.mod": "", "cmd/x/main.go": ""}, Hints{}, Go, "", "", "go.mod"},
+		"go server":            {map[string]string{"go.mod": ""}, Hints{Language: "http"}, HTTPServer, "", "", ""},
+		"script":               {map[string]string{"run": "#!/usr/bin/env -S sh -e\n"}, Hints{}, Executable, "run", "/usr/bin/sh /code/run", "first line"},
+		"shell by extension":   {map[string]string{"x.sh": "echo"}, Hints{}, Executable, "x.sh", "/usr/bin/sh /code/x.sh", ""},
+		"program":              {map[string]string{"f": program(here)}, Hints{}, Executable, "f", "", "program"},
+		"program of several":   {map[string]string{"f": program(here), "main": program(here)}, Hints{}, Executable, "main", "", ""},
+		"language":             {map[string]string{"main.py": "", "index.js": ""}, Hints{Language: "nodejs"}, Node, "index.js", "", ""},
+		"lines in python":      {map[string]string{"main.py": ""}, Hints{Language: "lines"}, JSONLines, "main.py", "/usr/bin/python3 /code/main.py", ""},
+		"entry":                {map[string]string{"a.py": "", "b.py": ""}, Hints{Entry: "./b.py"}, Python, "b.py", "", ""},
+		"command":              {map[string]string{"x": ""}, Hints{Language: "http", Command: []string{"node", "x"}}, HTTPServer, "", "node x", ""},
+		"command alone":        {map[string]string{"x": ""}, Hints{Command: []string{"./x"}}, Executable, "", "./x", ""},
+		"manifest":             {map[string]string{"brasa.json": `{"language":"python","entry":"b.py","handler":"go","limits":{"memory_bytes":67108864}}`, "a.py": "", "b.py": ""}, Hints{}, Python, "b.py", "", ""},
+		"flag over manifest":   {map[string]string{"brasa.json": `{"entry":"b.py"}`, "a.py": "", "b.py": ""}, Hints{Entry: "a.py"}, Python, "a.py", "", ""},
+		"Dockerfile beside it": {map[string]string{"Dockerfile": "", "main.py": ""}, Hints{}, Python, "main.py", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := testRegistry().Plan(files(c.files), c.hints)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Runtime != c.runtime || p.Entry != c.entry || strings.Join(p.Command, " ") != c.command || !strings.Contains(p.Why, c.why) {
+				t.Errorf("plan = %+v", p)
+			}
+		})
+	}
+}
+
+func TestPlanSaysWhatIsUnclear(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		hints Hints
+		words []string // of message and fix
+	}{
+		"two languages":      {map[string]string{"main.py": "", "index.js": ""}, Hints{}, []string{"main.py (python)", "index.js (node)", "--language"}},
+		"two files":          {map[string]string{"a.py": "", "b.py": ""}, Hints{}, []string{"a.py", "b.py", "--entry a.py"}},
+		"nothing":            {map[string]string{"README.md": ""}, Hints{}, []string{"README.md", "--language"}},
+		"empty":              {map[string]string{}, Hints{}, []string{"no file"}},
+		"Dockerfile":         {map[string]string{"Dockerfile": "FROM x"}, Hints{}, []string{"images are not run here"}},
+		"other architecture": {map[string]string{"f": program(243)}, Hints{}, []string{"RISCV", runtime.GOARCH}},
+		"damaged program":    {map[string]string{"f": "\x7fELF"}, Hints{}, []string{"damaged"}},
+		"program of Windows": {map[string]string{"f.exe": "MZ"}, Hints{Language: "exec", Entry: "f.exe"}, []string{"another system"}},
+		"Windows lines":      {map[string]string{"f": "#!/bin/sh\r\n"}, Hints{}, []string{"line ends of Windows"}},
+		"no such shell":      {map[string]string{"f": "#!/usr/bin/fish\n"}, Hints{}, []string{`"fish"`}},
+		"no entry":           {map[string]string{"f.py": ""}, Hints{Entry: "g.py"}, []string{"g.py"}},
+		"entry outside":      {map[string]string{"f.py": ""}, Hints{Entry: "../f.py"}, []string{"../f.py"}},
+		"unknown language":   {map[string]string{"f.py": ""}, Hints{Language: "cobol"}, []string{"cobol", "python, node, go"}},
+		"bad manifest":       {map[string]string{"brasa.json": `{"langage":"python"}`}, Hints{}, []string{"langage"}},
+		"bad network":        {map[string]string{"brasa.json": `{"network":"all"}`}, Hints{}, []string{"all"}},
+		"reserved variable":  {map[string]string{"brasa.json": `{"env":{"LD_PRELOAD":"x"}}`}, Hints{}, []string{"LD_PRELOAD"}},
+		"package's main":     {map[string]string{"package.json": `{"main":"dist/x.js"}`, "index.js": ""}, Hints{}, []string{"dist/x.js", "--entry"}},
+		"bad package":        {map[string]string{"package.json": `{`}, Hints{}, []string{"package.json"}},
+		"wrong language":     {map[string]string{"main.py": ""}, Hints{Language: "node"}, []string{"node function", "main.py"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := testRegistry().Plan(files(c.files), c.hints)
+			if faas.CodeOf(err) != faas.Invalid {
+				t.Fatalf("err = %v, want Invalid", err)
+			}
+			text := err.Error() + " " + faas.AsError(err).Fix
+			for _, w := range c.words {
+				if !strings.Contains(text, w) {
+					t.Errorf("err = %q, want %q", text, w)
+				}
+			}
+		})
+	}
+}
+
+func TestPlanNamesMissingDependencies(t *testing.T) {
+	p, err := testRegistry().Plan(files(map[string]string{"main.py": "", "requirements.txt": "# all\nrequests\n"}), Hints{})
+	if err != nil || p.Lacks != "requirements.txt" {
+		t.Errorf("python lacks %q, %v", p.Lacks, err)
+	}
+	p, err = testRegistry().Plan(files(map[string]string{"main.py": "", "requirements.txt": "requests\n", "vendor/x.py": ""}), Hints{})
+	if err != nil || p.Lacks != "" {
+		t.Errorf("python with vendor lacks %q, %v", p.Lacks, err)
+	}
+	p, err = testRegistry().Plan(files(map[string]string{"index.js": "", "package.json": `{"dependencies":{"x":"1"}}`}), Hints{})
+	if err != nil || p.Lacks != "package.json" {
+		t.Errorf("node lacks %q, %v", p.Lacks, err)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	r := testRegistry()
+	delete(r.found, Node)
+	r.missing[Node] = "no node anywhere"
+	if rt, err := r.Lookup("Py"); err != nil || rt.Name != Python {
+		t.Errorf("Py = %v, %v", rt, err)
+	}
+	if _, err := r.Lookup("cobol"); faas.CodeOf(err) != faas.Invalid {
+		t.Errorf("cobol = %v, want Invalid", err)
+	}
+	if _, err := r.Lookup("node"); faas.CodeOf(err) != faas.Unavailable || !strings.Contains(err.Error(), "no node anywhere") || faas.AsError(err).Fix == "" {
+		t.Errorf("node = %v, want Unavailable with a fix", err)
+	}
+	if n := len(r.Runtimes()); n != len(names) {
+		t.Errorf("%d runtimes, want %d", n, len(names))
+	}
+}
+
+// A shim that needs its user's home, as pyenv's does, is seen through.
+func TestDiscoverSeesThroughShims(t *testing.T) {
+	real := inUsr("python3")
+	if real == "" {
+		t.Skip("no python3 in /usr")
+	}
+	shim := t.TempDir() + "/python3"
+	if err := os.WriteFile(shim, []byte("#!/bin/sh\nexec "+real+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Discover(t.Context(), Config{Dir: t.TempDir(), Python: shim})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := r.Lookup(Python)
+	if err != nil || !strings.HasPrefix(rt.Program, "/usr/") || rt.RootDir != "" {
+		t.Errorf("python = %+v, %v, want the one in /usr", rt, err)
+	}
+	args, env, mounts := rt.Command(nil)
+	if args[0] != rt.Program || len(mounts) != 1 || mounts[0].Target != BootDir || len(env) == 0 {
+		t.Errorf("command = %q %q %v", args, env, mounts)
+	}
+	for _, f := range []string{"bootstrap.py", "bootstrap.pyc"} {
+		info, err := os.Stat(mounts[0].Source + "/" + f)
+		if err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %v, %v", f, info, err)
+		}
+	}
+}
