@@ -61,7 +61,8 @@ type Config struct {
 		Allow     []string `koanf:"allow"`     // private ranges that functions with network may reach
 		Resolvers []string `koanf:"resolvers"` // DNS servers; default: the host's
 	} `koanf:"egress"`
-	Prefix string `koanf:"prefix"` // names of control groups, interfaces and tables; differs between servers on one machine
+	Profile string `koanf:"profile"` // loopback address for Go's profiles of the server; empty: none
+	Prefix  string `koanf:"prefix"`  // names of control groups, interfaces and tables; differs between servers on one machine
 }
 
 func (c *Config) applyDefaults() {
@@ -231,6 +232,9 @@ func values(v reflect.Value, prefix string) []Value {
 func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not an address such as 127.0.0.1:8080", c.Listen)
+	}
+	if c.Profile != "" && !loopback(c.Profile) {
+		return fmt.Errorf("profile: %q is not a loopback address such as 127.0.0.1:6060", c.Profile)
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return fmt.Errorf("tls.cert and tls.key: set both or neither")

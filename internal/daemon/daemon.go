@@ -35,6 +35,7 @@ type Daemon struct {
 	// Version is what the server says of itself; set before Run.
 	Version api.Version
 
+	step  func(string) // tests kill the process in it; nil: nobody is told
 	cfg   Config
 	log   *slog.Logger
 	ready atomic.Bool
@@ -103,6 +104,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	running.start(ctx, part{"catalog", n.catalog.Run})
 	running.start(ctx, part{"journal", n.journal.Run})
 	running.start(ctx, part{"collector", func(ctx context.Context) error { return d.collect(ctx, n) }})
+	if d.cfg.Profile != "" {
+		running.start(ctx, part{"profiles", d.serveProfiles})
+	}
 	running.start(ctx, part{"sandbox", n.host.Run})
 	select {
 	case <-n.host.Ready():
@@ -206,7 +210,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 	n.deployer, err = deploy.New(deploy.Config{
 		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
-		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, Logger: d.log.With("part", "deploy"),
+		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})
 	if err != nil {
 		return err

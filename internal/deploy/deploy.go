@@ -42,7 +42,10 @@ type Config struct {
 	Defaults faas.Limits     // where a function asks for nothing
 	Ceiling  faas.Limits     // the most it may ask for
 	Build    BuildLimits
-	Logger   *slog.Logger
+	// Step, if set, is told of each step before it begins, and of "done" after the last. Tests of
+	// what a kill leaves behind kill there.
+	Step   func(name string)
+	Logger *slog.Logger
 }
 
 // BuildLimits bound a compilation.
@@ -89,7 +92,7 @@ func New(cfg Config) (*Deployer, error) {
 func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step)) (*Outcome, error) {
 	began := time.Now()
 	out := &Outcome{}
-	steps := stepper{out: out, told: progress}
+	steps := stepper{out: out, told: progress, begin: d.cfg.Step}
 	if err := req.Name.Validate(); err != nil {
 		return nil, err
 	}
@@ -116,6 +119,9 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step))
 	})
 	if err != nil {
 		return nil, faas.AsError(err)
+	}
+	if d.cfg.Step != nil {
+		d.cfg.Step("done")
 	}
 	out.Revision = rev
 	out.Total = time.Since(began)
@@ -153,7 +159,7 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 		}
 	}
 	out := &Outcome{}
-	rev, err := d.prepare(ctx, req, out, &stepper{out: out})
+	rev, err := d.prepare(ctx, req, out, &stepper{out: out, begin: d.cfg.Step})
 	if err != nil {
 		return nil, err
 	}
@@ -230,11 +236,15 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 
 // stepper times steps and tells of them.
 type stepper struct {
-	out  *Outcome
-	told func(Step)
+	out   *Outcome
+	told  func(Step)
+	begin func(string) // nil: nobody
 }
 
 func (s *stepper) do(name string, f func() error) error {
+	if s.begin != nil {
+		s.begin(name)
+	}
 	began := time.Now()
 	err := f()
 	st := Step{Name: name, Took: time.Since(began)}

@@ -1,0 +1,308 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// The test binary is also the server that the tests kill.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("BRASA_CRASH_DATA"); dir != "" {
+		if err := serveUntilKilled(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serveUntilKilled runs a node, and kills it with no chance to clean up before the step that
+// BRASA_CRASH_AT names.
+func serveUntilKilled(dir string) error {
+	cfg := Config{Data: dir, Listen: os.Getenv("BRASA_CRASH_LISTEN"), Prefix: "crash"}
+	d, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	at := os.Getenv("BRASA_CRASH_AT")
+	d.step = func(name string) {
+		if name == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // dead before this matters
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return d.Run(ctx)
+}
+
+// victim is a server in a process of its own.
+type victim struct {
+	cmd    *exec.Cmd
+	client *api.Client
+	dead   chan struct{}
+}
+
+func startVictim(t *testing.T, dir, at string) *victim {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	v := &victim{cmd: exec.Command(os.Args[0]), dead: make(chan struct{})}
+	v.cmd.Env = append(os.Environ(), "BRASA_CRASH_DATA="+dir, "BRASA_CRASH_LISTEN="+addr, "BRASA_CRASH_AT="+at)
+	var log strings.Builder
+	v.cmd.Stderr = &log
+	if err := v.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = v.cmd.Wait()
+		close(v.dead)
+	}()
+	t.Cleanup(v.kill)
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	open, err := api.NewClient("http://"+addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if r, err := open.Ready(t.Context()); err == nil && r.Ready {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-v.dead:
+			t.Fatalf("the server ended before it was ready:\n%s", log.String())
+		case <-deadline:
+			t.Fatalf("the server was not ready within 30s:\n%s", log.String())
+		}
+	}
+	key, err := auth.ReadFile(filepath.Join(dir, "admin.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.client, err = api.NewClient("http://"+addr, key); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (v *victim) kill() {
+	_ = v.cmd.Process.Kill()
+	<-v.dead
+}
+
+func (v *victim) deploy(ctx context.Context, answer string) error {
+	code := "def main(args):\n    return " + strconv.Quote(answer) + "\n"
+	_, err := v.client.Deploy(ctx, "default", "f", api.Spec{}, api.Code{Filename: "f.py", Reader: strings.NewReader(code)})
+	return err
+}
+
+func (v *victim) answer(t *testing.T) string {
+	t.Helper()
+	r, err := v.client.Invoke(t.Context(), "default", "f", api.CallOptions{}, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Trim(string(r.Result), `"`)
+}
+
+func needSandboxes(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: the test counts what the kernel holds for the server")
+	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("needs python3")
+	}
+}
+
+// TestKillAtEveryStepOfADeploy kills the server before each step of a deploy, starts it again and
+// looks: what was acknowledged is live, what was not may be live only if its one write was done,
+// and nothing that the dead server made is left.
+func TestKillAtEveryStepOfADeploy(t *testing.T) {
+	needSandboxes(t)
+	dir := t.TempDir()
+	before := census(t)
+	v := startVictim(t, dir, "")
+	if err := v.deploy(t.Context(), "first"); err != nil {
+		t.Fatal(err)
+	}
+	v.kill()
+	acknowledged := "first"
+	for i, at := range []string{"unpack", "detect", "store", "prove", "publish", "done"} {
+		next := "v" + strconv.Itoa(i)
+		v := startVictim(t, dir, at)
+		if got := v.answer(t); got != acknowledged {
+			t.Fatalf("before the kill at %s: %q is live, want %q", at, got, acknowledged)
+		}
+		err := v.deploy(t.Context(), next)
+		if u, ok := errors.AsType[*api.Unreachable](err); !ok {
+			t.Fatalf("kill at %s: the deploy ended with %v (%v), want a lost connection", at, err, u)
+		}
+		<-v.dead
+		v = startVictim(t, dir, "")
+		want := acknowledged
+		if at == "done" { // its write was done; only the answer was lost
+			want = next
+		}
+		if got := v.answer(t); got != want {
+			t.Errorf("after the kill at %s: %q is live, want %q", at, got, want)
+		}
+		acknowledged = "after-" + next
+		if err := v.deploy(t.Context(), acknowledged); err != nil {
+			t.Errorf("after the kill at %s: deploy again: %v", at, err)
+		}
+		if work, err := os.ReadDir(filepath.Join(dir, "deploy", "work")); err != nil || len(work) > 0 {
+			t.Errorf("after the kill at %s: work left behind: %v, %v", at, work, err)
+		}
+		v.kill()
+	}
+	compare(t, dir, before)
+}
+
+// TestKillWhileCallsRun kills the server with calls, background processes and a build-up of
+// instances in flight.
+func TestKillWhileCallsRun(t *testing.T) {
+	needSandboxes(t)
+	dir := t.TempDir()
+	before := census(t)
+	v := startVictim(t, dir, "")
+	code := `
+import subprocess, time
+subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done"], start_new_session=True)
+def main(args):
+    print("in", flush=True)
+    time.sleep(60)
+`
+	if _, err := v.client.Deploy(t.Context(), "default", "slow", api.Spec{Limits: &faas.Limits{Timeout: faas.Duration(time.Minute)}}, api.Code{Filename: "slow.py", Reader: strings.NewReader(code)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.deploy(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 4 {
+		go func() {
+			_, _ = v.client.Invoke(ctx, "default", "slow", api.CallOptions{}, strings.NewReader("{}"))
+		}()
+	}
+	waitFor(t, "four instances", func() bool { return len(sandboxed(t)) >= 4 })
+	v.kill()
+	waitFor(t, "every process of the dead server is gone", func() bool { return len(sandboxed(t)) == 0 })
+	v = startVictim(t, dir, "")
+	if got := v.answer(t); got != "kept" {
+		t.Errorf("%q is live, want what was deployed", got)
+	}
+	v.kill()
+	compare(t, dir, before)
+}
+
+// counts are what the kernel holds that a server could leave behind.
+type counts struct {
+	mounts, namespaces int
+}
+
+func census(t *testing.T) counts {
+	t.Helper()
+	return counts{mounts: lineCount(t, "/proc/self/mountinfo"), namespaces: namespaces(t)}
+}
+
+// compare starts the server once more, since the next start is what cleans up, ends it properly
+// and looks for anything that was not there before.
+func compare(t *testing.T, dir string, before counts) {
+	t.Helper()
+	v := startVictim(t, dir, "")
+	_ = v.cmd.Process.Signal(syscall.SIGTERM)
+	<-v.dead
+	if n := lineCount(t, "/proc/self/mountinfo"); n != before.mounts {
+		t.Errorf("%d mounts, %d before", n, before.mounts)
+	}
+	if left := sandboxed(t); len(left) > 0 {
+		t.Errorf("processes left in control groups: %v", left)
+	}
+	if left := groups(); len(left) > 0 {
+		t.Errorf("control groups left: %v", left)
+	}
+	waitFor(t, "no network namespace is left", func() bool { return namespaces(t) <= before.namespaces })
+}
+
+// sandboxed lists the processes in control groups of our prefix.
+func sandboxed(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, g := range groups() {
+		b, _ := os.ReadFile(filepath.Join(g, "cgroup.procs"))
+		out = append(out, strings.Fields(string(b))...)
+	}
+	return out
+}
+
+func groups() []string {
+	var out []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.IsDir() && strings.Contains(strings.TrimPrefix(path, "/sys/fs/cgroup"), "/crash") {
+			out = append(out, path)
+		}
+		return nil
+	})
+	return out
+}
+
+// namespaces counts the network namespaces that processes are in or hold open.
+func namespaces(t *testing.T) int {
+	t.Helper()
+	seen := map[string]bool{}
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil {
+			seen[to] = true
+		}
+	}
+	return len(seen)
+}
+
+func lineCount(t *testing.T, file string) int {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n")
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within 20s: %s", what)
+		}
+	}
+}
