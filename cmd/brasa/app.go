@@ -37,6 +37,8 @@ type app struct {
 	verbose   bool
 	noColor   bool
 	yes       bool
+
+	noKey string // why no key is sent, once that is known
 }
 
 // newApp returns an app that can print errors in the right form even if the arguments turn out
@@ -159,6 +161,7 @@ func (a *app) key(server *url.URL) (string, error) {
 		return strings.TrimSpace(key), nil
 	}
 	if !local(server) {
+		a.noKey = "put a key for it into $BRASA_KEY or a file for --key-file; the admin key of this machine is not sent elsewhere"
 		return "", nil
 	}
 	file := adminKey(a.data)
@@ -167,11 +170,11 @@ func (a *app) key(server *url.URL) (string, error) {
 	case err == nil:
 		return key, nil
 	case errors.Is(err, fs.ErrNotExist):
-		a.out.Detail("no key in $BRASA_KEY, --key-file or %s", file)
+		a.noKey = fmt.Sprintf("there is no key in $BRASA_KEY, --key-file or %s; say where the server's data is (--data), or ask for a key", file)
 	case faas.CodeOf(err) == faas.Denied: // others can read it
 		return "", cli.While(err, "read the server's admin key")
 	default:
-		a.out.Detail("the key is not to be had: %v", err)
+		a.noKey = fmt.Sprintf("there is no key in $BRASA_KEY or --key-file, and the admin key is not to be had: %v", err)
 	}
 	return "", nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
 )
 
 func main() {
@@ -34,6 +35,9 @@ func run(args []string) int {
 		return cli.ExitOK
 	}
 	err = explained(err)
+	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Unauthenticated && a.noKey != "" {
+		e.Fix = a.noKey
+	}
 	if _, quiet := errors.AsType[*cli.QuietError](err); ctx.Err() != nil && !quiet {
 		// Whatever broke, it broke because the person wanted it to.
 		err = context.Canceled

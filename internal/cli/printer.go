@@ -188,6 +188,9 @@ func (p *Printer) Fail(err error) int {
 		_ = p.structured(envelope{Error: &j}, true) // nobody is left to tell if stdout is gone
 		return f.Exit
 	}
+	if f.Code == "interrupted" {
+		return f.Exit // the person knows
+	}
 	clean := func(s string) string { return s }
 	if p.ErrTTY {
 		clean = Clean
