@@ -110,6 +110,7 @@ func openIndex(dir string, maxFile int64, logger *slog.Logger) (*index, error) {
 			}
 		}
 	}
+	slices.Sort(m.Files) // they were made in whatever order records came
 	for _, name := range m.Files {
 		f, err := x.openFile(name)
 		if err != nil {

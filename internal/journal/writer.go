@@ -232,10 +232,20 @@ func subject(prefix string, a *faas.Activation) string {
 	return prefix + store.EncodePart(a.Namespace) + "." + store.EncodePart(a.Function)
 }
 
+func sizeOfRows(rows []row) (size int64) {
+	for _, r := range rows {
+		size += int64(len(r.data))
+		for _, part := range r.logs {
+			size += int64(len(part))
+		}
+	}
+	return size
+}
+
 // publish puts rows into the stream, the rest of a log before the record that it belongs to, and
 // notes their sequences. It returns when the engine has them.
 func (j *Journal) publish(ctx context.Context, rows []row) error {
-	if err := j.config.Engine.Room(); err != nil {
+	if err := j.config.Engine.Room(sizeOfRows(rows)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)

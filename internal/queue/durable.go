@@ -155,7 +155,7 @@ func (q *Durable) Push(ctx context.Context, inv *faas.Invocation) error {
 
 func (q *Durable) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) error {
 	const op = "queue invocation"
-	err := q.config.Engine.Room()
+	err := q.config.Engine.Room(int64(len(m.Data)))
 	if err == nil {
 		_, err = q.config.Engine.JetStream().PublishMsg(ctx, m, opts...)
 		err = q.config.Engine.Classify(err)

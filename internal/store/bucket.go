@@ -172,7 +172,7 @@ func (b *bucket) publish(ctx context.Context, m *nats.Msg, expect Version, opts 
 
 // room refuses a write of n bytes when the disk or the bucket has no place for it.
 func (b *bucket) room(ctx context.Context, n int64) error {
-	if err := b.engine.Room(); err != nil {
+	if err := b.engine.Room(n); err != nil {
 		return err
 	}
 	if b.size.Add(n) <= b.soft {

@@ -53,6 +53,7 @@ const (
 	// reserved rather than what is used and makes a store that was opened with a smaller limit
 	// unreadable, so it is set out of the way.
 	serverLimit = int64(1) << 60
+	memoryLimit = 256 << 20 // of streams in memory, of which there are none but the clients' own
 )
 
 // Engine is the JetStream server of this process. It listens on no port.
@@ -66,7 +67,10 @@ type Engine struct {
 	closed   chan struct{}
 	close    sync.Once
 	closeErr error
-	room     atomic.Int64 // when the disk was last looked at, in nanoseconds; negative: it was short
+	log      *serverLog
+	reviving sync.Mutex
+	looked   atomic.Int64 // when the disk was last looked at, in nanoseconds
+	since    atomic.Int64 // bytes to be written since then
 }
 
 // Open takes the lock of the data directory and starts the engine on it. Whoever opened it closes
@@ -79,7 +83,7 @@ func Open(config Config) (_ *Engine, err error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	e := &Engine{config: config, closed: make(chan struct{})}
+	e := &Engine{config: config, closed: make(chan struct{}), log: &serverLog{logger: config.Logger}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -98,7 +102,6 @@ func Open(config Config) (_ *Engine, err error) {
 }
 
 func (e *Engine) start() error {
-	log := &serverLog{logger: e.config.Logger}
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "brasa",
 		DontListen:             true, // no port at all
@@ -108,19 +111,19 @@ func (e *Engine) start() error {
 		SyncAlways:             true, // the default acknowledges before fsync and loses whole streams at a power cut
 		SyncInterval:           syncInterval,
 		JetStreamMaxStore:      serverLimit,
-		JetStreamMaxMemory:     256 << 20,
+		JetStreamMaxMemory:     memoryLimit,
 		MaxPayload:             maxPayload,
 		DisableJetStreamBanner: true,
 	})
 	if err != nil {
 		return err
 	}
-	srv.SetLoggerV2(log, false, false, false)
+	srv.SetLoggerV2(e.log, false, false, false)
 	e.server = srv
 	srv.Start()
 	// Start returns when it has recovered the streams or has given up; a failure is told to the
 	// log alone.
-	if err := log.fatal.Load(); err != nil {
+	if err := e.log.fatal.Load(); err != nil {
 		return *err
 	}
 	if !srv.ReadyForConnections(readyTimeout) {
@@ -160,7 +163,7 @@ func (e *Engine) Stream(ctx context.Context, config jetstream.StreamConfig) (jet
 	if stream, err := e.js.Stream(ctx, config.Name); err == nil && stream.CachedInfo().Config.Metadata[askedKey] == digest {
 		return stream, nil
 	}
-	if err := e.Room(); err != nil {
+	if err := e.Room(0); err != nil {
 		return nil, err
 	}
 	config.Metadata = map[string]string{askedKey: digest}
@@ -183,31 +186,64 @@ func (e *Engine) Sync() error {
 	return nil
 }
 
-// Room returns an error that wraps ErrFull while the disk has less than MinFree. It is cheap
-// enough to ask before every write.
-func (e *Engine) Room() error {
-	select {
-	case <-e.closed:
+// Room returns an error that wraps ErrFull if n more bytes would leave the disk with less than
+// MinFree. It is cheap enough to ask before every write. If the engine met the end of the disk all
+// the same, Room brings it back as soon as there is room again.
+func (e *Engine) Room(n int64) error {
+	if e.isClosed() {
 		return ErrClosed
-	default:
 	}
-	// A look at the disk holds for 100 ms: the slack of MinFree is more than is written in that time.
+	// A look at the disk holds for a moment, unless much is written in it.
 	const fresh = int64(100 * time.Millisecond)
-	now, last := time.Now().UnixNano(), e.room.Load()
-	if last > 0 && now-last < fresh {
+	now := time.Now().UnixNano()
+	if !e.log.broken.Load() && now-e.looked.Load() < fresh && e.since.Add(n) < e.config.MinFree/4 {
 		return nil
 	}
 	free, err := freeBytes(e.config.Dir)
 	if err != nil {
 		return fmt.Errorf("look at the disk of %q: %w", e.config.Dir, err)
 	}
-	if free < e.config.MinFree {
-		e.room.Store(-now)
+	if free-n < e.config.MinFree {
 		return fmt.Errorf("%w: the disk of %q has %d MiB left and %d MiB are kept free; make room or move the data directory",
 			ErrFull, e.config.Dir, free>>20, e.config.MinFree>>20)
 	}
-	e.room.Store(now)
+	if err := e.revive(); err != nil {
+		return err
+	}
+	e.looked.Store(now)
+	e.since.Store(n)
 	return nil
+}
+
+// revive starts the engine's streams again after the disk refused a write: until then a stream
+// that met an error writes nothing more and does not answer.
+func (e *Engine) revive() error {
+	e.reviving.Lock()
+	defer e.reviving.Unlock()
+	if !e.log.broken.Load() || e.isClosed() {
+		return nil
+	}
+	e.config.Logger.Warn("store starts again after a failed write")
+	if err := e.server.ShutdownJetStream(); err != nil {
+		return fmt.Errorf("stop streams after a failed write: %w", err)
+	}
+	err := e.server.EnableJetStream(&server.JetStreamConfig{
+		StoreDir: e.config.Dir, SyncInterval: syncInterval, SyncAlways: true, MaxMemory: memoryLimit, MaxStore: serverLimit, Strict: true, CompressOK: true,
+	})
+	if err != nil {
+		return fmt.Errorf("start streams again after a failed write: %w", err)
+	}
+	e.log.broken.Store(false)
+	return nil
+}
+
+func (e *Engine) isClosed() bool {
+	select {
+	case <-e.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Classify adds one of the package's errors to what the engine answered, where one fits.
@@ -216,7 +252,7 @@ func (e *Engine) Classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case e.conn != nil && e.conn.IsClosed(), errors.Is(err, nats.ErrConnectionClosed):
+	case e.isClosed(), errors.Is(err, nats.ErrConnectionClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.As(err, &api):
 		switch {
@@ -225,8 +261,22 @@ func (e *Engine) Classify(err error) error {
 		case isFull(api):
 			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
+	case errors.Is(err, context.Canceled):
+	case e.log.broken.Load(), e.full():
+		// A stream whose write failed does not answer; what was waited for is not on the disk.
+		return fmt.Errorf("%w: the disk of %q refused a write: %w", ErrFull, e.config.Dir, err)
 	}
 	return err
+}
+
+// full says whether the disk has nearly nothing left, which explains an answer that does not come.
+func (e *Engine) full() bool {
+	free, err := freeBytes(e.config.Dir)
+	if err != nil || free >= min(e.config.MinFree, 1<<20) {
+		return false
+	}
+	e.log.broken.Store(true)
+	return true
 }
 
 // Close stops the engine and gives the lock back. What was acknowledged is on the disk whether or

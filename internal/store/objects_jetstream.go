@@ -124,6 +124,8 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			case <-flying[0].Ok():
 			case err := <-flying[0].Err():
 				return o.engine.Classify(err)
+			case <-time.After(chunkTimeout):
+				return o.engine.Classify(context.DeadlineExceeded)
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-o.engine.closed:
@@ -137,7 +139,7 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 		chunk := make([]byte, chunkSize) // the client keeps it until the acknowledgement
 		n, err := io.ReadFull(r, chunk)
 		if n > 0 {
-			if err := o.engine.Room(); err != nil {
+			if err := o.engine.Room(int64(n)); err != nil {
 				return err
 			}
 			_, _ = sum.Write(chunk[:n]) // never fails
@@ -194,6 +196,9 @@ func (o *objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	})
 	if err != nil {
 		return nil, o.engine.Classify(fmt.Errorf("read object %q: %w", name, err))
+	}
+	if n := consumer.CachedInfo().NumPending; n < uint64(info.Chunks) {
+		return nil, fmt.Errorf("read object %q: %w: %d of %d chunks are there", name, ErrCorrupt, n, info.Chunks)
 	}
 	r.messages, err = consumer.Messages(jetstream.PullMaxMessages(chunksAtOnce))
 	if err != nil {

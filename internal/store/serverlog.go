@@ -14,6 +14,7 @@ import (
 type serverLog struct {
 	logger *slog.Logger
 	fatal  atomic.Pointer[error]
+	broken atomic.Bool // a stream could not write
 }
 
 func (l *serverLog) Noticef(format string, v ...any) {
@@ -23,6 +24,10 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	l.logger.Warn(fmt.Sprintf(format, v...), "part", "engine")
 }
 func (l *serverLog) Errorf(format string, v ...any) {
+	// The engine tells of a failed write here and nowhere else: the writer gets no answer.
+	if text := fmt.Sprintf(format, v...); strings.Contains(text, "failed to store a msg") || strings.Contains(text, "no space left on device") {
+		l.broken.Store(true)
+	}
 	l.logger.Error(fmt.Sprintf(format, v...), "part", "engine")
 }
 func (l *serverLog) Debugf(string, ...any) {}

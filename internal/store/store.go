@@ -23,7 +23,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")                // no record under the key
 	ErrConflict = errors.New("changed since read")       // the record is not at the version that was expected
-	ErrFull     = errors.New("no room")                  // the store's limit or the disk is reached; nothing was written
+	ErrFull     = errors.New("no room")                  // the store's limit or the disk is reached; nothing was acknowledged
 	ErrTooLarge = errors.New("value over the limit")     // see MaxValue
 	ErrKey      = errors.New("not a key")                // see ValidateKey
 	ErrClosed   = errors.New("the store is closed")      // after Engine.Close

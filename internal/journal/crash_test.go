@@ -1,0 +1,196 @@
+package journal
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+const (
+	childEnv = "BRASA_TEST_CHILD" // the child's data directory
+	faultEnv = "BRASA_TEST_FAULT" // where the child kills itself, and after how many times there
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child records in a loop, over two days at once, and says what Flush has acknowledged.
+func child(dir string) {
+	point, count, _ := strings.Cut(os.Getenv(faultEnv), "@")
+	left, _ := strconv.Atoi(count)
+	fault = func(at string) {
+		if at == point {
+			if left--; left <= 0 {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+		}
+	}
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+	}
+	ctx := context.Background()
+	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
+	fail(err)
+	j, err := Open(ctx, Config{Engine: e, Dir: filepath.Join(dir, "index")})
+	fail(err)
+	fmt.Println("ready")
+	for i := 0; ; i++ {
+		a := call(time.Now().Add(-time.Duration(i%2)*24*time.Hour), "f", faas.OK, "line", strings.Repeat("x", logHead))
+		b := call(time.Now(), "g", faas.Failed)
+		j.Record(a)
+		j.Record(b)
+		fail(j.Flush(ctx))
+		fmt.Println("kept", a.ID)
+		fmt.Println("kept", b.ID)
+		if i%50 == 49 {
+			fail(j.Expire(ctx))
+		}
+	}
+}
+
+func TestKillNine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs children for seconds")
+	}
+	dir := t.TempDir()
+	kept := map[faas.ID]bool{}
+	for i, at := range []string{"", "journal: begun@3", "journal: published@1", "journal: published@5", "journal: indexed@2", "", "", ""} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+dir, faultEnv+"="+at)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			word, id, _ := strings.Cut(lines.Text(), " ")
+			switch {
+			case word == "error":
+				t.Fatalf("child: %s", id)
+			case word == "ready" && at == "":
+				time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			case word == "kept":
+				kept[faas.ID(id)] = true
+			}
+		}
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("child %d ended with %v, want to see it killed", i, err)
+		}
+	}
+	if len(kept) < 50 {
+		t.Errorf("only %d were acknowledged: too few to tell", len(kept))
+	}
+	e := openEngine(t, dir)
+	j := openJournal(t, e)
+	seen := map[faas.ID]int{}
+	for q := (Query{Namespace: "default", Limit: 100}); ; {
+		page, cursor, err := j.Find(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range page {
+			seen[a.ID]++
+		}
+		if q.Cursor = cursor; cursor == "" {
+			break
+		}
+	}
+	for id := range kept {
+		if seen[id] != 1 {
+			t.Errorf("%s was acknowledged and is found %d times", id, seen[id])
+		}
+	}
+	for id, n := range seen {
+		a, err := j.Get(t.Context(), "default", id)
+		want := 0
+		if err == nil && a.Function == "f" {
+			want = 2
+		}
+		if err != nil || n != 1 || len(a.Logs) != want {
+			t.Errorf("%s: found %d times, %d lines of log, %v; want once, %d lines", id, n, len(a.Logs), err, want)
+		}
+	}
+}
+
+// A disk that fills up makes records lost, counted and said; callers notice nothing, and with room
+// again records are kept again.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a small disk")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=48m,mode=700"); err != nil {
+		t.Skipf("cannot mount a tmpfs here: %v", err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	e, err := store.Open(store.Config{Dir: filepath.Join(dir, "data"), MaxBytes: 1 << 30, MinFree: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	j := openJournal(t, e)
+	before := call(time.Now(), "f", faas.OK)
+	j.Record(before)
+	flush(t, j)
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for { // to the last byte: the index meets the end of the disk
+		if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+			break
+		}
+	}
+	_ = f.Close()
+	for range 20 {
+		j.Record(call(time.Now(), "f", faas.OK, strings.Repeat("x", 50_000)))
+		flush(t, j)
+	}
+	if j.Dropped() == 0 {
+		t.Error("nothing was dropped though there is no room")
+	}
+	if _, err := j.Get(t.Context(), "default", before.ID); err != nil {
+		t.Errorf("what was there before: %v", err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	dropped := j.Dropped()
+	after := call(time.Now(), "f", faas.OK)
+	j.Record(after)
+	flush(t, j)
+	for _, a := range []*faas.Activation{before, after} {
+		if _, err := j.Get(t.Context(), "default", a.ID); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
+	}
+	if j.Dropped() != dropped {
+		t.Errorf("%d more dropped with room again", j.Dropped()-dropped)
+	}
+}
