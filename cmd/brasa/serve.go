@@ -3,17 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/cli"
 	"github.com/brasa-dev/brasa/internal/daemon"
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/spf13/cobra"
 )
@@ -97,7 +98,22 @@ func (a *app) serve(ctx context.Context, config daemon.Config, examples bool) er
 		a.out.Say("stopped")
 		return nil
 	}
-	return cli.While(err, "run the server")
+	return cli.While(startFailure(err, config), "run the server")
+}
+
+// startFailure makes what ended the server an error that says what to do, where that is known.
+func startFailure(err error, config daemon.Config) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*faas.Error](err); ok {
+		return err
+	}
+	e := &faas.Error{Code: faas.Unavailable, Err: err}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return e.WithFix("something listens at %s already; choose another address: --listen 127.0.0.1:8081", config.Listen)
+	}
+	return e
 }
 
 // greet says, once the server takes calls, what a person wants to know of it.
@@ -150,16 +166,11 @@ func losses(features sandbox.Features) []string {
 const readyPoll = 10 * time.Millisecond
 
 func waitReady(ctx context.Context, config daemon.Config) (*api.Client, error) {
-	open, err := api.NewClient(config.URL, "")
-	if err != nil {
-		return nil, err
-	}
-	defer open.Close()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
-		if r, err := open.Ready(ctx); err == nil && r.Ready {
-			break
+		if client := answering(ctx, config); client != nil {
+			return client, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -167,9 +178,24 @@ func waitReady(ctx context.Context, config daemon.Config) (*api.Client, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// answering returns a client of our server once it takes calls. If the address was taken,
+// another one answers there, which does not know our key.
+func answering(ctx context.Context, config daemon.Config) *api.Client {
 	key, err := auth.ReadFile(adminKey(config.Data))
 	if err != nil {
-		return nil, fmt.Errorf("read the admin key: %w", err)
+		return nil
 	}
-	return api.NewClient(config.URL, key)
+	client, err := api.NewClient(config.URL, key)
+	if err != nil {
+		return nil
+	}
+	if r, err := client.Ready(ctx); err == nil && r.Ready {
+		if who, err := client.Whoami(ctx); err == nil && who.Admin {
+			return client
+		}
+	}
+	client.Close()
+	return nil
 }

@@ -22,6 +22,7 @@ type specFlags struct {
 	language, entry, handler, command string
 	env, envFiles, secrets            []string
 	memory, tmp, cpu                  string
+	request, response, log            string
 	pids, concurrency, instances      int
 	timeout                           time.Duration
 	network, reuse                    string
@@ -43,6 +44,9 @@ func (s *specFlags) add(c *cobra.Command) {
 	f.DurationVar(&s.timeout, "timeout", 0, "`TIME` one call may take, waiting and loading included: 30s")
 	f.IntVar(&s.concurrency, "concurrency", 0, "`N` calls that one instance serves at once")
 	f.IntVar(&s.instances, "max-instances", 0, "`N` instances at once on one node")
+	f.StringVar(&s.request, "request", "", "`SIZE` of one request's body: 8MiB")
+	f.StringVar(&s.response, "response", "", "`SIZE` of one answer's body: 64MiB")
+	f.StringVar(&s.log, "log", "", "`SIZE` of one call's log: 1MiB")
 	f.StringVar(&s.network, "network", "", "`KIND`: none (the default) or egress, the outside through a filter")
 	f.StringVar(&s.reuse, "reuse", "", "`KIND`: function (the default), or never to kill the process after each answer")
 	complete := func(flag string, values ...string) {
@@ -78,14 +82,18 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 		}
 	}
 	l := faas.Limits{PIDs: s.pids, Timeout: faas.Duration(s.timeout), Concurrency: s.concurrency, MaxInstances: s.instances}
-	if s.memory != "" {
-		if l.Memory, err = faas.ParseBytes(s.memory); err != nil {
-			return spec, cli.Usagef("--memory: %v", faas.AsError(err).Message())
+	for _, size := range []struct {
+		flag, text string
+		to         *faas.Bytes
+	}{
+		{"memory", s.memory, &l.Memory}, {"tmp", s.tmp, &l.Tmp},
+		{"request", s.request, &l.Request}, {"response", s.response, &l.Response}, {"log", s.log, &l.Log},
+	} {
+		if size.text == "" {
+			continue
 		}
-	}
-	if s.tmp != "" {
-		if l.Tmp, err = faas.ParseBytes(s.tmp); err != nil {
-			return spec, cli.Usagef("--tmp: %v", faas.AsError(err).Message())
+		if *size.to, err = faas.ParseBytes(size.text); err != nil {
+			return spec, cli.Usagef("--%s: %v", size.flag, faas.AsError(err).Message())
 		}
 	}
 	if l.CPU, err = parseCPU(s.cpu); err != nil {

@@ -278,6 +278,7 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Value(processesKey{}).(processes)["server"] = s.process
 	ts.Setenv("BRASA_SERVER", s.url)
+	ts.Setenv("ADDRESS", strings.TrimPrefix(s.url, "http://"))
 	ts.Setenv("BRASA_DATA", s.data)
 	ts.Setenv("BRASA_NAMESPACE", "default")
 }
