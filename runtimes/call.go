@@ -131,9 +131,9 @@ func (c *Conn) begin(cl *call) error {
 	return nil
 }
 
-// take handles a frame for the call, on the receiving goroutine. over says that the instance
-// has ended the call; an error ends the connection.
-func (cl *call) take(f frame, heads *answers) (over bool, err error) {
+// take handles a frame for the call, on the receiving goroutine. An error ends the connection,
+// and with it the call, which must not be forgotten before.
+func (cl *call) take(f frame, heads *answers) error {
 	body := cl.body.Load()
 	switch f.typ {
 	case frameWindow:
@@ -141,66 +141,69 @@ func (cl *call) take(f frame, heads *answers) (over bool, err error) {
 		if err == nil && cl.credit != nil {
 			cl.grant(n)
 		}
-		return false, err
+		return err
 	case frameResult:
 		if body != nil {
-			return true, &protocolError{"RESULT after HEAD"}
+			return &protocolError{"RESULT after HEAD"}
 		}
 		meta, rest, err := splitMeta(f.payload)
 		if err != nil {
-			return true, err
+			return err
 		}
-		cl.reply(cl.whole(heads, meta, rest))
-		return true, nil
+		r := cl.whole(heads, meta, rest)
+		cl.conn.forget(cl.stream)
+		cl.reply(r)
+		return nil
 	case frameHeadOf:
 		if body != nil {
-			return true, &protocolError{"a second HEAD"}
+			return &protocolError{"a second HEAD"}
 		}
 		meta, _, err := splitMeta(f.payload)
 		if err != nil {
-			return true, err
+			return err
 		}
 		body = newAnswerBody(cl)
 		cl.body.Store(body)
 		a, err := heads.read(meta)
 		if err != nil {
 			if _, ours := errors.AsType[*faas.Error](err); !ours {
-				return true, &protocolError{"HEAD: " + err.Error()}
+				return &protocolError{"HEAD: " + err.Error()}
 			}
 			cl.reply(reply{err: err})
 			body.fail(err)
 			cl.cancel()
-			return false, nil
+			return nil
 		}
 		if bodiless(a.status) { // what it streams has no place to go
 			body.fail(io.EOF)
 			cl.cancel()
 		}
 		cl.reply(reply{answer: a, body: body})
-		return false, nil
+		return nil
 	case frameData:
 		if body == nil {
-			return true, &protocolError{"DATA before HEAD"}
+			return &protocolError{"DATA before HEAD"}
 		}
-		return false, body.put(f)
+		return body.put(f)
 	default: // END
 		if body == nil {
-			return true, &protocolError{"END before HEAD"}
+			return &protocolError{"END before HEAD"}
 		}
 		var m struct {
 			Error *fault `json:"error"`
 		}
 		if len(f.payload) > 0 {
 			if err := json.Unmarshal(f.payload, &m); err != nil {
-				return true, &protocolError{"END: " + err.Error()}
+				return &protocolError{"END: " + err.Error()}
 			}
 		}
+		cl.conn.forget(cl.stream)
 		if m.Error != nil {
 			body.fail(m.Error.toError("stream answer"))
 		} else {
 			body.fail(io.EOF)
 		}
-		return true, nil
+		return nil
 	}
 }
 

@@ -244,17 +244,11 @@ func (c *Conn) take(f frame, heads *answers) error {
 	default:
 		return &protocolError{fmt.Sprintf("frame type %d on stream %d", f.typ, f.stream)}
 	}
-	over, err := call.take(f, heads)
-	if err != nil {
-		return err // the call stays among those that fail with the connection
-	}
-	if over {
-		c.forget(f.stream)
-	}
-	return nil
+	return call.take(f, heads)
 }
 
-// forget drops a call that the instance has ended.
+// forget drops a call that the instance has ended. It comes before the caller learns of the end,
+// so that an instance whose answer was read is not counted as active.
 func (c *Conn) forget(stream uint32) {
 	c.mu.Lock()
 	delete(c.calls, stream)
