@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,7 +116,8 @@ func reachable(listen string) string {
 // DefaultData is where state lies unless told otherwise: /var/lib/brasa for root, else below the
 // user's own data directory as the XDG base directory specification has it.
 func DefaultData() string {
-	if os.Geteuid() == 0 && os.Getenv("BRASA_ROOTLESS") == "" {
+	// As root of a user namespace that package sandbox made, the server is an ordinary user's.
+	if os.Geteuid() == 0 && os.Getenv("BRASA_USER_NAMESPACE") == "" {
 		return "/var/lib/brasa"
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -152,13 +154,18 @@ func Load(path string, flags map[string]any) (Config, error) {
 	if err := k.Load(confmap.Provider(flags, "."), nil); err != nil {
 		return c, fmt.Errorf("read flags: %w", err)
 	}
+	for _, key := range k.Keys() {
+		if !slices.Contains(known, key) {
+			return c, fmt.Errorf("there is no key %q; there are %s", key, strings.Join(known, ", "))
+		}
+	}
 	err = k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result: &c, TagName: "koanf", WeaklyTypedInput: true, ErrorUnused: true, MatchName: matchKey,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(decodeUnits, mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToSliceHookFunc(",")),
 	}})
 	if err != nil {
-		return c, fmt.Errorf("read configuration: %w; known keys: %s", err, strings.Join(known, ", "))
+		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	c.applyDefaults()
 	return c, c.validate()

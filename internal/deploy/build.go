@@ -59,7 +59,7 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 		return "", err
 	}
 	plan.Entry, plan.Handler = runtimes.GoBinary, b.Handler
-	if b.Form == golang.FormProgram { // with a main of its own it is an executable like any other
+	if b.Form == golang.FormProgram && plan.Runtime == runtimes.Go { // with a main of its own it is an executable like any other
 		plan.Runtime = runtimes.Executable
 	}
 	return out, nil

@@ -105,7 +105,7 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step))
 		return err
 	})
 	if err != nil {
-		return out, keepOld(d, rev.Name, err)
+		return out, d.keepOld(rev.Name, out.Detected.Lacks, err)
 	}
 	if before, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: rev.Name}); err == nil {
 		out.Previous = before.Active
@@ -129,14 +129,29 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step))
 	return out, nil
 }
 
-// keepOld says in the error that what was live still is.
-func keepOld(d *Deployer, name faas.Name, err error) error {
+// keepOld says in the error that what was live still is, and what the likely remedy is if the
+// code names dependencies that it does not bring.
+func (d *Deployer) keepOld(name faas.Name, lacks string, err error) error {
 	e := *faas.AsError(err)
-	if fn, _, rerr := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); rerr == nil && e.Fix == "" {
-		e.Fix = "mend it and deploy again; revision " + fn.Active.Short() + " stays live"
-	}
 	if e.Op == "" {
 		e.Op = "prove revision"
+	}
+	if e.Fix == "" && e.Code == faas.Failed {
+		switch lacks {
+		case "requirements.txt":
+			e.Fix = "bring what requirements.txt names with the code: pip install --target vendor -r requirements.txt"
+		case "package.json":
+			e.Fix = "bring what package.json names with the code: npm install --omit=dev"
+		}
+	}
+	if fn, _, rerr := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); rerr == nil {
+		stays := "revision " + fn.Active.Short() + " stays live"
+		if e.Fix == "" {
+			stays = "mend it and deploy again; " + stays
+		} else {
+			stays = e.Fix + "; " + stays
+		}
+		e.Fix = stays
 	}
 	return &e
 }

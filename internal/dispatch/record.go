@@ -52,8 +52,20 @@ func track(body io.ReadCloser, done func(error)) io.ReadCloser {
 	if w, ok := body.(io.Writer); ok { // an upgraded connection
 		return &trackedConn{tracked: t, Writer: w}
 	}
+	if b, ok := body.(*faas.BytesBody); ok {
+		return &trackedBytes{tracked: t, whole: b}
+	}
 	return t
 }
+
+// trackedBytes is an answer that is complete in memory, whose length is known.
+type trackedBytes struct {
+	*tracked
+	whole *faas.BytesBody
+}
+
+// Len returns how many bytes are still to be read.
+func (t *trackedBytes) Len() int { return t.whole.Len() }
 
 type tracked struct {
 	io.ReadCloser
@@ -74,16 +86,13 @@ func (t *tracked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo lets a complete answer go to the caller in one write.
-func (t *tracked) WriteTo(w io.Writer) (int64, error) {
-	if b, ok := t.ReadCloser.(*faas.BytesBody); ok {
-		n, err := b.WriteTo(w)
-		if err == nil {
-			t.ended = true
-		}
-		return n, err
+// WriteTo lets it go to the caller in one write.
+func (t *trackedBytes) WriteTo(w io.Writer) (int64, error) {
+	n, err := t.whole.WriteTo(w)
+	if err == nil {
+		t.ended = true
 	}
-	return io.Copy(w, struct{ io.Reader }{t})
+	return n, err
 }
 
 func (t *tracked) Close() error {

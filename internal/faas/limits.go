@@ -43,7 +43,7 @@ func ParseBytes(s string) (Bytes, error) {
 	for _, u := range []struct {
 		suffix string
 		unit   Bytes
-	}{{"kib", KiB}, {"mib", MiB}, {"gib", GiB}, {"kb", KiB}, {"mb", MiB}, {"gb", GiB}, {"k", KiB}, {"m", MiB}, {"g", GiB}, {"b", 1}} {
+	}{{"kib", KiB}, {"mib", MiB}, {"gib", GiB}, {"tib", 1024 * GiB}, {"kb", KiB}, {"mb", MiB}, {"gb", GiB}, {"tb", 1024 * GiB}, {"k", KiB}, {"m", MiB}, {"g", GiB}, {"t", 1024 * GiB}, {"b", 1}} {
 		if v, ok := strings.CutSuffix(t, u.suffix); ok {
 			t, unit = strings.TrimSpace(v), u.unit
 			break

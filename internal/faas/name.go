@@ -44,6 +44,9 @@ func ParseName(s, namespace string) (Name, error) {
 			return n, Errorf(Invalid, "parse name", "%q is not a function's name: want function, package/function or namespace/package/function", clip(s))
 		}
 	}
+	if n.Package == "" && strings.Count(strings.TrimPrefix(s, "/"), "/") == 2 {
+		return n, ValidateName("package", "")
+	}
 	return n, n.Validate()
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -115,7 +116,7 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	if alone && in.out != nil {
 		in.out.aim(in.stray)
 	}
-	fit := true
+	next := keep
 	if u, err := in.box.Usage(); err == nil {
 		used := max(u.CPU-c.cpu, 0)
 		c.inv.Timing.AddCPU(faas.PhaseExecution, used)
@@ -126,21 +127,34 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		c.inv.Report.Memory = faas.Bytes(u.MemoryPeak)
 		if alone && in.out != nil {
 			_ = in.box.ResetPeak() // without it the next call's peak is the highest so far, which is still true of the instance
-			fit = w.nothingLeft(in, c, u.PIDs)
+			if !w.nothingLeft(in, c, u.PIDs) {
+				next = end
+			}
 		}
 	}
 	c.report()
+	switch code {
+	case faas.Timeout:
+		// The call still runs inside. Alone, it is ended with its process; beside others, these
+		// may finish first.
+		if next = max(next, leave); alone {
+			next = end
+		}
+	case faas.Canceled:
+		// The function was told that nobody waits. Alone, there is no telling when it has let go
+		// of the process; beside others, it has only its own slot, and theirs are not its to end.
+		if alone {
+			next = end
+		}
+	case faas.Crashed:
+		next = end
+	}
 	select {
 	case <-in.box.Done():
-		fit = false
+		next = end
 	default:
 	}
-	// A call that ran past its deadline, or whose caller went away, still runs inside.
-	switch code {
-	case faas.Timeout, faas.Canceled, faas.Crashed:
-		fit = false
-	}
-	w.release(in, c, fit)
+	w.release(in, c, next)
 }
 
 // nothingLeft says whether the instance is as it was after load as far as its processes go. A
@@ -174,18 +188,18 @@ type runningBody struct {
 	io.ReadCloser
 	once sync.Once
 	end  func(err error, read int64) error
-	read int64
+	read atomic.Int64 // an upgraded connection is read and closed at once
 }
 
 func (b *runningBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.read += int64(n)
+	b.read.Add(int64(n))
 	if err != nil {
 		b.once.Do(func() {
 			if errors.Is(err, io.EOF) {
-				_ = b.end(nil, b.read)
+				_ = b.end(nil, b.read.Load())
 			} else {
-				err = b.end(err, b.read)
+				err = b.end(err, b.read.Load())
 			}
 		})
 	}
@@ -194,7 +208,7 @@ func (b *runningBody) Read(p []byte) (int, error) {
 
 func (b *runningBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.once.Do(func() { _ = b.end(faas.Errorf(faas.Canceled, "return answer", "the caller went away"), b.read) })
+	b.once.Do(func() { _ = b.end(faas.Errorf(faas.Canceled, "return answer", "the caller went away"), b.read.Load()) })
 	return err
 }
 
@@ -204,8 +218,19 @@ type runningConn struct {
 	io.Writer
 }
 
+// Read does not tell how the connection ended: whichever side closes it, it has ended well.
+func (b *runningConn) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	if err != nil {
+		b.once.Do(func() { _ = b.end(nil, b.read.Load()) })
+	}
+	return n, err
+}
+
+// Close is the other end.
 func (b *runningConn) Close() error {
 	err := b.ReadCloser.Close()
-	b.once.Do(func() { _ = b.end(nil, b.read) }) // whichever side ends it, it has ended well
+	b.once.Do(func() { _ = b.end(nil, b.read.Load()) })
 	return err
 }

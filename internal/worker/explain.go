@@ -45,9 +45,7 @@ func timedOut(ctx context.Context) bool { return errors.Is(ctx.Err(), context.De
 func (w *Worker) explainCall(ctx context.Context, in *instance, c *call, err error) error {
 	if ctx.Err() != nil {
 		if timedOut(ctx) {
-			rev := in.pool.rev
-			return faas.Errorf(faas.Timeout, "run function", "the function ran past its timeout of %s and was ended", rev.Limits.Timeout).
-				WithLimit("timeout_ms").WithFix("raise it with: brasa deploy --timeout 1m")
+			return pastDeadline(in.pool.rev, c.inv)
 		}
 		return faas.Errorf(faas.Canceled, "run function", "the caller went away")
 	}
@@ -56,6 +54,16 @@ func (w *Worker) explainCall(ctx context.Context, in *instance, c *call, err err
 		return w.explainDeath(ctx, in, e)
 	}
 	return e
+}
+
+// pastDeadline says which clock has fired: the function's own, or a shorter one that the caller set.
+func pastDeadline(rev *faas.Revision, inv *faas.Invocation) *faas.Error {
+	if own := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.Before(own) {
+		return faas.Errorf(faas.Timeout, "run function", "the call ran past the deadline that its caller set, %s after it began; the function's own timeout is %s",
+			inv.Deadline.Sub(inv.Timing.Begin).Round(time.Millisecond), rev.Limits.Timeout).WithFix("give the call more time")
+	}
+	return faas.Errorf(faas.Timeout, "run function", "the function ran past its timeout of %s and was ended", rev.Limits.Timeout).
+		WithLimit("timeout_ms").WithFix("raise it with: brasa deploy --timeout 1m")
 }
 
 // explainDeath adds to a lost connection how the process ended.

@@ -89,13 +89,13 @@ func (w *Worker) retire(in *instance, why string) {
 
 // drainInstance ends the instance as soon as it serves no call. The caller holds mu.
 func (w *Worker) drainInstance(in *instance) {
+	in.leaving = true
 	if in.active == 0 {
 		w.retire(in, "moved on")
 		return
 	}
 	p := in.pool
 	p.free = slices.DeleteFunc(p.free, func(x *instance) bool { return x == in })
-	in.leaving = true
 }
 
 func (in *instance) close() {
@@ -113,11 +113,20 @@ func (in *instance) close() {
 	}
 }
 
-// release gives back a call's slot. An instance that is not fit for another call is ended.
-func (w *Worker) release(in *instance, c *call, fit bool) {
+// fate is what becomes of an instance after a call.
+type fate uint8
+
+const (
+	keep  fate = iota // it may serve the next
+	leave             // it serves no new call, and is ended when those it serves have ended
+	end               // it is ended now
+)
+
+// release gives back a call's slot.
+func (w *Worker) release(in *instance, c *call, next fate) {
 	now := time.Now()
 	var held faas.Bytes
-	if fit && in.box != nil {
+	if next == keep {
 		// An idle instance counts at what it really holds, not at what it may grow to.
 		if u, err := in.box.Usage(); err == nil {
 			held = faas.Bytes(u.Memory)
@@ -133,8 +142,11 @@ func (w *Worker) release(in *instance, c *call, fit bool) {
 	if in.ending {
 		return
 	}
+	if next == leave && !in.leaving {
+		w.drainInstance(in) // takes it out of the free ones
+	}
 	over := in.leaving || p.rt.Style == runtimes.StyleExec || p.retired || p.rev.Reuse == faas.ReuseNever && c.inv.Kind != faas.KindProof || w.draining
-	if !fit || over && in.active == 0 {
+	if next == end || over && in.active == 0 {
 		w.retire(in, "done")
 		return
 	}

@@ -500,3 +500,81 @@ func TestSecretsAreInTheEnvironment(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+func TestOneCallerThatGoesAwayHarmsNoOther(t *testing.T) {
+	m := newMachine(t, nil)
+	for _, c := range []struct{ runtime, entry, code string }{
+		{"node", "f.js", `
+exports.main = async function* (args) {
+  for (let i = 0; i < args.n; i++) { yield 'x'; await new Promise(r => setTimeout(r, 10)); }
+};
+`},
+		{"python", "f.py", `
+import asyncio
+async def main(args):
+    for i in range(args["n"]):
+        yield "x"
+        await asyncio.sleep(0.01)
+`},
+	} {
+		t.Run(c.runtime, func(t *testing.T) {
+			rev := m.function(t, c.runtime, c.entry, c.code, func(r *faas.Revision) {
+				r.Name.Function, r.Limits.Concurrency = c.runtime, 8
+			})
+			if _, err := m.do(rev, call(`{"n": 1}`)); err != nil {
+				t.Fatal(err)
+			}
+			staying, leaving := call(`{"n": 60}`), call(`{"n": 6000}`)
+			stay, err := m.Execute(t.Context(), rev, staying)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, goAway := context.WithCancel(t.Context())
+			gone, err := m.Execute(ctx, rev, leaving)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if staying.Report.Instance != leaving.Report.Instance {
+				t.Fatal("the two calls are in different instances; the test shows nothing")
+			}
+			if _, err := gone.Body.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			goAway()
+			gone.Body.Close()
+			b, err := io.ReadAll(stay.Body)
+			stay.Body.Close()
+			if err != nil || len(b) != 60 {
+				t.Errorf("the call that stayed got %d bytes, %v; want all 60", len(b), err)
+			}
+		})
+	}
+}
+
+func TestATimeoutBesideOtherCallsLetsThemFinish(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "node", "f.js", "exports.main = async (a) => { await new Promise(r => setTimeout(r, a.ms)); return 'ok' }\n", func(r *faas.Revision) {
+		r.Limits.Concurrency = 8
+	})
+	if _, err := m.do(rev, call(`{"ms": 0}`)); err != nil {
+		t.Fatal(err)
+	}
+	late, fine := call(`{"ms": 60000}`), call(`{"ms": 1500}`)
+	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	done := make(chan error, 1)
+	go func() {
+		got, err := m.do(rev, fine)
+		if err == nil && got != "ok" {
+			err = errors.New(got)
+		}
+		done <- err
+	}()
+	until(t, "the fine call runs", func() bool { s := m.Status(); return len(s.Instances) == 1 && s.Instances[0].Active == 1 })
+	if _, err := m.do(rev, late); faas.CodeOf(err) != faas.Timeout {
+		t.Errorf("late call: %v, want a timeout", err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the call beside it: %v", err)
+	}
+	until(t, "the instance with the stuck call is gone", func() bool { return len(m.Status().Instances) == 0 })
+}

@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+func TestConfigurationIsPutTogetherInOrder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "brasa.yaml")
+	text := `
+data: ` + dir + `
+listen: 127.0.0.1:1
+retention: {age: 48h, bytes: 5MiB}
+limits: {memory_bytes: 64MiB, timeout_ms: 2000}
+egress: {allow: [10.1.0.0/16]}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BRASA_LISTEN", "127.0.0.1:2")
+	t.Setenv("BRASA_RETENTION_AGE", "24h")
+	t.Setenv("BRASA_LIMITS_PIDS", "7")
+	t.Setenv("BRASA_KEY", "not the server's")
+	c, err := Load(file, map[string]any{"listen": "127.0.0.1:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:3" || c.URL != "http://127.0.0.1:3" {
+		t.Errorf("listen %q, url %q; the flag wins", c.Listen, c.URL)
+	}
+	if c.Retention.Age != 24*time.Hour || c.Retention.Bytes != 5*faas.MiB {
+		t.Errorf("retention %+v; the environment wins over the file", c.Retention)
+	}
+	if c.Limits.Memory != 64*faas.MiB || c.Limits.Timeout.D() != 2*time.Second || c.Limits.PIDs != 7 || c.Limits.Tmp != faas.DefaultLimits().Tmp {
+		t.Errorf("limits %+v", c.Limits)
+	}
+	if len(c.Egress.Allow) != 1 {
+		t.Errorf("egress %+v", c.Egress)
+	}
+}
+
+func TestBadConfigurationIsRefusedByName(t *testing.T) {
+	for key, value := range map[string]any{
+		"nonsense": "x", "retention.agee": "1h", "listen": "8080", "egress.subnet": "x", "egress.allow": []string{"x"}, "profile": "0.0.0.0:1",
+		"memory": "much", "limits.memory_bytes": "1B", "tls.cert": "file", "log": "loud",
+	} {
+		name, _, _ := strings.Cut(key, ".")
+		if _, err := Load("", map[string]any{key: value}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s = %v: %v, want an error that names it", key, value, err)
+		}
+	}
+}
