@@ -47,6 +47,9 @@ func BenchmarkStart(b *testing.B) {
 		return float64(d[int(q*float64(len(d)-1))].Microseconds())
 	}
 	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(at(starts, .1), "start-p10-µs")
+	b.ReportMetric(at(execs, .1), "os/exec-p10-µs")
+	b.ReportMetric(at(starts, .5)/at(execs, .5), "start/exec")
 	b.ReportMetric(at(starts, .5), "start-p50-µs")
 	b.ReportMetric(at(starts, .99), "start-p99-µs")
 	b.ReportMetric(at(lives, .5), "life-p50-µs")

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -23,7 +24,8 @@ type Config struct {
 	// one machine do not meet. One to eight letters or digits; default "brasa".
 	Prefix string
 	// UIDBase and UIDCount are the range of user ids of which every live sandbox has one of
-	// its own. Default 0x42000000 and 60000.
+	// its own. Default 60000 from 0x42000000, or, for another prefix than the default one, from
+	// a place above that follows from the prefix.
 	UIDBase, UIDCount int
 	// NetPool, EgressPool, CgroupPool and NestPool say how many ready objects are kept: empty
 	// network namespaces (default 16), ones with a way out (default 4), cgroups (default 16),
@@ -91,7 +93,7 @@ func (c *Config) applyDefaults() error {
 			*v = 0
 		}
 	}
-	setInt(&c.UIDBase, 0x42000000)
+	setInt(&c.UIDBase, uidBase(c.Prefix))
 	setInt(&c.UIDCount, 60000)
 	setInt(&c.NetPool, 16)
 	setInt(&c.EgressPool, 4)
@@ -114,6 +116,18 @@ func (c *Config) applyDefaults() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// uidBase keeps the user ids of two servers on one machine apart: the kernel counts processes,
+// keys and pending signals per id.
+func uidBase(prefix string) int {
+	const base, slot, slots = 0x42000000, 1 << 16, 256
+	if prefix == "brasa" {
+		return base
+	}
+	h := fnv.New32a()
+	h.Write([]byte(prefix))
+	return base + slot*(1+int(h.Sum32()%(slots-1)))
 }
 
 // gateway is the one address of the host that sandboxes may speak to, and only to ask for names.

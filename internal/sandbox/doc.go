@@ -17,6 +17,17 @@
 // pid namespace that holds them all, and ends when the host's socket closes. What the kernel
 // does not clean up by itself is named in a lease file, and removed by the next New.
 //
+// A program is the second process of its pid namespace: the first only reaps. So signals that it
+// sends itself work as anywhere, and orphans do not pile up.
+//
+// On a virtual machine of two cores, with others at work on it, a start of a static program (16
+// µs of it mounting code, 60 µs limits) takes 0.6 ms in the best tenth and 0.8 ms in the median
+// against 1.0 and 1.4 ms for os/exec of the same program in the same run (BenchmarkStart).
+//
+// What a sandbox can still learn of the host: the kernel's version, the CPUs, how much memory and
+// load there is, all of /usr, and, in /proc/self/mountinfo, where on the host's disk what is
+// mounted for it lies.
+//
 // What runs in a sandbox, and for whom, is decided elsewhere; this package imports nothing of
 // ours and knows no function.
 package sandbox

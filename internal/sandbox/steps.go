@@ -122,7 +122,7 @@ func planSandbox(in planInput) *plan {
 
 	p.do("enter namespaces", opEnter, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS, 0, 0)
 	planMounts(p, in, rootless)
-	planLimits(p, spec)
+	planLimits(p, spec, in.group != nil && in.group.layout.has["pids"])
 	if in.inProcess {
 		// The embedded spawner has done this once for all; the stand-in execs itself on the
 		// way, which without a bounding set would leave it no capabilities.
@@ -189,7 +189,8 @@ func planMounts(p *plan, in planInput, rootless bool) {
 	}
 }
 
-func planLimits(p *plan, spec *Spec) {
+// planLimits sets resource limits; counted says that a control group limits processes.
+func planLimits(p *plan, spec *Spec, counted bool) {
 	limit := func(name string, resource int, value uint64) {
 		p.do("limit "+name, opRlimit, uint64(resource), value, value)
 	}
@@ -198,9 +199,10 @@ func planLimits(p *plan, spec *Spec) {
 	limit("locked memory", unix.RLIMIT_MEMLOCK, 8<<20)
 	limit("pending signals", unix.RLIMIT_SIGPENDING, 4096)
 	limit("message queues", unix.RLIMIT_MSGQUEUE, 819200)
-	// Counted per user id, and every sandbox has its own: a second bound beside the cgroup's,
-	// and the only one without cgroups.
-	limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
+	if !counted {
+		// Counted per user id, so it stands in where no control group counts the sandbox's own.
+		limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
+	}
 }
 
 // tmpfsOptions bounds a tmpfs in bytes and in names.
