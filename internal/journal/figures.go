@@ -54,13 +54,14 @@ func middle(bucket int) time.Duration {
 	return time.Duration(float64(bucketBase) * math.Pow(bucketRatio, float64(bucket)-0.5))
 }
 
-// add counts a finished call. Calls of code that has no name are not counted.
+// add counts a finished call.
 func (f figures) add(a *faas.Activation) {
-	f.count(a.Namespace, a.Function, a.Outcome.String(), a.Start, a.Timing.Begin, a.Timing.Total)
+	f.count(a.Namespace, a.Function, a.Outcome.String(), a.Start, a.Kind, a.Timing.Begin, a.Timing.Total)
 }
 
-func (f figures) count(namespace, function, outcome string, start faas.Start, began time.Time, took time.Duration) {
-	if function == "" {
+// count leaves out code without a name, and records that are not of anybody's call.
+func (f figures) count(namespace, function, outcome string, start faas.Start, kind faas.Kind, began time.Time, took time.Duration) {
+	if function == "" || kind == faas.KindProof || kind == faas.KindInstance {
 		return
 	}
 	id := functionID{namespace, function}
@@ -172,18 +173,18 @@ func (j *Journal) loadFigures(ctx context.Context) error {
 }
 
 func (f *file) count(ctx context.Context, into figures, from []byte, most int) (n int, err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT namespace, function, outcome, start, began, took FROM activation WHERE id >= ? ORDER BY id DESC LIMIT ?`, from, most)
+	rows, err := f.db.QueryContext(ctx, `SELECT namespace, function, outcome, start, kind, began, took FROM activation WHERE id >= ? ORDER BY id DESC LIMIT ?`, from, most)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close() // only read
 	for ; rows.Next(); n++ {
-		var namespace, function, outcome, start string
+		var namespace, function, outcome, start, kind string
 		var began, took int64
-		if err := rows.Scan(&namespace, &function, &outcome, &start, &began, &took); err != nil {
+		if err := rows.Scan(&namespace, &function, &outcome, &start, &kind, &began, &took); err != nil {
 			return n, err
 		}
-		into.count(namespace, function, outcome, faas.Start(start), time.UnixMicro(began), time.Duration(took)*time.Microsecond)
+		into.count(namespace, function, outcome, faas.Start(start), faas.Kind(kind), time.UnixMicro(began), time.Duration(took)*time.Microsecond)
 	}
 	return n, rows.Err()
 }

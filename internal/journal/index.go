@@ -51,6 +51,10 @@ const (
 	filesToDrop = 8
 )
 
+// schemaVersion is raised with every change of schema; a file of another version is made again
+// from the stream.
+const schemaVersion = 1
+
 const schema = `
 CREATE TABLE IF NOT EXISTS activation (
 	id        BLOB PRIMARY KEY NOT NULL, -- 16 bytes, in the order of time
@@ -58,6 +62,7 @@ CREATE TABLE IF NOT EXISTS activation (
 	function  TEXT NOT NULL,
 	outcome   TEXT NOT NULL,
 	start     TEXT NOT NULL,
+	kind      TEXT NOT NULL,
 	began     INTEGER NOT NULL, -- microseconds
 	took      INTEGER NOT NULL, -- microseconds
 	record    BLOB NOT NULL     -- JSON without logs
@@ -135,11 +140,11 @@ func (x *index) openFile(name string) (*file, error) {
 		}
 		db.SetMaxOpenConns(4)
 		db.SetMaxIdleConns(2)
-		if _, err = db.Exec(schema); err == nil {
+		if err = prepare(db); err == nil {
 			return &file{name: name, db: db}, nil
 		}
 		err = errors.Join(fmt.Errorf("open index file %q: %w", name, err), db.Close())
-		if again || !isCorrupt(err) {
+		if again || !isCorrupt(err) && !errors.Is(err, errSchema) {
 			return nil, err
 		}
 		x.logger.Warn("index file begun anew", "file", name, "cause", err)
@@ -147,6 +152,21 @@ func (x *index) openFile(name string) (*file, error) {
 			return nil, err
 		}
 	}
+}
+
+var errSchema = errors.New("it has the form of another version")
+
+// prepare makes the tables of a new file.
+func prepare(db *sql.DB) error {
+	var version, tables int
+	if err := db.QueryRow(`SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version`).Scan(&version, &tables); err != nil {
+		return err
+	}
+	if version != schemaVersion && tables > 0 {
+		return errSchema
+	}
+	_, err := db.Exec(fmt.Sprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
+	return err
 }
 
 func removeFile(path string) error {
@@ -326,7 +346,7 @@ func (x *index) insertFile(ctx context.Context, f *file, rows []row) (err error)
 			err = &fileError{f, "write", errors.Join(err, rollback(tx))}
 		}
 	}()
-	record, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO activation VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+	record, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO activation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
 		return err
 	}
@@ -338,7 +358,7 @@ func (x *index) insertFile(ctx context.Context, f *file, rows []row) (err error)
 	for _, r := range rows {
 		a := r.act
 		if r.data != nil {
-			if _, err := record.ExecContext(ctx, blob(a.ID), a.Namespace, a.Function, a.Outcome.String(), string(a.Start),
+			if _, err := record.ExecContext(ctx, blob(a.ID), a.Namespace, a.Function, a.Outcome.String(), string(a.Start), string(a.Kind),
 				a.Timing.Begin.UnixMicro(), a.Timing.Total.Microseconds(), r.data); err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -291,6 +292,14 @@ func TestIndexIsMadeAgain(t *testing.T) {
 		{"the manifest lost", func() error { return os.Remove(filepath.Join(dir, manifestName)) }},
 		{"the manifest damaged", func() error { return os.WriteFile(filepath.Join(dir, manifestName), []byte("{"), 0o600) }},
 		{"a file is noise", func() error { return os.WriteFile(files[1], noise, 0o600) }},
+		{"a file is of another version", func() error {
+			db, err := sql.Open("sqlite", files[1])
+			if err != nil {
+				return err
+			}
+			_, err = db.Exec(`PRAGMA user_version = 99`)
+			return errors.Join(err, db.Close())
+		}},
 		{"a file is empty", func() error { return os.Truncate(files[1], 0) }},
 		{"a file is overwritten in the middle", func() error {
 			f, err := os.OpenFile(files[1], os.O_WRONLY, 0)
@@ -539,6 +548,9 @@ func TestFigures(t *testing.T) {
 	}
 	j.Record(call(now.Add(-2*time.Hour), "f", faas.Failed))
 	j.Record(call(now, "", faas.OK))
+	stray := call(now, "f", faas.OK)
+	stray.Kind = faas.KindInstance
+	j.Record(stray)
 	other := call(now, "f", faas.OK)
 	other.Namespace = "other"
 	j.Record(other)
