@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/brasa-dev/brasa/examples"
@@ -70,7 +71,15 @@ func (a *app) showExample(ctx context.Context, client *api.Client, e examples.Ex
 }
 
 func deployExample(ctx context.Context, client *api.Client, e examples.Example) (*api.Outcome, error) {
+	have, err := client.Secrets(ctx, exampleSpace)
+	if err != nil {
+		return nil, err
+	}
 	for name, value := range e.Secrets {
+		// One that is there may be the user's own by now.
+		if slices.ContainsFunc(have, func(s api.Secret) bool { return s.Name == name }) {
+			continue
+		}
 		if _, err := client.PutSecret(ctx, exampleSpace, name, value); err != nil {
 			return nil, err
 		}

@@ -162,7 +162,7 @@ func (s *Server) envelop(w http.ResponseWriter, inv *faas.Invocation, res *faas.
 	}
 	if faas.Bytes(len(body)) > s.cfg.MaxReply {
 		return faas.Errorf(faas.TooLarge, "read answer", "the function's answer is over %s, which is what the envelope holds", s.cfg.MaxReply).
-			WithLimit("reply_bytes").WithFix("ask for the function's own bytes: brasa invoke --raw, or ?raw=true")
+			WithLimit("reply_bytes").WithFix("ask for the function's own bytes: brasa invoke without --json, or ?raw=true")
 	}
 	reply := Reply{
 		ID: inv.ID, Outcome: faas.OK.String(), Status: res.Status, Start: inv.Report.Start, Timing: inv.Timing,

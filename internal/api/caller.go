@@ -59,7 +59,7 @@ func (s *Server) allow(c Caller, a access, namespace string) error {
 			return c.Refused
 		}
 		return faas.Errorf(faas.Unauthenticated, "authenticate", "the request carries no key").
-			WithFix("send the header Authorization: Bearer KEY, or log in with: brasa login")
+			WithFix("send the header Authorization: Bearer KEY; the command line reads BRASA_KEY or --key-file")
 	}
 	if namespace != "" {
 		if err := faas.ValidateName("namespace", namespace); err != nil {

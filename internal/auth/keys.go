@@ -47,7 +47,7 @@ func (i Identity) May(namespace string) error {
 // NoNamespace is the error for a namespace that does not exist, or none that the caller may know of.
 func NoNamespace(namespace string) error {
 	return faas.Errorf(faas.NotFound, "look up namespace", "there is no namespace %.80q that this key may use", namespace).
-		WithFix("see what the key may use with: brasa whoami")
+		WithFix("use a key of that namespace: BRASA_KEY or --key-file")
 }
 
 // Info is a key as it may be shown.
@@ -171,7 +171,7 @@ func (k *Keys) learn(r store.Record) error {
 func (k *Keys) Authenticate(_ context.Context, header, remote string) (Identity, error) {
 	if header == "" {
 		return Identity{}, faas.Errorf(faas.Unauthenticated, "authenticate", "the request carries no key").
-			WithFix("send the header Authorization: Bearer KEY, or log in with: brasa login")
+			WithFix("send the header Authorization: Bearer KEY; the command line reads BRASA_KEY or --key-file")
 	}
 	key := bearer(header)
 	hash := sha256.Sum256([]byte(key))
@@ -191,7 +191,7 @@ func (k *Keys) Authenticate(_ context.Context, header, remote string) (Identity,
 	if subtle.ConstantTimeCompare(hash[:], want[:]) != 1 || rec == nil || !ok {
 		k.guesses.wrong(remote)
 		return Identity{}, faas.Errorf(faas.Unauthenticated, "authenticate", "the key is not valid here").
-			WithFix("check that it is whole and made for this server, or log in again with: brasa login")
+			WithFix("check that it is whole and made for this server")
 	}
 	k.guesses.right(remote, hash)
 	return Identity{KeyID: rec.ID, Subject: rec.Subject, Admin: rec.Admin, Namespaces: rec.Namespaces}, nil

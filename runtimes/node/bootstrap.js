@@ -672,7 +672,8 @@ async function open(file) {
   // A script that exports nothing is taken by the names it defines.
   Module.prototype._compile = function (content, name, ...more) {
     if (name === file) {
-      content += '\n;if (module.exports !== null && typeof module.exports === "object" && Object.keys(module.exports).length === 0) {' +
+      // typeof: a module by its syntax comes this way too, and has no such name.
+      content += '\n;if (typeof module === "object" && module.exports !== null && typeof module.exports === "object" && Object.keys(module.exports).length === 0) {' +
         DEFAULT_HANDLERS.map((h) => `if (typeof ${h} === "function") module.exports.${h} = ${h};`).join('') + '}';
     }
     return compile.call(this, content, name, ...more);

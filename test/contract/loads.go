@@ -53,6 +53,7 @@ var loadStories = map[string][]loadStory{
 		{name: "named handler", handler: "work", files: map[string]string{"main.js": "exports.work = (args) => args;\n"}},
 		{name: "file and function", handler: "lib/work.run", files: map[string]string{"main.js": "null.x", "lib/work.js": "exports.run = (args) => args;\n"}},
 		{name: "module", entry: "main.mjs", files: map[string]string{"main.mjs": "export const main = async (args) => args;\n"}},
+		{name: "module by its syntax", files: map[string]string{"main.js": "export default (args) => args;\n"}},
 		{name: "module by its package", files: map[string]string{"package.json": `{"type":"module"}`, "main.js": "import 'fs';\nawait 1;\nexport default async function (args) { return args; }\n"}},
 		{name: "function as module", files: map[string]string{"main.js": "module.exports = async (event, context) => event.json();\n"}},
 		{name: "script", files: map[string]string{"main.js": "function main(args) { return args; }\n"}},
