@@ -46,6 +46,9 @@ type Config struct {
 // EgressConfig says where sandboxes with Network may go. The open Internet is allowed, the
 // host, other sandboxes, link-local and private addresses are not.
 type EgressConfig struct {
+	// Off leaves the machine's forwarding and packet filter alone; Start refuses sandboxes with
+	// Network.
+	Off bool
 	// Subnet holds the gateway (its first address) and one address per sandbox. It is never
 	// seen outside the host. IPv4, /24 or larger; default the first of 100.115.0.0/16 to
 	// 100.127.0.0/16 that this machine has no route to.

@@ -35,6 +35,9 @@ type egress struct {
 
 // newEgress sets the rules, and only then switches forwarding on.
 func newEgress(cfg Config, l *lease, log *slog.Logger) (*egress, error) {
+	if cfg.Egress.Off {
+		return nil, errors.New("it is switched off by configuration")
+	}
 	if os.Geteuid() != 0 || !mapsManyIDs("/proc/self/uid_map", cfg.UIDBase, cfg.UIDCount) {
 		return nil, errors.New("an ordinary user has no power over the machine's network")
 	}

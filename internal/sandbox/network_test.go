@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -380,6 +381,23 @@ func TestNetworkIsLeftAsFound(t *testing.T) {
 		t.Errorf("tables %v", names)
 	}
 	waitFor(t, "interfaces to go", func() bool { return len(ourLinks(t, cfg.Prefix)) == 0 })
+}
+
+func TestNetworkSwitchedOff(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	before, err := forwarding()
+	must(t, err)
+	h := startHost(t, func(c *Config) { c.Egress.Off = true })
+	var no *UnsupportedError
+	if _, err := h.Start(context.Background(), Spec{Name: "a", Args: []string{"/bin/true"}, Network: true}); !errors.As(err, &no) || no.Feature != featureEgress {
+		t.Errorf("got %v", err)
+	}
+	if on, _ := forwarding(); on != before || len(tableNames(t)) != 0 {
+		t.Error("the network was touched")
+	}
+	shell(t, h, "true").ok(t)
 }
 
 func tableNames(t *testing.T) (names []string) {
