@@ -75,7 +75,7 @@ func (s *Suite) executables(t *testing.T) {
 	}
 	run("kill -9 $$", "").WantError(t, faas.Crashed, "SIGKILL")
 	if e := run("head -c 70000 /dev/zero", "").WantError(t, faas.Failed); e.Limit != "response_bytes" {
-		t.Errorf("limit = %q", e.Limit)
+		t.Errorf("limit = %q in %v", e.Limit, e)
 	}
 	run("cat /dev/zero", "").WantError(t, faas.Failed)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -158,7 +158,7 @@ func (s *Suite) lines(t *testing.T) {
 	}
 	call(l, `"other"`).Want(t, 200, typeJSON, "2")
 	if e := call(l, `"big"`).WantError(t, faas.Failed); e.Limit != "response_bytes" {
-		t.Errorf("limit = %q", e.Limit)
+		t.Errorf("limit = %q in %v", e.Limit, e)
 	}
 	var wait sync.WaitGroup
 	for i := range 50 {
@@ -184,7 +184,7 @@ func (s *Suite) lines(t *testing.T) {
 	call(l, `"raw"`).WantError(t, faas.Failed, "no json")
 	l, _, _ = start(t)
 	if e := call(l, `"huge"`).WantError(t, faas.Failed); e.Limit != "response_bytes" {
-		t.Errorf("limit = %q", e.Limit)
+		t.Errorf("limit = %q in %v", e.Limit, e)
 	}
 
 	// While there is one call the lines are its own.
@@ -307,7 +307,7 @@ func (s *Suite) servers(t *testing.T) {
 		t.Errorf("midway = %q, %v", a.Body, a.Err)
 	}
 	if e := do(h, request("GET", "/big", "")).WantError(t, faas.Failed); e.Limit != "response_bytes" {
-		t.Errorf("limit = %q", e.Limit)
+		t.Errorf("limit = %q in %v", e.Limit, e)
 	}
 	inv = request("GET", "/", "")
 	inv.Header["X-Status"] = []string{"700"}

@@ -1,0 +1,115 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// TestSandboxed runs the whole suite in real sandboxes: what every runtime promises must hold
+// with the limits, the filter of system calls and the read-only root in place.
+func TestSandboxed(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: sandboxes are made in the initial user namespace")
+	}
+	dir := t.TempDir()
+	reg, err := runtimes.Discover(t.Context(), runtimes.Config{Dir: filepath.Join(dir, "runtimes")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := sandbox.New(sandbox.Config{Dir: filepath.Join(dir, "sandbox"), RootDirs: reg.RootDirs(), Prefix: "ctest", EgressPool: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- host.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = host.Close()
+	})
+	select {
+	case <-host.Ready():
+	case err := <-done:
+		t.Fatal(err)
+	}
+	NewSuite(t, &sandboxed{host: host}).Run(t)
+}
+
+// sandboxed starts processes as package worker does.
+type sandboxed struct {
+	host *sandbox.Host
+	n    atomic.Int64
+}
+
+func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code string, env map[string]string, conn bool) *Process {
+	t.Helper()
+	args, vars, mounts := rt.Command(rev)
+	for k, v := range env {
+		vars = append(vars, k+"="+v)
+	}
+	limits := rev.Limits.Fill(faas.DefaultLimits())
+	spec := sandbox.Spec{
+		Name: fmt.Sprintf("contract-%d", l.n.Add(1)), Args: args, Env: vars, Dir: runtimes.CodeDir,
+		Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}},
+		Tmp:    int64(limits.Tmp), Memory: int64(limits.Memory), CPU: limits.CPU, PIDs: limits.PIDs, Conn: conn,
+	}
+	for _, m := range mounts {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
+	}
+	ends := make([][2]*os.File, 3) // ours, theirs
+	for i := range ends {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = [2]*os.File{r, w}
+		if i == 0 {
+			ends[i] = [2]*os.File{w, r}
+		}
+		ends[i][1].Fd() // makes the process's end blocking, as programs expect
+	}
+	spec.Stdin, spec.Stdout, spec.Stderr = ends[0][1], ends[1][1], ends[2][1]
+	box, err := l.host.Start(t.Context(), spec)
+	for _, e := range ends {
+		_ = e[1].Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = box.Close()
+		for _, e := range ends {
+			_ = e[0].Close()
+		}
+	})
+	p := &Process{
+		Stdin: ends[0][0], Stdout: ends[1][0], Stderr: ends[2][0], Code: runtimes.CodeDir, Port: runtimes.Port, Kill: box.Kill,
+		Wait: func() runtimes.Exit {
+			x := box.Exit()
+			return runtimes.Exit{Code: x.Code, Signal: x.Signal, OOM: x.OOM}
+		},
+		Dial: func(network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			return box.Dial(ctx, network, address)
+		},
+	}
+	if conn {
+		p.Conn = box.Conn()
+	}
+	return p
+}
