@@ -29,6 +29,10 @@ func (c *Client) Deploy(ctx context.Context, namespace, name string, spec Spec, 
 	form := newForm(spec)
 	form.code = code
 	contentType, body := form.start()
+	defer func() { // code is not read any more when Deploy returns
+		_ = body.Close()
+		<-form.written
+	}()
 	return call[*Outcome](ctx, c, request{
 		op: "deploy function", method: http.MethodPut, path: c.ns(namespace, "functions", name),
 		contentType: contentType, body: body, upload: true,
@@ -106,7 +110,8 @@ func (c *Client) InvokeRaw(ctx context.Context, namespace, name string, opts Cal
 	return c.stream(ctx, r)
 }
 
-// Run runs ad-hoc code with an input and waits for its whole answer. input may be nil.
+// Run runs ad-hoc code with an input and waits for its whole answer. input may be nil; a Read of
+// it that is under way when the answer comes, as of a terminal, is not waited for.
 func (c *Client) Run(ctx context.Context, namespace string, spec Spec, code Code, opts CallOptions, input io.Reader) (*Reply, error) {
 	return call[*Reply](ctx, c, c.run(namespace, spec, code, opts, input, false))
 }
@@ -283,10 +288,11 @@ type form struct {
 	code      Code
 	input     io.Reader
 	inputType string
+	written   chan struct{} // closed when nothing is read any more
 }
 
 func newForm(spec Spec) *form {
-	f := &form{}
+	f := &form{written: make(chan struct{})}
 	f.spec, f.err = json.Marshal(spec)
 	return f
 }
@@ -295,7 +301,8 @@ func newForm(spec Spec) *form {
 func (f *form) start() (contentType string, body io.ReadCloser) {
 	r, w := io.Pipe()
 	m := multipart.NewWriter(w)
-	go func() { // ends when the form is written or r is closed
+	go func() { // ends when the form is written, or at the next read after r is closed
+		defer close(f.written)
 		_ = w.CloseWithError(f.write(m))
 	}()
 	return m.FormDataContentType(), r

@@ -139,7 +139,7 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request, _ Caller) error 
 	if err != nil {
 		return err
 	}
-	fn, err := s.function(r.Context(), name)
+	fn, err := s.function(context.WithValue(r.Context(), requestKey{}, r), name)
 	if err != nil {
 		return err
 	}

@@ -86,17 +86,20 @@ func (s *Server) receiveJSON(r *http.Request, run bool) (*upload, error) {
 	return &upload{spec: spec.Spec, filename: name, code: strings.NewReader(spec.Code), value: spec.Input}, nil
 }
 
-func (s *Server) receiveForm(r *http.Request, boundary string, run bool) (u *upload, err error) {
+func (s *Server) receiveForm(r *http.Request, boundary string, run bool) (*upload, error) {
 	if boundary == "" {
 		return nil, faas.Errorf(faas.Invalid, "read form", "the content type names no boundary")
 	}
-	u = &upload{}
-	defer func() {
-		if err != nil {
-			u.Close()
-		}
-	}()
-	form := multipart.NewReader(r.Body, boundary)
+	u := &upload{}
+	if err := s.takeParts(u, multipart.NewReader(r.Body, boundary), run); err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// takeParts reads a form up to the part that is read while the code runs.
+func (s *Server) takeParts(u *upload, form *multipart.Reader, run bool) error {
 	seen := map[string]bool{}
 	for {
 		part, err := form.NextRawPart()
@@ -104,11 +107,11 @@ func (s *Server) receiveForm(r *http.Request, boundary string, run bool) (u *upl
 			break
 		}
 		if err != nil {
-			return nil, broke(err)
+			return broke(err)
 		}
 		name := part.FormName()
 		if seen[name] {
-			return nil, faas.Errorf(faas.Invalid, "read form", "the part %.80q comes twice", name)
+			return faas.Errorf(faas.Invalid, "read form", "the part %.80q comes twice", name)
 		}
 		seen[name] = true
 		switch {
@@ -118,25 +121,25 @@ func (s *Server) receiveForm(r *http.Request, boundary string, run bool) (u *upl
 			err = s.takeCode(u, part)
 		case name == "input" && run:
 			if !seen["code"] {
-				return nil, faas.Errorf(faas.Invalid, "read form", "the part input comes before the part code").WithFix("send the parts in the order spec, code, input")
+				return faas.Errorf(faas.Invalid, "read form", "the part input comes before the part code").WithFix("send the parts in the order spec, code, input")
 			}
 			contentType := part.Header.Get("Content-Type")
 			if contentType == "" {
 				contentType = "text/plain; charset=utf-8" // RFC 7578, section 4.4
 			}
 			u.input = &bodyPart{part, contentType}
-			return u, nil // read while the code runs
+			return nil // read while the code runs
 		default:
-			return nil, faas.Errorf(faas.Invalid, "read form", "unknown part %.80q", name).WithFix("the parts are spec, code and, for run, input")
+			return faas.Errorf(faas.Invalid, "read form", "unknown part %.80q", name).WithFix("the parts are spec, code and, for run, input")
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if !seen["code"] {
-		return nil, faas.Errorf(faas.Invalid, "read form", "there is no part code").WithFix("send the code as a file: curl -F code=@FILE")
+		return faas.Errorf(faas.Invalid, "read form", "there is no part code").WithFix("send the code as a file: curl -F code=@FILE")
 	}
-	return u, nil
+	return nil
 }
 
 func (s *Server) takeSpec(u *upload, part io.Reader) error {

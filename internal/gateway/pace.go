@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -18,32 +20,87 @@ import (
 type body struct {
 	io.ReadCloser
 	control *http.ResponseController
-	credit  time.Duration // left; by the reader alone
 	earns   time.Duration // for one byte
+	credit  atomic.Int64  // nanoseconds left
+	begun   atomic.Bool   // something was asked for
+	ended   atomic.Bool   // all has been read
+	closed  atomic.Bool
+
+	mu   sync.Mutex
+	over bool // guarded by mu; the request is: the connection's deadline is the next one's
 }
 
 func newBody(b io.ReadCloser, w http.ResponseWriter, credit time.Duration, rate int) *body {
-	return &body{ReadCloser: b, control: http.NewResponseController(w), credit: credit, earns: time.Second / time.Duration(rate)}
+	out := &body{ReadCloser: b, control: http.NewResponseController(w), earns: time.Second / time.Duration(rate)}
+	out.credit.Store(int64(credit))
+	return out
+}
+
+// deadline sets when what is waited for must have come. Whoever still reads when the request is
+// over must not set that of the next.
+func (b *body) deadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		_ = b.control.SetReadDeadline(t) // a connection that knows no deadlines is a test's
+	}
 }
 
 // Read waits as long as the credit allows.
 func (b *body) Read(p []byte) (int, error) {
-	if b.credit <= 0 {
+	credit := time.Duration(b.credit.Load())
+	if credit <= 0 {
 		return 0, errSlow()
 	}
 	began := time.Now()
-	// A connection that knows no deadlines is a test's.
-	_ = b.control.SetReadDeadline(began.Add(b.credit))
+	b.begun.Store(true)
+	b.deadline(began.Add(credit))
 	n, err := b.ReadCloser.Read(p)
-	// The server goes on to read ahead, to notice that the caller goes away, for as long as the
-	// call takes: that has no deadline.
-	_ = b.control.SetReadDeadline(time.Time{})
-	b.credit += time.Duration(n)*b.earns - time.Since(began)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.credit = 0
+	b.credit.Add(int64(time.Duration(n)*b.earns - time.Since(began)))
+	switch {
+	case err == io.EOF:
+		// The server goes on to read ahead, to notice that the caller goes away, for as long as
+		// the call takes: that has no deadline.
+		b.ended.Store(true)
+		b.deadline(time.Time{})
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.credit.Store(0)
 		return n, errSlow()
 	}
 	return n, err
+}
+
+// lingering is how long what is still under way is thrown away after the answer was given.
+const lingering = 500 * time.Millisecond
+
+// Close gives the rest up. The server looks for its end, to go on with the connection, and is
+// not to be kept waiting for it.
+func (b *body) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	if b.ended.Load() {
+		return b.ReadCloser.Close()
+	}
+	b.deadline(time.Now().Add(min(max(time.Duration(b.credit.Load()), 0), lingering)))
+	err := b.ReadCloser.Close()
+	b.deadline(time.Time{})
+	return err
+}
+
+// finish is called when the request has been answered. A sender that is still busy would find
+// the connection reset before it has read the answer, so it is listened to for a moment.
+func (b *body) finish() {
+	if !b.ended.Load() && !b.closed.Load() {
+		if b.begun.Load() && b.credit.Load() > 0 && b.control.Flush() == nil {
+			b.deadline(time.Now().Add(lingering))
+			_, _ = io.Copy(io.Discard, b.ReadCloser) // whatever ends it
+		}
+		b.deadline(time.Now()) // the server looks for the end as Close does
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
 }
 
 func errSlow() error {

@@ -25,7 +25,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(api.WithCaller(r.Context(), c))
 	defer g.survive(answer, r, c.ID)
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = newBody(r.Body, w, g.cfg.BodyCredit, g.cfg.BodyRate)
+		b := newBody(r.Body, w, g.cfg.BodyCredit, g.cfg.BodyRate)
+		r.Body = b
+		defer func() {
+			if !answer.hijacked {
+				b.finish()
+			}
+		}()
 	}
 	switch {
 	case refused != nil:
