@@ -230,7 +230,7 @@ func follow(n *node, e catalog.Event) {
 		n.worker.Forget(e.Function.Name, e.Function.Active)
 	case catalog.FunctionDeleted:
 		n.worker.Forget(e.Function.Name)
-	case catalog.SecretChanged:
+	case catalog.SecretChanged, catalog.SecretDeleted:
 		n.worker.ForgetNamespace(e.Namespace)
 	}
 }

@@ -98,6 +98,12 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 		plan.Network = faas.NetworkNone
 	}
 	l := req.Limits.Fill(plan.Limits)
+	// The default share of a processor is a courtesy, and where it can't be enforced the server
+	// says so once. Who asks for one relies on it.
+	if l.CPU != 0 && d.cfg.Sandbox != nil && !d.cfg.Sandbox.Features().Has("cgroup cpu") {
+		return faas.Errorf(faas.Unavailable, "check limits", "this server can't limit a function's processor time: it has no control group for it").
+			WithLimit("cpu_millis").WithFix("leave cpu_millis out, or run the server as root; brasa doctor tells more")
+	}
 	switch plan.Style() {
 	case runtimes.StyleHTTP:
 		fillServer(&l)

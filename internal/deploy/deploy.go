@@ -239,7 +239,13 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 		Created: time.Now().UTC(),
 	}
 	err = steps.do("store", func() error {
-		rev.Code, rev.CodeBytes, err = d.cfg.Depot.PutTree(ctx, os.DirFS(code), d.cfg.Unpack)
+		// Not os.DirFS, which follows links out of the tree.
+		root, err := os.OpenRoot(code)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		rev.Code, rev.CodeBytes, err = d.cfg.Depot.PutTree(ctx, root.FS(), d.cfg.Unpack)
 		return err
 	})
 	if err != nil {

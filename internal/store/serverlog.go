@@ -18,17 +18,22 @@ type serverLog struct {
 }
 
 func (l *serverLog) Noticef(format string, v ...any) {
-	l.logger.Debug(fmt.Sprintf(format, v...), "part", "engine")
+	l.logger.Debug(fmt.Sprintf(format, v...), "from", "engine")
 }
 func (l *serverLog) Warnf(format string, v ...any) {
-	l.logger.Warn(fmt.Sprintf(format, v...), "part", "engine")
+	// That our largest message is larger than the usual is meant, and nobody can act on it.
+	if strings.HasPrefix(format, "Maximum payloads over") {
+		l.Noticef(format, v...)
+		return
+	}
+	l.logger.Warn(fmt.Sprintf(format, v...), "from", "engine")
 }
 func (l *serverLog) Errorf(format string, v ...any) {
 	// The engine tells of a failed write here and nowhere else: the writer gets no answer.
 	if text := fmt.Sprintf(format, v...); strings.Contains(text, "failed to store a msg") || strings.Contains(text, "no space left on device") {
 		l.broken.Store(true)
 	}
-	l.logger.Error(fmt.Sprintf(format, v...), "part", "engine")
+	l.logger.Error(fmt.Sprintf(format, v...), "from", "engine")
 }
 func (l *serverLog) Debugf(string, ...any) {}
 func (l *serverLog) Tracef(string, ...any) {}
@@ -36,7 +41,7 @@ func (l *serverLog) Tracef(string, ...any) {}
 func (l *serverLog) Fatalf(format string, v ...any) {
 	err := fmt.Errorf(format, v...)
 	l.fatal.CompareAndSwap(nil, &err)
-	l.logger.Error(err.Error(), "part", "engine")
+	l.logger.Error(err.Error(), "from", "engine")
 }
 
 // isFull recognises the ways in which the engine says that there is no room: a stream's limit,
