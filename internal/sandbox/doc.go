@@ -20,9 +20,9 @@
 // A program is the second process of its pid namespace: the first only reaps. So signals that it
 // sends itself work as anywhere, and orphans do not pile up.
 //
-// On a virtual machine of two cores, with others at work on it, a start of a static program (16
-// µs of it mounting code, 60 µs limits) takes 0.6 ms in the best tenth and 0.8 ms in the median
-// against 1.0 and 1.4 ms for os/exec of the same program in the same run (BenchmarkStart).
+// On a virtual machine of two cores that others kept busy, starting a static program took 0.6 ms
+// in the best tenth (60 µs of it limits, 15 µs mounting its code) and 0.8 to 1.4 ms in the median,
+// os/exec of the same program in the same runs 1.0 and 1.2 to 1.5 ms (BenchmarkStart).
 //
 // What a sandbox can still learn of the host: the kernel's version, the CPUs, how much memory and
 // load there is, all of /usr, and, in /proc/self/mountinfo, where on the host's disk what is
