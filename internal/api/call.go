@@ -235,9 +235,10 @@ func stream(w http.ResponseWriter, r *http.Request, res *faas.Result) error {
 	}
 	w.WriteHeader(res.Status)
 	control := http.NewResponseController(w)
-	if !whole {
+	if !whole && (length < 0 || length > flushed) {
 		// The head goes out by itself: a caller may wait for it before he sends the rest of his
-		// request, or it is all there is for a long time.
+		// request, or it is all there is for a long time. A short answer of known length comes in
+		// one piece.
 		_ = control.Flush()
 	}
 	buf := make([]byte, flushed)
@@ -254,7 +255,7 @@ func stream(w http.ResponseWriter, r *http.Request, res *faas.Result) error {
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		if !whole {
+		if length -= int64(n); !whole && length != 0 { // the last piece goes out with the end
 			_ = control.Flush() // where it can't be done there is no stream to wait for
 		}
 	}
@@ -367,7 +368,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, c Caller) error {
 
 // stage takes ad-hoc code and makes a revision of it. The upload is closed by the caller.
 func (s *Server) stage(r *http.Request) (*faas.Revision, *upload, error) {
-	release, err := s.admitUpload()
+	release, err := s.uploads.take(r.Context(), r.PathValue("namespace"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -109,23 +109,12 @@ func (s *Server) codeBody(document reflect.Type, run bool) *huma.RequestBody {
 	}}
 }
 
-// admitUpload takes a place among those who send code.
-func (s *Server) admitUpload() (release func(), err error) {
-	select {
-	case s.uploads <- struct{}{}:
-		return func() { <-s.uploads }, nil
-	default:
-		return nil, faas.Errorf(faas.Overloaded, "receive code", "%d uploads are under way, as many as may be", cap(s.uploads)).
-			WithLimit("uploads").WithFix("send it again in a moment")
-	}
-}
-
 func (s *Server) deploy(w http.ResponseWriter, r *http.Request, _ Caller) error {
 	name := faas.Name{Namespace: r.PathValue("namespace"), Function: r.PathValue("name")}
 	if err := name.Validate(); err != nil {
 		return err
 	}
-	release, err := s.admitUpload()
+	release, err := s.uploads.take(r.Context(), name.Namespace)
 	if err != nil {
 		return err
 	}

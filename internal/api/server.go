@@ -46,8 +46,8 @@ type Config struct {
 	// MaxReply bounds a function's answer that is put into the envelope, which is held in memory.
 	// Default 16 MiB.
 	MaxReply faas.Bytes
-	// MaxUploads bounds how many are sent at once, and so what their files take of the disk.
-	// Default 16.
+	// MaxUploads bounds how many bring code at once, and so what their files take of the disk; one
+	// namespace may take a quarter of it. Who comes on top waits a little. Default 64.
 	MaxUploads int
 	Logger     *slog.Logger
 }
@@ -72,7 +72,7 @@ func (c *Config) applyDefaults() {
 		c.MaxReply = 16 * faas.MiB
 	}
 	if c.MaxUploads == 0 {
-		c.MaxUploads = 16
+		c.MaxUploads = 64
 	}
 	if c.Dir == "" {
 		c.Dir = os.TempDir()
@@ -86,7 +86,7 @@ type Server struct {
 	cfg      Config
 	mux      *http.ServeMux
 	huma     huma.API
-	uploads  chan struct{} // holds a token for each that is being sent
+	uploads  *places
 	drained  chan struct{} // closed when streams that have no end of their own are to end
 	drain    func()        // closes drained, once
 	document []byte        // the OpenAPI document as JSON
@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Catalog == nil || cfg.Dispatcher == nil || cfg.Keys == nil {
 		return nil, errors.New("make API server: catalog, dispatcher and keys are needed")
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), uploads: make(chan struct{}, cfg.MaxUploads), drained: make(chan struct{})}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), uploads: newPlaces(cfg.MaxUploads), drained: make(chan struct{})}
 	s.drain = sync.OnceFunc(func() { close(s.drained) })
 	s.huma = humago.New(s.mux, s.describe())
 	s.routes()

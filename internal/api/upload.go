@@ -54,7 +54,7 @@ func (s *Server) receive(r *http.Request, run bool) (*upload, error) {
 }
 
 // maxSource bounds a JSON document that has code in it, which is held in memory.
-const maxSource = 8 * faas.MiB
+const maxSource = 4 * faas.MiB
 
 func (s *Server) receiveJSON(r *http.Request, run bool) (*upload, error) {
 	body, err := readMost(r.Body, maxSource)
