@@ -152,6 +152,9 @@ func (f *fault) toError(op string) *faas.Error {
 		message = kind + ": " + message
 	}
 	e := faas.Errorf(faas.Failed, op, "%s", message)
+	if f.Code == "invalid" {
+		e.Code = faas.Invalid
+	}
 	e.Trace = clean(f.Trace, maxTrace)
 	e.Limit = clean(f.Limit, 40)
 	return e

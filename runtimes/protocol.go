@@ -198,6 +198,7 @@ type Loaded struct {
 
 // fault is an error as an instance reports it.
 type fault struct {
+	Code    string `json:"code"` // "invalid": the request does not fit, which its caller can mend
 	Kind    string `json:"kind"`
 	Message string `json:"message"`
 	Trace   string `json:"trace"`

@@ -58,7 +58,7 @@ type Config struct {
 		Cache   faas.Bytes `koanf:"cache"`   // of unpacked code kept on this node
 	} `koanf:"code"`
 	Egress struct {
-		Subnet    string   `koanf:"subnet"`    // addresses of sandboxes with network
+		Subnet    string   `koanf:"subnet"`    // addresses of sandboxes with network; empty: the first free one of some
 		Allow     []string `koanf:"allow"`     // private ranges that functions with network may reach
 		Resolvers []string `koanf:"resolvers"` // DNS servers; default: the host's
 	} `koanf:"egress"`
@@ -80,7 +80,6 @@ func (c *Config) applyDefaults() {
 	set(&c.Code.Bytes, 512*faas.MiB)
 	set(&c.Code.Entries, 50_000)
 	set(&c.Code.Cache, 4*faas.GiB)
-	set(&c.Egress.Subnet, "100.115.0.0/16")
 	if c.Node == "" {
 		c.Node, _ = os.Hostname()
 		set(&c.Node, "node")
@@ -246,7 +245,7 @@ func (c *Config) validate() error {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return fmt.Errorf("tls.cert and tls.key: set both or neither")
 	}
-	if _, err := netip.ParsePrefix(c.Egress.Subnet); err != nil {
+	if _, err := netip.ParsePrefix(c.Egress.Subnet); c.Egress.Subnet != "" && err != nil {
 		return fmt.Errorf("egress.subnet: %w", err)
 	}
 	for _, a := range c.Egress.Allow {

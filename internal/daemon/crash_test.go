@@ -16,13 +16,20 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
-	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
 )
 
 // The test binary is also the server that the tests kill.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BRASA_CRASH_DATA"); dir != "" {
+		if sandbox.NeedsReexec() { // an ordinary user's server, as cmd/brasa does it
+			code, err := sandbox.Reexec(os.Args[1:])
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			os.Exit(code)
+		}
 		if err := serveUntilKilled(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -61,14 +68,21 @@ type victim struct {
 
 func startVictim(t *testing.T, dir, at string) *victim {
 	t.Helper()
+	return startAs(t, os.Args[0], dir, at, nil)
+}
+
+// startAs runs the program, a copy of the test binary, as a user.
+func startAs(t *testing.T, program, dir, at string, user *syscall.Credential) *victim {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	v := &victim{cmd: exec.Command(os.Args[0]), dead: make(chan struct{})}
+	v := &victim{cmd: exec.Command(program), dead: make(chan struct{})}
 	v.cmd.Env = append(os.Environ(), "BRASA_CRASH_DATA="+dir, "BRASA_CRASH_LISTEN="+addr, "BRASA_CRASH_AT="+at)
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	var log strings.Builder
 	v.cmd.Stderr = &log
 	if err := v.cmd.Start(); err != nil {
@@ -98,10 +112,11 @@ func startVictim(t *testing.T, dir, at string) *victim {
 			t.Fatalf("the server was not ready within 30s:\n%s", log.String())
 		}
 	}
-	key, err := auth.ReadFile(filepath.Join(dir, "admin.key"))
+	b, err := os.ReadFile(filepath.Join(dir, "admin.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	key := strings.TrimSpace(string(b))
 	if v.client, err = api.NewClient("http://"+addr, key); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,10 @@ import (
 
 // egress is the sandbox's part of the configuration, which validate has checked.
 func (c *Config) egress() sandbox.EgressConfig {
-	e := sandbox.EgressConfig{Subnet: netip.MustParsePrefix(c.Egress.Subnet), Resolvers: c.Egress.Resolvers}
+	e := sandbox.EgressConfig{Resolvers: c.Egress.Resolvers}
+	if c.Egress.Subnet != "" {
+		e.Subnet = netip.MustParsePrefix(c.Egress.Subnet)
+	}
 	for _, a := range c.Egress.Allow {
 		e.Allow = append(e.Allow, netip.MustParsePrefix(a))
 	}

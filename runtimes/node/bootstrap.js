@@ -311,7 +311,9 @@ function argumentsOf(event) {
       const value = JSON.parse(body.toString());
       const fields = value !== null && typeof value === 'object' && !Array.isArray(value) ? value : { body: value };
       return event.queryString ? { ...query, ...fields } : fields;
-    } catch { /* not JSON: below */ }
+    } catch (err) {
+      if (type !== '' && !form) throw new Unfit(`the request says that its body is JSON, and it is not: ${err.message}`);
+    }
   }
   if (form) return { ...query, ...parameters(body.toString()) };
   const text = type === 'application/octet-stream' ? '\ufffd' : body.toString();
@@ -362,7 +364,11 @@ class Fault extends Error {
   }
 }
 
+// Unfit is a request that is not what it says, which its caller can mend.
+class Unfit extends Error {}
+
 function faultOf(err) {
+  if (err instanceof Unfit) return { code: 'invalid', message: err.message.slice(0, 1000) };
   if (err instanceof Fault) return { message: err.message, limit: err.limit };
   if (err instanceof Canceled) return { kind: 'Canceled', message: err.message };
   try {

@@ -64,6 +64,12 @@ def _json_codec():
                 value, end = scan(text, len(text) - len(text.lstrip(" \t\n\r")))
             except StopIteration:
                 raise ValueError("no JSON value") from None
+            except SystemError:
+                # The C core takes its exception from json.decoder and fails like this while that
+                # is not imported.
+                import json
+
+                return json.loads(text, parse_constant=_refuse_constant)
             if end != len(text) and text[end:].strip(" \t\n\r"):
                 raise ValueError("more than one JSON value")
             return value
@@ -481,8 +487,10 @@ def arguments(event):
     if not kind or form or kind == "application/json" or kind.endswith("+json"):
         try:
             value = loads(body.decode("utf-8"))
-        except (ValueError, RecursionError):
-            pass
+        except (ValueError, RecursionError) as e:
+            if kind and not form:
+                why = "it is nested too deeply" if isinstance(e, RecursionError) else str(e)
+                raise Unfit("the request says that its body is JSON, and it is not: %s" % why) from None
         else:
             if isinstance(value, dict):
                 args.update(value)
@@ -717,6 +725,8 @@ def fault(exc, limit=""):
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__", _user_module):
         name = "%s.%s" % (kind.__module__, name)
+    if kind is Unfit:
+        return {"code": "invalid", "message": str(exc)}
     try:
         message = str(exc)
     except BaseException as e:
@@ -753,6 +763,10 @@ def trace(exc):
         return ""
     text = "".join(te.format())
     return text if len(text) <= 24000 else text[:4000] + "\n  [...]\n" + text[-20000:]
+
+
+class Unfit(Exception):
+    """The request is not what it says, which its caller can mend."""
 
 
 class Missing(Exception):

@@ -126,6 +126,13 @@ func (s *Suite) failures(t *testing.T, language string) {
 	if !is(language, runtimes.Go) && (!strings.Contains(e.Trace, "main.") || strings.Contains(e.Trace, "bootstrap")) {
 		t.Errorf("trace = %q, want the function's frames alone", e.Trace)
 	}
+	// A request that says it is JSON and is not is its caller's to mend. It must also leave the
+	// instance in order.
+	for _, body := range []string{"{not json", `{"do":`, "\xff"} {
+		inv := in.Invocation([]byte(body))
+		inv.Header["Content-Type"] = []string{"application/json"}
+		in.Do(t.Context(), inv).WantError(t, faas.Invalid, "is JSON, and it is not")
+	}
 	if language == runtimes.Go {
 		e := in.Call(`{"do":"panic"}`).WantError(t, faas.Failed, "panic: assignment to entry in nil map")
 		if !strings.Contains(e.Trace, "main.go") || strings.Contains(e.Trace, "brasaboot") {

@@ -282,6 +282,7 @@ func (c *Call) fail(logs *captured, f fault) {
 
 // fault is an error as the host wants it.
 type fault struct {
+	Code    string `json:"code,omitempty"` // "invalid": the caller can mend it
 	Kind    string `json:"kind,omitempty"`
 	Message string `json:"message,omitempty"`
 	Trace   string `json:"trace,omitempty"`

@@ -82,7 +82,7 @@ func (c *Call) decode(in any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if err := d.Decode(in); err != nil {
-		return fault{Message: "the request does not fit the function's argument: " + err.Error()}
+		return fault{Code: "invalid", Message: "the request does not fit the function's argument: " + err.Error()}
 	}
 	return nil
 }
@@ -103,6 +103,10 @@ func (c *Call) arguments(raw []byte) ([]byte, error) {
 	// A form is tried as JSON first, because that is what curl -d calls JSON.
 	maybe := contentType == "" || form || contentType == "application/json" || strings.HasSuffix(contentType, "+json")
 	isJSON := maybe && len(raw) > 0 && json.Valid(raw)
+	if !isJSON && maybe && !form && contentType != "" && len(raw) > 0 {
+		var v any
+		return nil, fault{Code: "invalid", Message: "the request says that its body is JSON, and it is not: " + json.Unmarshal(raw, &v).Error()}
+	}
 	if c.Query == "" && isJSON {
 		return raw, nil
 	}
