@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 	"strings"
 	"unicode/utf8"
 
@@ -72,6 +73,9 @@ func value(body []byte, contentType string) (result json.RawMessage, encoding st
 // once cost no more writes.
 const flushed = 32 << 10
 
+// pieces are buffers of that size.
+var pieces = sync.Pool{New: func() any { b := make([]byte, flushed); return &b }}
+
 // stream gives a function's answer back as it is, each piece as soon as it is there. It closes
 // the body. It returns an error only while nothing has been written; an answer that fails later
 // breaks the connection, so that the caller cannot take it for complete.
@@ -104,7 +108,19 @@ func stream(w http.ResponseWriter, r *http.Request, res *faas.Result) error {
 		// one piece.
 		_ = control.Flush()
 	}
-	buf := make([]byte, flushed)
+	if all, ok := res.Body.(io.WriterTo); ok && whole {
+		if !bodyless {
+			if _, err := all.WriteTo(w); err != nil {
+				return nil // the caller is gone; closing the body tells the function
+			}
+		}
+		// Before the body is closed, so that the caller has his answer while its record is made.
+		_ = control.Flush()
+		return nil
+	}
+	pooled := pieces.Get().(*[]byte)
+	defer pieces.Put(pooled)
+	buf := *pooled
 	for {
 		n, err := res.Body.Read(buf)
 		if n > 0 && !bodyless {

@@ -110,12 +110,16 @@ func (t *tracked) Close() error {
 }
 
 // trackedConn is an upgraded connection: whichever side ends it, it has ended well.
+// It is read and closed at once by different goroutines.
 type trackedConn struct {
 	*tracked
 	io.Writer
 }
 
+func (t *trackedConn) Read(p []byte) (int, error) { return t.ReadCloser.Read(p) }
+
 func (t *trackedConn) Close() error {
-	t.ended, t.err = true, nil
-	return t.tracked.Close()
+	err := t.ReadCloser.Close()
+	t.once.Do(func() { t.done(nil) })
+	return err
 }

@@ -116,8 +116,9 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	if alone && in.out != nil {
 		in.out.aim(in.stray)
 	}
-	next := keep
+	next, held := keep, faas.Bytes(0)
 	if u, err := in.box.Usage(); err == nil {
+		held = faas.Bytes(u.Memory)
 		used := max(u.CPU-c.cpu, 0)
 		c.inv.Timing.AddCPU(faas.PhaseExecution, used)
 		for p := faas.PhaseProvisioning; p <= faas.PhaseCodeLoad; p++ {
@@ -154,7 +155,7 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		next = end
 	default:
 	}
-	w.release(in, c, next)
+	w.release(in, c, next, held)
 }
 
 // nothingLeft says whether the instance is as it was after load as far as its processes go. A

@@ -122,16 +122,10 @@ const (
 	end               // it is ended now
 )
 
-// release gives back a call's slot.
-func (w *Worker) release(in *instance, c *call, next fate) {
+// release gives back a call's slot. held is what the instance holds now, 0 if that is not known:
+// an idle one counts at that and not at what it may grow to.
+func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	now := time.Now()
-	var held faas.Bytes
-	if next == keep {
-		// An idle instance counts at what it really holds, not at what it may grow to.
-		if u, err := in.box.Usage(); err == nil {
-			held = faas.Bytes(u.Memory)
-		}
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := in.pool

@@ -104,7 +104,7 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 	w.mu.Unlock()
 	if !left { // the grant came at the same moment; the call is over all the same
 		if g := <-wt.ready; g.in != nil {
-			w.release(g.in, c, keep)
+			w.release(g.in, c, keep, 0)
 		}
 	}
 	c.inv.Timing.Add(faas.PhaseQueue, time.Since(since))

@@ -207,12 +207,13 @@ func (w *Worker) secrets(ctx context.Context, rev *faas.Revision) (map[string]st
 	return values, err
 }
 
+// cpu returns the processor time that the instance has used so far; 0 if it can't be known.
 func (in *instance) cpu() time.Duration {
-	u, err := in.box.Usage()
+	d, err := in.box.CPU()
 	if err != nil {
 		return 0
 	}
-	return u.CPU
+	return d
 }
 
 func addSteps(t *faas.Timing, steps []sandbox.Step) {

@@ -191,7 +191,7 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 			proof.Memory = faas.Bytes(u.Memory)
 		}
 		err = nil // a figure that can't be read is no reason to refuse a deploy
-		w.release(in, c, keep)
+		w.release(in, c, keep, proof.Memory)
 	} else {
 		err = w.explainWait(ctx, rev, err)
 	}
