@@ -1,3 +1,5 @@
+// Package brasa_test holds the repository to its own rules: which package imports which, and that
+// each says what it is.
 package brasa_test
 
 import (

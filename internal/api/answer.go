@@ -8,8 +8,8 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
