@@ -44,7 +44,7 @@ spawner:
 
 # Fail if the committed programs are not what the source builds.
 check-spawner:
-	@sh internal/sandbox/spawner/build.sh --check
+	@sh internal/sandbox/spawner/build.sh -check
 
 clean:
 	rm -rf bin

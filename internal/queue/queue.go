@@ -41,7 +41,8 @@ type Queue interface {
 type Lease interface {
 	// Invocation returns the invocation, its body from the beginning and its Attempt set.
 	Invocation() *faas.Invocation
-	// Done removes it from the queue.
+	// Done removes it from the queue. Delivery is at least once: a server that is killed in the
+	// moment after may hand it out once more, with the same ID.
 	Done(ctx context.Context) error
 	// Retry has it handed out again after a while.
 	Retry(ctx context.Context, after time.Duration) error
