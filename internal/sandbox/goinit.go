@@ -271,6 +271,7 @@ const (
 
 // firstProcess runs the steps and does not return.
 func firstProcess() {
+	defaultSignals()
 	unix.CloseOnExec(initReport)
 	body, err := io.ReadAll(os.NewFile(initSteps, "steps"))
 	var steps []step
@@ -295,3 +296,23 @@ func firstProcess() {
 
 // reportFD is where the report pipe is, which arranging descriptors moves.
 var reportFD = initReport
+
+// defaultSignals undoes that a signal is ignored, which exec would hand on: whoever started the
+// server may have ignored one that package os/signal does not know, such as those of the C
+// library. Only ignored ones are touched, since the handlers of Go's runtime go at exec anyway.
+func defaultSignals() {
+	const last = 64
+	var action struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	for sig := uintptr(1); sig <= last; sig++ {
+		// The layout is that of both architectures' kernels: struct sigaction in asm/signal.h
+		// (amd64) and asm-generic/signal.h (arm64, whose restorer is unused).
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&action)), unsafe.Sizeof(action.mask), 0, 0)
+		if errno == 0 && action.handler == 1 { // SIG_IGN
+			action.handler = 0 // SIG_DFL
+			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, unsafe.Sizeof(action.mask), 0, 0)
+		}
+	}
+}
