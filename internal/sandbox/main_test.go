@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // TestMain moves the whole run into a network namespace of its own, so that no test, whatever it
@@ -25,6 +26,16 @@ func TestMain(m *testing.M) {
 	}
 	if os.Geteuid() != 0 || os.Getenv(mark) != "" {
 		os.Exit(m.Run())
+	}
+	// Ignored signals pass on to children. Some shells ignore one of the C library's own, and no
+	// sandbox may inherit that.
+	ignore := struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}{handler: 1} // SIG_IGN
+	const sigCancel = 32
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sigCancel, uintptr(unsafe.Pointer(&ignore)), 0, unsafe.Sizeof(ignore.mask), 0, 0); errno != 0 {
+		panic(errno)
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), mark+"=1")
