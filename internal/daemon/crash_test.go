@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -159,7 +160,7 @@ func needSandboxes(t *testing.T) {
 func TestKillAtEveryStepOfADeploy(t *testing.T) {
 	needSandboxes(t)
 	dir := t.TempDir()
-	before := census(t)
+	made := map[string]bool{} // network namespaces
 	v := startVictim(t, dir, "")
 	if err := v.deploy(t.Context(), "first"); err != nil {
 		t.Fatal(err)
@@ -172,6 +173,7 @@ func TestKillAtEveryStepOfADeploy(t *testing.T) {
 		if got := v.answer(t); got != acknowledged {
 			t.Fatalf("before the kill at %s: %q is live, want %q", at, got, acknowledged)
 		}
+		maps.Copy(made, v.namespaces(t)) // of the instance that has answered
 		err := v.deploy(t.Context(), next)
 		if u, ok := errors.AsType[*api.Unreachable](err); !ok {
 			t.Fatalf("kill at %s: the deploy ended with %v (%v), want a lost connection", at, err, u)
@@ -194,7 +196,7 @@ func TestKillAtEveryStepOfADeploy(t *testing.T) {
 		}
 		v.kill()
 	}
-	compare(t, dir, before)
+	nothingLeft(t, dir, made)
 }
 
 // TestKillWhileCallsRun kills the server with calls, background processes and a build-up of
@@ -202,7 +204,7 @@ func TestKillAtEveryStepOfADeploy(t *testing.T) {
 func TestKillWhileCallsRun(t *testing.T) {
 	needSandboxes(t)
 	dir := t.TempDir()
-	before := census(t)
+	made := map[string]bool{} // network namespaces
 	v := startVictim(t, dir, "")
 	code := `
 import subprocess, time
@@ -225,6 +227,7 @@ def main(args):
 		}()
 	}
 	waitFor(t, "four instances", func() bool { return len(sandboxed(t)) >= 4 })
+	maps.Copy(made, v.namespaces(t))
 	v.kill()
 	waitFor(t, "every process of the dead server is gone", func() bool { return len(sandboxed(t)) == 0 })
 	v = startVictim(t, dir, "")
@@ -232,28 +235,60 @@ def main(args):
 		t.Errorf("%q is live, want what was deployed", got)
 	}
 	v.kill()
-	compare(t, dir, before)
+	nothingLeft(t, dir, made)
 }
 
-// counts are what the kernel holds that a server could leave behind.
-type counts struct {
-	mounts, namespaces int
-}
-
-func census(t *testing.T) counts {
+// A victim's namespaces are remembered, since other tests make some of their own at the same time.
+func (v *victim) namespaces(t *testing.T) map[string]bool {
 	t.Helper()
-	return counts{mounts: lineCount(t, "/proc/self/mountinfo"), namespaces: namespaces(t)}
+	parents := map[string]string{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if _, rest, ok := strings.Cut(string(b), ") "); ok {
+			parents[strings.Split(file, "/")[2]] = strings.Fields(rest)[1]
+		}
+	}
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]bool{}
+	for pid := range parents {
+		for at := pid; at != "" && at != "0"; at = parents[at] {
+			if at != strconv.Itoa(v.cmd.Process.Pid) {
+				continue
+			}
+			if to, err := os.Readlink("/proc/" + pid + "/ns/net"); err == nil && to != own {
+				out[to] = true
+			}
+			break
+		}
+	}
+	return out
 }
 
-// compare starts the server once more, since the next start is what cleans up, ends it properly
-// and looks for anything that was not there before.
-func compare(t *testing.T, dir string, before counts) {
+// nothingLeft starts the server once more, since the next start is what cleans up, ends it
+// properly and looks for what it or its dead predecessors, in whose namespaces processes were,
+// may have left.
+func nothingLeft(t *testing.T, dir string, namespaces map[string]bool) {
 	t.Helper()
 	v := startVictim(t, dir, "")
+	maps.Copy(namespaces, v.namespaces(t))
+	if len(namespaces) == 0 {
+		t.Error("no process was in a network namespace of its own; the test shows nothing")
+	}
 	_ = v.cmd.Process.Signal(syscall.SIGTERM)
 	<-v.dead
-	if n := lineCount(t, "/proc/self/mountinfo"); n != before.mounts {
-		t.Errorf("%d mounts, %d before", n, before.mounts)
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mounts), dir) {
+		t.Errorf("mounts of the data folder are left:\n%s", mounts)
 	}
 	if left := sandboxed(t); len(left) > 0 {
 		t.Errorf("processes left in control groups: %v", left)
@@ -261,7 +296,15 @@ func compare(t *testing.T, dir string, before counts) {
 	if left := groups(); len(left) > 0 {
 		t.Errorf("control groups left: %v", left)
 	}
-	waitFor(t, "no network namespace is left", func() bool { return namespaces(t) <= before.namespaces })
+	waitFor(t, "no process is in a network namespace of the server's", func() bool {
+		links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+		for _, l := range links {
+			if to, err := os.Readlink(l); err == nil && namespaces[to] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // sandboxed lists the processes in control groups of our prefix.
@@ -284,28 +327,6 @@ func groups() []string {
 		return nil
 	})
 	return out
-}
-
-// namespaces counts the network namespaces that processes are in or hold open.
-func namespaces(t *testing.T) int {
-	t.Helper()
-	seen := map[string]bool{}
-	links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
-	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil {
-			seen[to] = true
-		}
-	}
-	return len(seen)
-}
-
-func lineCount(t *testing.T, file string) int {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Count(string(b), "\n")
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -314,7 +314,7 @@ func (q *Durable) Buried(ctx context.Context, limit int) ([]Dead, error) {
 		return nil, &faas.Error{Code: codeOf(err), Op: op, Err: q.config.Engine.Classify(err)}
 	}
 	var out []Dead
-	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && (limit <= 0 || len(out) < limit); seq++ {
+	for seq := max(info.State.FirstSeq, 1); seq <= info.State.LastSeq && (limit <= 0 || len(out) < limit); seq++ {
 		m, err := q.dead.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
