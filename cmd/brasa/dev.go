@@ -226,7 +226,7 @@ func (d *dev) showCalls(ctx context.Context) error {
 		}
 		silent = false
 		for i := len(page.Activations) - 1; i >= 0; i-- {
-			if act := &page.Activations[i]; !seen[act.ID] && act.Kind != faas.KindProof && act.Kind != faas.KindInstance {
+			if act := &page.Activations[i]; !seen[act.ID] {
 				seen[act.ID] = true
 				d.showCall(act)
 			}

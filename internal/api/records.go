@@ -99,7 +99,7 @@ func (s *Server) recordRoutes() {
 		if err != nil {
 			return Activations{}, err
 		}
-		q.NoLogs = true
+		q.NoLogs, q.Calls = true, true
 		found, cursor, err := s.cfg.Journal.Find(ctx, q)
 		if err != nil {
 			return Activations{}, err

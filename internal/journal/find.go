@@ -27,6 +27,7 @@ type Query struct {
 	Limit     int       // default 50, at most 10,000
 	Cursor    string    // from the Find before
 	NoLogs    bool      // Logs are left out, which makes long lists cheaper
+	Calls     bool      // calls only, not what instances wrote beside them
 }
 
 const (
@@ -40,6 +41,8 @@ func (q *Query) matches(a *faas.Activation) bool {
 	case a.Namespace != q.Namespace, q.Function != "" && a.Function != q.Function, q.Start != "" && a.Start != q.Start:
 		return false
 	case q.Outcome == "error" && a.Outcome == faas.OK, q.Outcome != "" && q.Outcome != "error" && a.Outcome.String() != q.Outcome:
+		return false
+	case q.Calls && a.Kind == faas.KindInstance:
 		return false
 	}
 	return q.Fault == "" || a.Outcome.Fault() == q.Fault
@@ -201,6 +204,9 @@ func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) 
 	if q.Start != "" {
 		add(`start = ?`, string(q.Start))
 	}
+	if q.Calls {
+		add(`kind <> ?`, string(faas.KindInstance))
+	}
 	if q.Outcome != "" && q.Outcome != faas.OK.String() || q.Fault != "" {
 		add(`outcome <> 'ok'`) // as the partial index says it, so that it is used
 	}
@@ -253,7 +259,7 @@ func (j *Journal) Get(ctx context.Context, namespace string, id faas.ID) (*faas.
 	const op = "look up activation"
 	notFound := func() error {
 		return faas.Errorf(faas.NotFound, op, "there is no activation %.40q in namespace %.80q", string(id), namespace).
-			WithFix("list those that are kept with: brasa activations ls")
+			WithFix("list those that are kept with: brasa inv ls")
 	}
 	id, err := faas.ParseID(string(id))
 	if err != nil {

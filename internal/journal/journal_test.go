@@ -531,6 +531,32 @@ func TestFullBufferDrops(t *testing.T) {
 	}
 }
 
+// What instances write beside their calls has its lines in the logs, and is in no list of calls.
+func TestCallsOnly(t *testing.T) {
+	j := openJournal(t, openEngine(t, t.TempDir()))
+	now := time.Now()
+	made := call(now.Add(-time.Minute), "f", faas.OK)
+	stray := call(now, "f", faas.OK)
+	stray.Kind = faas.KindInstance
+	stray.Logs = []faas.LogLine{{Time: now, Stream: "stdout", Text: "between calls"}}
+	j.Record(made)
+	j.Record(stray)
+	check := func(when string) {
+		t.Helper()
+		calls, _, err := j.Find(t.Context(), Query{Namespace: "default", Function: "f", Calls: true, Limit: 1})
+		if err != nil || len(calls) != 1 || calls[0].ID != made.ID {
+			t.Errorf("%s: calls are %+v, %v; want only %s", when, calls, err, made.ID)
+		}
+		all, _, err := j.Find(t.Context(), Query{Namespace: "default", Function: "f"})
+		if err != nil || len(all) != 2 || len(all[0].Logs) != 1 || all[0].Logs[0].Text != "between calls" {
+			t.Errorf("%s: all are %+v, %v; want the stray lines too", when, all, err)
+		}
+	}
+	check("in the buffer")
+	flush(t, j)
+	check("written")
+}
+
 func TestFigures(t *testing.T) {
 	e := openEngine(t, t.TempDir())
 	j := openJournal(t, e)
