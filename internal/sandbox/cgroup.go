@@ -48,7 +48,7 @@ type cgroupFiles struct{ cpu, memory, peak, oom, pids int }
 type cgroupLayout struct {
 	version int               // 1 or 2
 	parents map[string]string // v1: our directory per controller; v2: under ""
-	has     map[string]bool   // memory, cpu, pids, cpuacct, freezer
+	has     map[string]bool   // memory, cpu, pids, cpuacct
 	swap    bool              // swap can be limited
 	counter atomic.Int64      // names the next one
 }

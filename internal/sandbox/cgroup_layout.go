@@ -46,7 +46,7 @@ func findCgroups(mountinfo, self string) []cgroupMount {
 		case "cgroup":
 			m := cgroupMount{}
 			for option := range strings.SplitSeq(g[2], ",") {
-				if path, ok := paths[option]; ok && (slices.Contains(v1Controllers, option) || option == "freezer") {
+				if path, ok := paths[option]; ok && slices.Contains(v1Controllers, option) {
 					m.controllers = append(m.controllers, option)
 					m.own = ownGroup(point, mountRoot, path)
 				}
@@ -83,9 +83,7 @@ func lookCgroups(mounts []cgroupMount, prefix string) (*cgroupLayout, error) {
 				continue
 			}
 			l.has[c] = true
-			if c != "freezer" { // looked for, not joined
-				l.parents[c] = filepath.Join(m.own, prefix)
-			}
+			l.parents[c] = filepath.Join(m.own, prefix)
 		}
 	}
 	if len(l.has) > 0 {
@@ -112,7 +110,6 @@ func lookCgroups(mounts []cgroupMount, prefix string) (*cgroupLayout, error) {
 			l.has[c] = true
 		}
 		l.has["cpuacct"] = true // cpu.stat is always there
-		l.has["freezer"] = true // as is cgroup.freeze
 		if !writable(m.own) {
 			return nil, fmt.Errorf("%s is not ours to write", m.own)
 		}

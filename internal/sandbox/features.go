@@ -35,12 +35,9 @@ const (
 	featureCPU        = "cgroup cpu"
 	featurePIDs       = "cgroup pids"
 	featureSwap       = "swap off"
-	featureFreezer    = "freezer"
 	featureVeth       = "veth"
 	featureNftables   = "nftables"
 	featureEgress     = "egress"
-	featureOverlay    = "overlayfs"
-	featureLandlock   = "landlock"
 )
 
 // Has says whether the feature of that name is there; false also for a name there is not.

@@ -105,6 +105,25 @@ func TestIDMapsAreRead(t *testing.T) {
 	}
 }
 
+func TestHostUser(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "uid_map")
+	for text, want := range map[string]int{
+		"         0          0 4294967295\n": 0,
+		"         0       1000          1\n": 1000,
+		"1 5 10\n0 100000 65536\n":           100000,
+		"7 1000 1\n":                         0,
+		"":                                   0,
+	} {
+		must(t, os.WriteFile(file, []byte(text), 0o644))
+		if got := hostUser(file, 0); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+	if got := hostUser("/no/such/file", 3); got != 3 {
+		t.Errorf("without a map: %d", got)
+	}
+}
+
 func TestHostResolvers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	must(t, os.WriteFile(file, []byte("# comment\nsearch x\nnameserver 192.0.2.1\nnameserver 2001:db8::1\noptions ndots:5\n"), 0o644))

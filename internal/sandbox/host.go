@@ -81,7 +81,7 @@ func New(cfg Config) (*Host, error) {
 	h.masks = findMasks()
 	h.layout, err = lookCgroups(ownCgroups(), cfg.Prefix)
 	if err != nil {
-		h.log.Warn("no control groups; limits are watched instead", "why", err)
+		h.loss("no control groups; limits are watched instead", err)
 		h.layout = nil
 	}
 	if h.lease, err = takeLease(cfg); err != nil {
@@ -113,7 +113,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	defer h.devnull.Close()
 	if h.layout != nil {
 		if err := h.layout.settle(); err != nil {
-			h.log.Warn("no control groups; limits are watched instead", "why", err)
+			h.loss("no control groups; limits are watched instead", err)
 			h.layout = nil
 		}
 	}
@@ -130,7 +130,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 
 	h.egress, h.noWay = newEgress(h.cfg, h.lease, h.log)
 	if h.noWay != nil {
-		h.log.Warn("sandboxes have no way out", "why", h.noWay)
+		h.loss("sandboxes have no way out", h.noWay)
 	} else {
 		defer h.egress.close()
 		parts.Go(func() { h.egress.serveNames(stop) })
@@ -265,4 +265,14 @@ func maxOpenFiles() int {
 		return defaultFiles
 	}
 	return int(min(limit.Max, 1<<20))
+}
+
+// loss logs what this machine does not give. To an ordinary user's server it is nothing to be
+// warned of: Probe tells it, and no setting of the machine has gone wrong.
+func (h *Host) loss(what string, why error) {
+	level := slog.LevelWarn
+	if h.rootless {
+		level = slog.LevelInfo
+	}
+	h.log.Log(context.Background(), level, what, "why", why)
 }

@@ -45,7 +45,7 @@ func takeLease(cfg Config) (*lease, error) {
 		return nil, fmt.Errorf("lock %s: another server uses this directory: %w", path, err)
 	}
 	l := &lease{cfg: cfg, file: file}
-	l.name, err = net.Listen("unix", fmt.Sprintf("@%s-sandbox-%d", cfg.Prefix, os.Getuid()))
+	l.name, err = net.Listen("unix", fmt.Sprintf("@%s-sandbox-%d", cfg.Prefix, hostUser("/proc/self/uid_map", os.Getuid())))
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("another server on this machine uses the prefix %q: %w", cfg.Prefix, err)

@@ -42,13 +42,7 @@ func probe(cfg Config) Features {
 	f = append(f, kernelCalls()...)
 	f = append(f, spawnerFeature(cfg))
 	f = append(f, cgroupFeatures(layout, cgroupErr)...)
-	f = append(f, networkFeatures(many)...)
-
-	overlay := fileHas("/proc/filesystems", "overlay")
-	add(featureOverlay, overlay, false, ifElse(overlay, "there", "not in this kernel, or a module not loaded"), "layers of images cannot be stacked", "modprobe overlay")
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	add(featureLandlock, errno == 0, false, ifElse(errno == 0, fmt.Sprintf("version %d", abi), "not in this kernel"), "programs cannot confine themselves further", "boot with lsm=landlock,...")
-	return f
+	return append(f, networkFeatures(many)...)
 }
 
 func privilege(root, second bool) Feature {
@@ -147,7 +141,6 @@ func cgroupFeatures(l *cgroupLayout, err error) Features {
 		{featureMemory, "memory", "memory is measured every 25 ms and a sandbox over its limit killed, instead of never getting more"},
 		{featureCPU, "cpu", "CPU limits are not enforced"},
 		{featurePIDs, "pids", "processes are limited by RLIMIT_NPROC only"},
-		{featureFreezer, "freezer", "idle instances cannot be frozen"},
 	} {
 		have, d := detail(c.controller)
 		f = append(f, Feature{Name: c.name, Have: have, Detail: d, Lost: c.lost, Fix: fix})
@@ -220,11 +213,6 @@ func capable(c uint) bool {
 		return false
 	}
 	return data[c/32].Effective&(1<<(c%32)) != 0
-}
-
-func fileHas(path, word string) bool {
-	text, err := os.ReadFile(path)
-	return err == nil && strings.Contains(string(text), word)
 }
 
 func ifElse(cond bool, yes, no string) string {

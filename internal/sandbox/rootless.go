@@ -96,3 +96,19 @@ func mapsManyIDs(uidMap string, base, count int) bool {
 	}
 	return false
 }
+
+// hostUser returns the user outside of our user namespace that id is inside, so that the root of
+// one ordinary user's namespace is told from that of another's. Unless the map names one it is id.
+func hostUser(uidMap string, id int) int {
+	text, err := os.ReadFile(uidMap)
+	if err != nil {
+		return id
+	}
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, size int
+		if n, _ := fmt.Sscan(line, &inside, &outside, &size); n == 3 && inside <= id && id < inside+size {
+			return outside + id - inside
+		}
+	}
+	return id
+}
