@@ -147,7 +147,7 @@ func (c *Client) stream(ctx context.Context, r request) (*Stream, error) {
 			return &faas.Error{Code: faas.CodeOf(ctx.Err()), Op: r.op, Err: context.Cause(ctx)}
 		}
 		e := &faas.Error{Code: faas.Failed, Op: r.op, Err: &Remote{Text: "the answer broke off in the middle: " + err.Error(), ID: string(s.ID), Status: s.Status}}
-		return e.WithFix("see what happened with: brasa activations get %s", s.ID)
+		return e.WithFix("see what happened with: brasa inv get %s", s.ID)
 	}
 	return s, nil
 }

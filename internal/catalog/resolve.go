@@ -54,9 +54,9 @@ func (c *Catalog) noFunction(name faas.Name) error {
 		return faas.Errorf(faas.NotFound, "resolve function", "no function is named")
 	}
 	e := faas.Errorf(faas.NotFound, "resolve function", "function %q does not exist in namespace %q", name.Path(), name.Namespace).
-		WithFix("deploy it with: brasa deploy %s", name.Path())
+		WithFix("list what there is with: brasa ls; deploy it with: brasa deploy PATH --name %s", name.Path())
 	if near := c.nearest(name); near != "" {
-		e.WithFix("did you mean %q? If not, deploy it with: brasa deploy %s", near, name.Path())
+		e.WithFix("did you mean %q? If not, deploy it with: brasa deploy PATH --name %s", near, name.Path())
 	}
 	return e
 }
