@@ -38,7 +38,8 @@ type app struct {
 	noColor   bool
 	yes       bool
 
-	noKey string // why no key is sent, once that is known
+	noKey   string // why no key is sent, once that is known
+	keyFrom string // where the key that is sent comes from, once that is known
 }
 
 // newApp returns an app that can print errors in the right form even if the arguments turn out
@@ -155,9 +156,11 @@ func local(u *url.URL) bool {
 func (a *app) key(server *url.URL) (string, error) {
 	if a.keyFile != "" {
 		key, err := auth.ReadFile(a.keyFile)
+		a.keyFrom = a.keyFile
 		return key, cli.While(err, "read the key of --key-file")
 	}
 	if key := os.Getenv("BRASA_KEY"); key != "" {
+		a.keyFrom = "$BRASA_KEY"
 		return strings.TrimSpace(key), nil
 	}
 	if !local(server) {
@@ -168,6 +171,7 @@ func (a *app) key(server *url.URL) (string, error) {
 	key, err := auth.ReadFile(file)
 	switch {
 	case err == nil:
+		a.keyFrom = file
 		return key, nil
 	case errors.Is(err, fs.ErrNotExist):
 		a.noKey = fmt.Sprintf("there is no key in $BRASA_KEY, --key-file or %s; say where the server's data is (--data), or ask for a key", file)

@@ -137,12 +137,13 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	}
 	line("revision", "%s", revision)
 	line("url", "%s", s.Accent.Render(o.URL))
-	line("try", "brasa invoke %s%s -d %s", fn.Path(), a.namespaceFlag(), input)
+	brasa, _ := selfCommand()
+	line("try", "%s invoke %s%s -d %s", brasa, fn.Path(), a.namespaceFlag(), input)
 	switch {
 	case o.Created:
-		line("undo", "brasa rm %s%s", fn.Path(), a.namespaceFlag())
+		line("undo", "%s rm %s%s", brasa, fn.Path(), a.namespaceFlag())
 	case o.Previous != "" && !o.Same:
-		line("undo", "brasa rollback %s%s", fn.Path(), a.namespaceFlag())
+		line("undo", "%s rollback %s%s", brasa, fn.Path(), a.namespaceFlag())
 	}
 	line("done", "in %s", seconds(took))
 	return b.String()

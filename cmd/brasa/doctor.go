@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/api"
@@ -143,9 +144,9 @@ func (a *app) drawReport(w io.Writer, e examination) error {
 	for _, c := range e.Server.Checks {
 		if c.OK {
 			fine++
-			continue
+		} else if !slices.Contains(e.Checks, c) { // what is said above is not said again
+			check(c)
 		}
-		check(c)
 	}
 	if n := len(e.Server.Checks); n > 0 {
 		b.WriteString(s.Faint.Render(fmt.Sprintf("  %d of its %d checks are fine", fine, n)) + "\n")

@@ -12,6 +12,7 @@ import (
 	"github.com/brasa-dev/brasa/examples"
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/daemon"
 )
 
 // exampleSpace is the namespace that the examples are deployed to.
@@ -20,7 +21,7 @@ const exampleSpace = "default"
 // deployExamples deploys the bundled examples and says what to try. Those that must be compiled
 // come last, since that takes its time. One that can't run here, for want of a language or of the
 // network, is named with the reason and holds up no other.
-func (a *app) deployExamples(ctx context.Context, client *api.Client) error {
+func (a *app) deployExamples(ctx context.Context, client *api.Client, config daemon.Config) error {
 	var compiled []examples.Example
 	for _, e := range examples.List() {
 		switch {
@@ -34,11 +35,16 @@ func (a *app) deployExamples(ctx context.Context, client *api.Client) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	brasa, from := selfCommand()
+	if from != "" {
+		from = ", from " + from
+	}
+	flags := reachFlags(config)
 	a.out.Say(`
-Try in another terminal:
-  brasa invoke hello -d '{"name":"Ada"}'
-  curl %s
-  brasa trace last`, client.URL(exampleSpace, "search")+"'?q=slow+race'")
+Try in another terminal%s:
+  %s invoke hello -d '{"name":"Ada"}'%s
+  curl '%s?q=slow+race'
+  %s trace last%s`, from, brasa, flags, client.URL(exampleSpace, "search"), brasa, flags)
 	if len(compiled) > 0 {
 		a.out.Say("\nThe examples in Go are being compiled, which takes a while the first time.")
 	}

@@ -99,7 +99,8 @@ func (a *app) init(name, language string) error {
 			}
 		}
 		input := written[slices.IndexFunc(written, func(f string) bool { return filepath.Base(f) == "input.json" })]
-		a.out.Say("next:  brasa deploy %s\n       brasa invoke %s -d @%s\nor, while you write:  brasa dev", name, base, input)
+		brasa, _ := selfCommand()
+		a.out.Say("next:  %s deploy %s\n       %s invoke %s -d @%s\nor, while you write:  %s dev", brasa, name, brasa, base, input, brasa)
 		return nil
 	})
 }

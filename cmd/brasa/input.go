@@ -35,14 +35,18 @@ func (f *callFlags) add(c *cobra.Command) {
 }
 
 // open returns the input and how it is sent, after a look at a flag that people mix it up with.
-func (f *callFlags) open(c *cobra.Command) (in io.Reader, opts api.CallOptions, done func(), err error) {
+func (f *callFlags) open(a *app, c *cobra.Command) (in io.Reader, opts api.CallOptions, done func(), err error) {
 	given := c.Flags().Changed("input")
 	if c.InheritedFlags().Changed("data") && !given {
 		if v, _ := c.InheritedFlags().GetString("data"); strings.ContainsAny(v[:min(1, len(v))], `{["@`) || v == "-" {
 			return nil, opts, nil, cli.Usagef("--data is the directory of the server's data").WithFix("the input is given as: -d %s", v)
 		}
 	}
-	return f.read(given || f.input != "")
+	in, opts, done, err = f.read(given || f.input != "")
+	if err == nil && strings.HasPrefix(opts.ContentType, "text/plain") && strings.ContainsAny(f.input[:min(1, len(f.input))], "{[") {
+		a.out.Warn("the input begins like JSON and is none, so it is sent as text")
+	}
+	return in, opts, done, err
 }
 
 // read returns the input and how it is sent. What it is is taken from -H, from the file's name,

@@ -97,9 +97,13 @@ func (a *app) listActivations(w io.Writer, page api.Activations) error {
 	}
 	g := cli.NewGrid(head...)
 	for _, act := range page.Activations {
+		memory := ""
+		if act.Memory > 0 { // else it was not measured
+			memory = cli.Size(act.Memory)
+		}
 		row := []string{
 			string(act.ID), functionOf(&act), s.Outcome(act.Outcome), string(act.Start),
-			cli.Took(act.Timing.Total), cli.Size(act.Memory), cli.Ago(act.Timing.Begin, now),
+			cli.Took(act.Timing.Total), memory, cli.Ago(act.Timing.Begin, now),
 		}
 		if wide {
 			row = append(row, cli.Took(time.Duration(act.CPUMicros)*time.Microsecond), string(act.Kind),

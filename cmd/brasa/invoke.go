@@ -42,11 +42,14 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 			if err != nil {
 				return err
 			}
+			if err := checkRevision("revision", revision); err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
-			in, opts, closeInput, err := flags.open(c)
+			in, opts, closeInput, err := flags.open(a, c)
 			if err != nil {
 				return err
 			}

@@ -35,8 +35,13 @@ func run(args []string) int {
 		return cli.ExitOK
 	}
 	err = explained(err)
-	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Unauthenticated && a.noKey != "" {
-		e.Fix = a.noKey
+	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Unauthenticated {
+		switch {
+		case a.noKey != "":
+			e.Fix = a.noKey
+		case a.keyFrom != "":
+			e.Fix = "the key is that of " + a.keyFrom + "; check that it is whole and made for this server"
+		}
 	}
 	if _, quiet := errors.AsType[*cli.QuietError](err); ctx.Err() != nil && !quiet {
 		// Whatever broke, it broke because the person wanted it to.

@@ -73,6 +73,22 @@ func (a *app) rollback(ctx context.Context, client *api.Client, fn faas.Name, to
 		}
 		to = string(before)
 	}
+	if err := checkRevision("to", to); err != nil {
+		return f, from, err
+	}
 	f, err = client.Activate(ctx, fn.Namespace, fn.Path(), strings.ToLower(to))
 	return f, from, err
+}
+
+// fewestDigits is how many digits of a revision the server wants to know it by.
+const fewestDigits = 4
+
+// checkRevision says of a flag's value whether it can name a revision.
+func checkRevision(flag, id string) error {
+	rest := strings.TrimLeft(strings.ToLower(id), "0123456789abcdef")
+	if id == "" || rest == "" && len(id) >= fewestDigits {
+		return nil
+	}
+	return cli.Usagef("--%s %s is no revision: give at least its first %d digits", flag, id, fewestDigits).
+		WithFix("see what there is: brasa versions NAME")
 }

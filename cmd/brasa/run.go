@@ -51,7 +51,7 @@ the record and the logs are kept as for any call. The code is a function as for 
 			if err != nil {
 				return err
 			}
-			in, opts, closeInput, err := calls.open(c)
+			in, opts, closeInput, err := calls.open(a, c)
 			if err != nil {
 				return err
 			}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/auth"
@@ -65,8 +69,8 @@ starts itself again in a user namespace; what is lost then is said, also by bras
 func (a *app) serve(ctx context.Context, config daemon.Config, examples bool) error {
 	_, err := auth.ReadFile(adminKey(config.Data))
 	first := errors.Is(err, os.ErrNotExist)
-	if a.out.ErrTTY && !a.verbose && config.Log == slog.LevelInfo {
-		// At a terminal the greeting tells what the log's first lines would; -v shows them all.
+	if (a.out.ErrTTY || examples) && !a.verbose && config.Log == slog.LevelInfo {
+		// The greeting tells what the log's first lines would; -v shows them all.
 		config.Log = slog.LevelWarn
 	}
 	d, err := daemon.New(config)
@@ -110,7 +114,10 @@ func startFailure(err error, config daemon.Config) error {
 		return err
 	}
 	e := &faas.Error{Code: faas.Unavailable, Err: err}
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(err, syscall.EADDRINUSE) {
+		if op.Net == "unix" {
+			return e.WithFix("stop it, or choose a name of your own for this one: --set prefix=brasa2")
+		}
 		return e.WithFix("something listens at %s already; choose another address: --listen 127.0.0.1:8081", config.Listen)
 	}
 	return e
@@ -137,10 +144,65 @@ func (a *app) greet(ctx context.Context, config daemon.Config, first, examples b
 		a.out.Say("%s  %s", s.Warn.Render("lost "), l)
 	}
 	if examples {
-		return a.deployExamples(ctx, client)
+		return a.deployExamples(ctx, client, config)
 	}
-	a.out.Say("try    brasa init hello -l python && brasa deploy hello && brasa invoke hello")
+	brasa, _ := selfCommand()
+	flags := reachFlags(config)
+	a.out.Say("try    %s init hello -l python && %s deploy hello%s && %s invoke hello%s", brasa, brasa, flags, brasa, flags)
 	return nil
+}
+
+// selfCommand returns what a person types to run this program: its name if the shell finds it, else
+// its path as it was typed here, with the directory from which that path leads to it.
+func selfCommand() (command, from string) {
+	self, err := os.Executable()
+	if err != nil {
+		return "brasa", ""
+	}
+	if found, err := exec.LookPath("brasa"); err == nil && sameFile(found, self) {
+		return "brasa", ""
+	}
+	typed := os.Args[0]
+	if filepath.IsAbs(typed) || !sameFile(typed, self) {
+		return quoted(self), ""
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return quoted(self), ""
+	}
+	return quoted(typed), dir
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// quoted writes a word for a shell.
+func quoted(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+:@%,=", r)
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// reachFlags returns the flags with which a command reaches a server that is not where commands
+// look for it.
+func reachFlags(config daemon.Config) string {
+	var flags string
+	if config.URL != defaultServer {
+		flags += " --server " + quoted(config.URL)
+	}
+	if config.Data != daemon.DefaultData() {
+		flags += " --data " + quoted(config.Data)
+	}
+	return flags
 }
 
 // losses says what is lost on this machine, each loss once with the features whose lack it is.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/cli"
@@ -83,11 +84,19 @@ func (a *app) drawTrace(w io.Writer, act *faas.Activation, s cli.Styles) error {
 	if err := cli.Waterfall(w, act.Timing, s, a.out.Width); err != nil {
 		return err
 	}
-	logs := "no log"
+	cpu, memory, logs := "cpu not measured", "memory not measured", "no log"
+	if act.CPUMicros > 0 {
+		cpu = "cpu " + cli.Took(time.Duration(act.CPUMicros)*time.Microsecond)
+	}
+	if act.Memory > 0 {
+		memory = "memory " + cli.Size(act.Memory) + " at its peak"
+	}
 	if n := len(act.Logs); n > 0 {
 		logs = fmt.Sprintf("%d lines of log (brasa logs --id %s%s)", n, act.ID, a.namespaceFlag())
+		if n == 1 {
+			logs = strings.Replace(logs, "lines", "line", 1)
+		}
 	}
-	_, err := fmt.Fprintf(w, "cpu %s, memory %s at its peak, %s\n",
-		cli.Took(time.Duration(act.CPUMicros)*time.Microsecond), cli.Size(act.Memory), logs)
+	_, err := fmt.Fprintf(w, "%s, %s, %s\n", cpu, memory, logs)
 	return err
 }

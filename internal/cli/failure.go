@@ -103,7 +103,7 @@ func (f Failure) lines(s Styles, clean func(string) string) string {
 	if because != "" {
 		b.WriteString("  because " + indentRest(because, "          ") + "\n")
 	}
-	if f.Trace != "" {
+	if f.Trace != "" && !strings.Contains(f.Because, strings.TrimSpace(f.Trace)) {
 		b.WriteString(indent(strings.TrimRight(clean(f.Trace), "\n"), "    ") + "\n")
 	}
 	for _, fix := range f.Fix {
