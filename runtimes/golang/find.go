@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/scanner"
 	"go/token"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -35,7 +36,7 @@ const forms = "func Handle(ctx context.Context, event T) (U, error), with or wit
 
 // findPackage finds the package that is the function: the one that Entry names, the one in the
 // source's own directory, or the only one below it that has a handler or a main.
-func findPackage(src string, o Options) (*found, error) {
+func findPackage(src *os.Root, o Options) (*found, error) {
 	if o.Entry != "" {
 		dir := path.Clean(filepath.ToSlash(o.Entry))
 		if strings.HasSuffix(dir, ".go") {
@@ -44,7 +45,7 @@ func findPackage(src string, o Options) (*found, error) {
 		if !fs.ValidPath(dir) {
 			return nil, faas.Errorf(faas.Invalid, op, "entry %q is not a path below the source", o.Entry)
 		}
-		if info, err := os.Stat(filepath.Join(src, filepath.FromSlash(dir))); err != nil || !info.IsDir() {
+		if info, err := src.Stat(filepath.FromSlash(dir)); err != nil || !info.IsDir() {
 			return nil, faas.Errorf(faas.Invalid, op, "the source has no directory %s", dir)
 		}
 		return findHandler(src, dir, o.Handler)
@@ -82,14 +83,10 @@ func findPackage(src string, o Options) (*found, error) {
 
 // packageDirs lists the directories that hold Go files which are built here, the source's own
 // first, without vendor, testdata and hidden ones.
-func packageDirs(src string) ([]string, error) {
+func packageDirs(src *os.Root) ([]string, error) {
 	var dirs []string
-	ctx := buildContext()
-	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, p)
+	ctx := buildContext(src)
+	err := fs.WalkDir(src.FS(), ".", func(rel string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -100,10 +97,10 @@ func packageDirs(src string) ([]string, error) {
 			}
 			return nil
 		}
-		if !isSource(&ctx, filepath.Dir(p), d.Name()) {
+		if !isSource(&ctx, path.Dir(rel), d.Name()) {
 			return nil
 		}
-		if dir := filepath.ToSlash(filepath.Dir(rel)); !slices.Contains(dirs, dir) {
+		if dir := path.Dir(rel); !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
 		return nil
@@ -115,10 +112,43 @@ func packageDirs(src string) ([]string, error) {
 	return dirs, nil
 }
 
-func buildContext() build.Context {
+// buildContext looks at files of src only; a link that leads out of it is an error.
+func buildContext(src *os.Root) build.Context {
 	ctx := build.Default
 	ctx.CgoEnabled = false // as it will be built
+	ctx.OpenFile = func(name string) (io.ReadCloser, error) {
+		f, err := src.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(f, maxSource), f}, nil
+	}
 	return ctx
+}
+
+// maxSource bounds the source of one package that is parsed here, in the server: its syntax tree
+// takes some forty times as much memory. The compiler has bounds of its own.
+const maxSource = 8 << 20
+
+// readSource reads a file of the package, and takes it off what is left for others.
+func readSource(src *os.Root, name string, left *int64) ([]byte, error) {
+	f, err := src.Open(name)
+	if err != nil {
+		return nil, faas.Errorf(faas.Invalid, op, "%s cannot be read; it may be a link that leads out of the source, or nowhere", name)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, *left+1))
+	if err != nil {
+		return nil, fmt.Errorf("read source: %w", err)
+	}
+	if *left -= int64(len(content)); *left < 0 {
+		return nil, faas.Errorf(faas.TooLarge, op, "the Go files of %s are larger than %s together", path.Dir(name), faas.Bytes(maxSource)).
+			WithFix("put tables into a file of their own and embed it")
+	}
+	return content, nil
 }
 
 // isSource says whether a file is compiled into the program.
@@ -138,26 +168,26 @@ func wanted(handler string) string {
 }
 
 // findHandler parses the package in a directory and finds its handler.
-func findHandler(src, dir, handler string) (*found, error) {
-	at := filepath.Join(src, filepath.FromSlash(dir))
-	entries, err := os.ReadDir(at)
+func findHandler(src *os.Root, dir, handler string) (*found, error) {
+	entries, err := fs.ReadDir(src.FS(), dir)
 	if err != nil {
 		return nil, fmt.Errorf("read source: %w", err)
 	}
-	ctx := buildContext()
+	ctx := buildContext(src)
 	files := token.NewFileSet()
 	p := &found{dir: dir}
+	left := int64(maxSource)
 	funcs := make(map[string]*ast.FuncDecl)
 	of := make(map[string]*ast.File)
 	for _, e := range entries {
-		if e.IsDir() || !isSource(&ctx, at, e.Name()) {
+		if e.IsDir() || !isSource(&ctx, dir, e.Name()) {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(at, e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("read source: %w", err)
-		}
 		name := path.Join(dir, e.Name())
+		content, err := readSource(src, name, &left)
+		if err != nil {
+			return nil, err
+		}
 		f, err := parser.ParseFile(files, name, content, parser.SkipObjectResolution)
 		if err != nil {
 			return nil, syntaxError(err)

@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -67,30 +66,42 @@ func Generate(src, dst string, o Options) (*Build, error) {
 	if o.Go == "" {
 		o.Go = "go"
 	}
-	p, err := findPackage(src, o)
+	// The source is a stranger's and this runs with the server's rights: what is read and written
+	// stays below src and dst whatever links there are.
+	in, err := os.OpenRoot(src)
+	if err != nil {
+		return nil, fmt.Errorf("read source: %w", err)
+	}
+	defer in.Close()
+	p, err := findPackage(in, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.CopyFS(dst, os.DirFS(src)); err != nil {
+	if err := os.CopyFS(dst, in.FS()); err != nil {
 		return nil, fmt.Errorf("copy source: %w", err)
 	}
-	module, requires, err := ensureModule(dst, o.Version)
+	out, err := os.OpenRoot(dst)
+	if err != nil {
+		return nil, fmt.Errorf("copy source: %w", err)
+	}
+	defer out.Close()
+	module, requires, err := ensureModule(out, o.Version)
 	if err != nil {
 		return nil, err
 	}
 	b := &Build{Form: p.form, Handler: p.handler, Package: p.dir}
 	target := "./" + p.dir
 	if p.form != FormProgram {
-		if err := addBootstrap(dst, p.form); err != nil {
+		if err := addBootstrap(out, p.form); err != nil {
 			return nil, err
 		}
-		if target, err = addMain(dst, module, p); err != nil {
+		if target, err = addMain(out, module, p); err != nil {
 			return nil, err
 		}
 	}
 	b.Args = []string{o.Go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}
 	b.Env = []string{"CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "GOTELEMETRY=off"}
-	_, err = os.Stat(filepath.Join(dst, "vendor", "modules.txt"))
+	_, err = out.Stat("vendor/modules.txt")
 	switch {
 	case err == nil:
 		b.Args = append(b.Args, "-mod=vendor")
@@ -113,19 +124,19 @@ var (
 
 // ensureModule returns the path of the module in dir and whether it requires others. A source
 // without go.mod gets one.
-func ensureModule(dir, version string) (module string, requires bool, err error) {
-	file := filepath.Join(dir, "go.mod")
-	content, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
+func ensureModule(dst *os.Root, version string) (module string, requires bool, err error) {
+	left := int64(maxSource)
+	if _, err := dst.Lstat("go.mod"); os.IsNotExist(err) {
 		language := "1.23" // the least that the bootstrap needs
 		if v := strings.SplitN(version, ".", 3); len(v) >= 2 {
 			language = v[0] + "." + v[1]
 		}
 		module = "function"
-		return module, false, os.WriteFile(file, fmt.Appendf(nil, "module %s\n\ngo %s\n", module, language), 0o644)
+		return module, false, dst.WriteFile("go.mod", fmt.Appendf(nil, "module %s\n\ngo %s\n", module, language), 0o644)
 	}
+	content, err := readSource(dst, "go.mod", &left)
 	if err != nil {
-		return "", false, fmt.Errorf("read go.mod: %w", err)
+		return "", false, err
 	}
 	m := moduleLine.FindSubmatch(content)
 	if m == nil {
@@ -136,12 +147,11 @@ func ensureModule(dir, version string) (module string, requires bool, err error)
 
 // addBootstrap copies the bootstrap; the part that needs net/http only where it is used, for
 // that takes most of the time to compile.
-func addBootstrap(dst string, form Form) error {
-	dir := filepath.Join(dst, filepath.FromSlash(bootDir))
-	if _, err := os.Lstat(dir); err == nil {
+func addBootstrap(dst *os.Root, form Form) error {
+	if _, err := dst.Lstat(bootDir); err == nil {
 		return faas.Errorf(faas.Invalid, op, "the source has a directory %s, which is the platform's", bootDir)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := dst.MkdirAll(bootDir, 0o755); err != nil {
 		return fmt.Errorf("write bootstrap: %w", err)
 	}
 	files, err := fs.Glob(bootstrap, "bootstrap/*.go")
@@ -156,7 +166,7 @@ func addBootstrap(dst string, form Form) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, path.Base(name)), content, 0o644); err != nil {
+		if err := dst.WriteFile(path.Join(bootDir, path.Base(name)), content, 0o644); err != nil {
 			return fmt.Errorf("write bootstrap: %w", err)
 		}
 	}
@@ -165,7 +175,7 @@ func addBootstrap(dst string, form Form) error {
 
 // addMain writes main and returns the package to build. A handler in package main can't be
 // imported, so its main lies beside it.
-func addMain(dst, module string, p *found) (target string, err error) {
+func addMain(dst *os.Root, module string, p *found) (target string, err error) {
 	adapter := map[Form]string{FormValue: "Value", FormHTTP: "HTTP"}[p.form]
 	var dir, source string
 	if p.name == "main" {
@@ -180,12 +190,11 @@ func addMain(dst, module string, p *found) (target string, err error) {
 			return "", faas.Errorf(faas.Invalid, op, "%s: the handler %s must begin with a capital letter, for package %s is imported", p.place, p.handler, p.name)
 		}
 	}
-	at := filepath.Join(dst, filepath.FromSlash(dir))
-	if err := os.MkdirAll(at, 0o755); err != nil {
+	if err := dst.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("write main: %w", err)
 	}
 	// The name sorts and reads unlike any that a person would choose.
-	if err := os.WriteFile(filepath.Join(at, "brasa_generated_main.go"), []byte(source), 0o644); err != nil {
+	if err := dst.WriteFile(path.Join(dir, "brasa_generated_main.go"), []byte(source), 0o644); err != nil {
 		return "", fmt.Errorf("write main: %w", err)
 	}
 	return "./" + dir, nil

@@ -116,3 +116,40 @@ func TestGenerateSaysWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// The source is a stranger's: neither what is read nor what is written may follow its links out.
+func TestGenerateFollowsNoLinkOut(t *testing.T) {
+	outside := tree(t, map[string]string{"secret": "package function // topsecret\n", "dir/keep": ""})
+	for name, target := range map[string]string{
+		"x.go": "secret", "go.mod": "new", "brasa_generated_main.go": "secret", "internal": "dir", "vendor": "dir", "internal/brasamain": "dir",
+	} {
+		src := tree(t, map[string]string{"f.go": "package main\nfunc Handle() {}\n"})
+		link := filepath.Join(src, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(outside, target), link); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Generate(src, t.TempDir(), Options{Output: "/out/x"}); err != nil && strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("%s: %v", name, err)
+		}
+		for file, want := range map[string]string{"secret": "package function // topsecret\n", "dir/keep": ""} {
+			if got, err := os.ReadFile(filepath.Join(outside, file)); err != nil || string(got) != want {
+				t.Errorf("%s: %s is %q, %v", name, file, got, err)
+			}
+		}
+		for dir, want := range map[string]int{".": 2, "dir": 1} {
+			if got, err := os.ReadDir(filepath.Join(outside, dir)); err != nil || len(got) != want {
+				t.Errorf("%s: %s has %v, %v", name, dir, got, err)
+			}
+		}
+	}
+}
+
+func TestGenerateBoundsWhatItParses(t *testing.T) {
+	src := tree(t, map[string]string{"f.go": "package f\nfunc Handle() {}\nvar _ = []int{" + strings.Repeat("1,", maxSource/2) + "}\n"})
+	if _, err := Generate(src, t.TempDir(), Options{}); faas.CodeOf(err) != faas.TooLarge {
+		t.Errorf("err = %v, want TooLarge", err)
+	}
+}
