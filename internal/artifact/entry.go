@@ -82,7 +82,8 @@ func checkName(op, name string) error {
 	return nil
 }
 
-// checkLink says whether a symbolic link stays inside by its letters; checkLinks follows it.
+// checkLink says whether a symbolic link stays inside, whatever else is or will be there: it goes
+// up first, from where it lies, and then down only, as every other link on its way does.
 func checkLink(op, name, target string) error {
 	bad := func(why string) error {
 		return faas.Errorf(faas.Invalid, op, "the code has a symbolic link %.100q to %.100q, which %s", name, target, why)
@@ -98,7 +99,36 @@ func checkLink(op, name, target string) error {
 	if p := path.Join(path.Dir(name), target); p == ".." || strings.HasPrefix(p, "../") {
 		return bad("leads out of the code")
 	}
+	// Behind a name that is a link itself, or comes to be one or a directory later, ".." leads
+	// elsewhere than its letters say.
+	named := false
+	for part := range strings.SplitSeq(target, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if named {
+				return bad("goes up again behind a name")
+			}
+		default:
+			named = true
+		}
+	}
 	return nil
+}
+
+// CheckLinks says whether every symbolic link of a tree stays inside it. Whoever moves what Unpack
+// has laid out must ask again, since links are relative.
+func CheckLinks(tree fs.FS) error {
+	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type() != fs.ModeSymlink {
+			return err
+		}
+		target, err := fs.ReadLink(tree, name)
+		if err != nil {
+			return err
+		}
+		return checkLink(unpackOp, name, target)
+	})
 }
 
 // clean takes "./" and repeated or trailing slashes away, which archivers put into names, but no

@@ -241,7 +241,8 @@ func TestUnpackRefusesWhatIsNotPlain(t *testing.T) {
 		"absolute path":         {sym("l", "/etc/passwd")},
 		"not a directory ":      {{name: "d/f", body: "1"}, sym("l", "d"), {name: "l/evil", body: "x"}},
 		"two entries called   ": {sym("l", "f"), {name: "l", body: "x"}},
-		"out of the code or":    {{name: "a/b/f", body: "1"}, sym("a/up", ".."), sym("a/b/x", "../up/../..")},
+		"goes up again":         {{name: "a/b/f", body: "1"}, sym("a/up", ".."), sym("a/b/x", "../up/../..")},
+		"goes up again ":        {{name: "a/f", body: "1"}, sym("a/l", ".."), sym("a/x", "l/later/l/later/../../../../../etc/passwd")},
 		"in a circle":           {sym("a", "b"), sym("b", "a"), {name: "f"}},
 		"neither a file":        {{name: "p", kind: tar.TypeFifo}},
 		"no file in it":         {{name: "empty/", kind: tar.TypeDir}},
@@ -279,6 +280,19 @@ func TestUnpackRefusesWhatIsNotPlain(t *testing.T) {
 	refused(t, "zip", "damaged", whole)
 	packed := makeGzip(t, makeTar(t, entry{name: "a", body: strings.Repeat("abc", 100000)}))
 	refused(t, "tar.gz", "damaged", packed[:len(packed)/2])
+}
+
+// A link that stays inside where it was unpacked may lead out of where it is moved to.
+func TestCheckLinks(t *testing.T) {
+	for target, inside := range map[string]bool{"f": true, "d/../f": false, "./d/f": true, "..": false, "../src/f": false, "/etc": false} {
+		dir := t.TempDir()
+		if err := os.Symlink(target, filepath.Join(dir, "l")); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckLinks(os.DirFS(dir)); (err == nil) != inside {
+			t.Errorf("a link to %q: %v, want it taken: %v", target, err, inside)
+		}
+	}
 }
 
 func refused(t *testing.T, format, why string, archive []byte) {

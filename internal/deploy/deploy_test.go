@@ -207,6 +207,33 @@ func TestAnArchiveOfOneFolderIsTakenByItsContents(t *testing.T) {
 	}
 }
 
+// Lifting a folder's contents moves its links one level up, and what they lead to with them: here
+// to a file of the server's beside its work directory.
+func TestALinkOutOfALiftedFolderIsRefused(t *testing.T) {
+	s := newShop(t, nil)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	source := "package function\n\nfunc Handle() {}\n"
+	for _, h := range []*tar.Header{
+		{Name: "a/main.go", Mode: 0o644, Size: int64(len(source))},
+		{Name: "a/x.go", Typeflag: tar.TypeSymlink, Linkname: "../later/x.go"},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			_, _ = w.Write([]byte(source))
+		}
+	}
+	_ = w.Close()
+	r := request("a.tar", "")
+	r.Code = &b
+	_, err := s.Deploy(t.Context(), r, nil)
+	if faas.CodeOf(err) != faas.Invalid || !strings.Contains(err.Error(), "x.go") {
+		t.Errorf("got %v, want the link refused", err)
+	}
+}
+
 func TestAScriptSentWithoutItsModeIsExecutable(t *testing.T) {
 	s := newShop(t, nil)
 	out, err := s.Deploy(t.Context(), request("count", "#!/bin/sh\nwc -w\n"), nil)

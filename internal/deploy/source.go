@@ -32,6 +32,9 @@ func (d *Deployer) unpack(ctx context.Context, req Request, dir string) (faas.By
 	if err := unnest(dir); err != nil {
 		return 0, err
 	}
+	if err := artifact.CheckLinks(root.FS()); err != nil {
+		return 0, err
+	}
 	return sent.n, markPrograms(root)
 }
 
@@ -110,7 +113,12 @@ func markPrograms(root *os.Root) error {
 
 // detect finds out what the code is and settles how it will run.
 func (d *Deployer) detect(req Request, dir string) (runtimes.Plan, error) {
-	plan, err := d.cfg.Runtimes.Plan(os.DirFS(dir), runtimes.Hints{
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return runtimes.Plan{}, err
+	}
+	defer root.Close()
+	plan, err := d.cfg.Runtimes.Plan(root.FS(), runtimes.Hints{
 		Language: req.Language, Entry: req.Entry, Handler: req.Handler, Command: req.Command,
 	})
 	if err != nil {
