@@ -117,9 +117,14 @@ func (h *HTTPConn) RoundTrip(ctx context.Context, inv *faas.Invocation, _ LogSin
 
 // request makes the request of an invocation. Headers were cleaned at the door.
 func (h *HTTPConn) request(ctx context.Context, inv *faas.Invocation) *http.Request {
+	// The path stays as the caller has encoded it: %2F is not a slash.
 	path := orElse(inv.Path, "/")
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		plain = path // net/http will encode the lone percent sign
+	}
 	r := &http.Request{
-		Method: orElse(inv.Method, "POST"), URL: &url.URL{Scheme: "http", Host: h.address, Path: path, RawQuery: inv.Query},
+		Method: orElse(inv.Method, "POST"), URL: &url.URL{Scheme: "http", Host: h.address, Path: plain, RawPath: path, RawQuery: inv.Query},
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(inv.Header)+3), Host: h.address,
 	}
 	for k, v := range inv.Header {

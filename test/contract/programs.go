@@ -240,7 +240,8 @@ class H(BaseHTTPRequestHandler):
             if p == "/midway": self.connection.shutdown(2); return
             self.wfile.write(b"0\r\n\r\n"); return
         if p == "/big": body = b"x" * 70000
-        if p == "/request": body = ("%s %s %s %s %s" % (self.command, self.path, self.headers.get("X-Thing"), self.headers.get("Host"), self.headers.get("Brasa-Invocation-Id"))).encode()
+        if p.startswith("/as-sent"): body = self.path.encode()
+        elif p == "/request": body = ("%s %s %s %s %s" % (self.command, self.path, self.headers.get("X-Thing"), self.headers.get("Host"), self.headers.get("Brasa-Invocation-Id"))).encode()
         self.send_header("Content-Length", str(len(body))); self.send_header("Set-Cookie", "a=1"); self.send_header("Set-Cookie", "b=2")
         self.send_header("Brasa-Outcome", "ok"); self.send_header("X-Forwarded-For", "1.2.3.4"); self.send_header("Content-Type", "text/x")
         self.end_headers(); self.wfile.write(body)
@@ -297,6 +298,13 @@ func (s *Suite) servers(t *testing.T) {
 	a.Want(t, 200, "text/x", "PUT /request?a=1&b thing fn.example "+string(inv.ID))
 	if len(a.Header["Set-Cookie"]) != 2 || a.Header["Brasa-Outcome"] != nil || a.Header["X-Forwarded-For"] != nil {
 		t.Errorf("headers = %v", a.Header)
+	}
+	for _, path := range []string{"/as-sent/a%2Fb", "/as-sent/c%20d//e/../f", "/as-sent/100%", "/as-sent/%e2%9c%93;x"} {
+		want := path
+		if path == "/as-sent/100%" {
+			want = "/as-sent/100%25"
+		}
+		do(h, request("GET", path, "")).Want(t, 200, "text/x", want)
 	}
 	do(h, request("POST", "/echo", "text ✓")).Want(t, 200, "text/x", "text ✓")
 	chunked := request("POST", "/echo", "")
