@@ -42,7 +42,7 @@ BRASA_ and the key in capitals, with underscores for dots.`,
 				for _, v := range values {
 					g.Row(v.Key, v.Value)
 				}
-				return g.Write(w, a.out.OutStyles())
+				return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 			})
 		},
 	}

@@ -69,13 +69,13 @@ func (a *app) describeFunction(f api.Function) string {
 	line("code", cli.Size(r.CodeBytes))
 	l := r.Limits
 	line("memory", l.Memory.String()+", of that /tmp "+l.Tmp.String())
-	line("cpu", fmt.Sprintf("%g cores, %d processes", float64(l.CPU)/1000, l.PIDs))
+	line("cpu", fmt.Sprintf("cores: %g, processes: %d", float64(l.CPU)/1000, l.PIDs))
 	line("timeout", l.Timeout.String())
 	instances := "as many as fit"
 	if l.MaxInstances > 0 {
 		instances = fmt.Sprintf("at most %d", l.MaxInstances)
 	}
-	line("instances", fmt.Sprintf("%s, %d calls at once in each", instances, l.Concurrency))
+	line("instances", fmt.Sprintf("%s; calls at once in each: %d", instances, l.Concurrency))
 	line("network", string(r.Network))
 	line("reuse", string(r.Reuse))
 	line("environment", strings.Join(slices.Sorted(maps.Keys(r.Env)), ", "))

@@ -73,6 +73,7 @@ func newInvLs(a *app) *cobra.Command {
 	s.StringVar(&until, "until", "", "`TIME` of the last call")
 	s.IntVar(&limit, "limit", 0, "`N` records at most")
 	s.StringVar(&cursor, "cursor", "", "`CURSOR` of the page before, for the next page")
+	completeFlag(c, "outcome", cobra.FixedCompletions(outcomes, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -111,7 +112,7 @@ func (a *app) listActivations(w io.Writer, page api.Activations) error {
 		}
 		g.Row(row...)
 	}
-	if err := g.Write(w, s); err != nil {
+	if err := g.Write(w, s, a.out.TableWidth()); err != nil {
 		return err
 	}
 	if page.Cursor != "" {

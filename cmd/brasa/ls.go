@@ -71,7 +71,7 @@ func newLs(a *app) *cobra.Command {
 					}
 					g.Row(row...)
 				}
-				return g.Write(w, a.out.OutStyles())
+				return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 			})
 		},
 	}

@@ -174,7 +174,7 @@ func (a *app) list(data any, names []string, g *cli.Grid, none string) error {
 			a.out.Say("%s", none)
 			return nil
 		}
-		return g.Write(w, a.out.OutStyles())
+		return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 	})
 }
 

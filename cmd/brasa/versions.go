@@ -54,7 +54,7 @@ func newVersions(a *app) *cobra.Command {
 					g.Row(id, status, strings.TrimSpace(r.Runtime+" "+r.Version), cli.CleanLine(entry), cli.Size(r.CodeBytes),
 						r.Limits.Memory.String(), cli.Ago(r.Created, a.out.Now()))
 				}
-				return g.Write(w, a.out.OutStyles())
+				return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 			})
 		},
 	}

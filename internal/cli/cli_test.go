@@ -138,10 +138,22 @@ func TestTableHasNoBordersAndNoEmptyCells(t *testing.T) {
 	g.Row("größer", "", "now")
 	g.Row("x")
 	var b bytes.Buffer
-	if err := g.Write(&b, cli.NewStyles(false)); err != nil {
+	if err := g.Write(&b, cli.NewStyles(false), 0); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "table.txt", b.Bytes())
+
+	for width, want := range map[int]string{
+		28: "NAME    RUNTIME      UPDATED\n", 27: "NAME    RUNTIME\n", 5: "NAME    RUNTIME\n",
+	} {
+		b.Reset()
+		if err := g.Write(&b, cli.NewStyles(false), width); err != nil {
+			t.Fatal(err)
+		}
+		if head, _, _ := strings.Cut(b.String(), "\n"); head+"\n" != want {
+			t.Errorf("in %d columns the head is %q, want %q", width, head, want)
+		}
+	}
 }
 
 func timing() faas.Timing {

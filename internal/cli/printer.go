@@ -74,6 +74,15 @@ func (p *Printer) OutStyles() Styles { return NewStyles(p.color && p.OutTTY) }
 // ErrStyles returns the styles for stderr.
 func (p *Printer) ErrStyles() Styles { return NewStyles(p.color && p.ErrTTY) }
 
+// TableWidth is the width that a table must fit in: that of the terminal, unless all columns are
+// asked for; 0 where there is none.
+func (p *Printer) TableWidth() int {
+	if !p.OutTTY || p.Format == Wide {
+		return 0
+	}
+	return p.Width
+}
+
 // Structured says whether stdout is to hold JSON or YAML and nothing else.
 func (p *Printer) Structured() bool { return p.Format == JSON || p.Format == YAML }
 

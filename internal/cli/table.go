@@ -27,8 +27,12 @@ func (g *Grid) Row(cells ...string) { g.rows = append(g.rows, cells) }
 // Len returns the number of rows.
 func (g *Grid) Len() int { return len(g.rows) }
 
-// Write draws the table. An empty cell is drawn as a dash, so that columns can be counted.
-func (g *Grid) Write(w io.Writer, s Styles) error {
+// fewest is how many columns a table has, however narrow the terminal.
+const fewest = 2
+
+// Write draws the table. An empty cell is drawn as a dash, so that columns can be counted. Of a
+// width that is not 0, the last columns are left out that do not fit.
+func (g *Grid) Write(w io.Writer, s Styles, width int) error {
 	widths := make([]int, len(g.head))
 	cell := func(row []string, i int) string {
 		if i >= len(row) || row[i] == "" {
@@ -42,13 +46,19 @@ func (g *Grid) Write(w io.Writer, s Styles) error {
 			widths[i] = max(widths[i], lipgloss.Width(cell(r, i)))
 		}
 	}
+	head := g.head
+	if width > 0 {
+		for total(widths[:len(head)]) > width && len(head) > fewest {
+			head = head[:len(head)-1]
+		}
+	}
 	var b strings.Builder
 	line := func(get func(int) string, draw func(string) string) {
 		var l strings.Builder
-		for i := range g.head {
+		for i := range head {
 			c := get(i)
 			l.WriteString(draw(c))
-			if i < len(g.head)-1 {
+			if i < len(head)-1 {
 				l.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(c)+2))
 			}
 		}
@@ -60,6 +70,15 @@ func (g *Grid) Write(w io.Writer, s Styles) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// total is the width of a line with columns of these widths.
+func total(widths []int) int {
+	n := 2 * (len(widths) - 1)
+	for _, w := range widths {
+		n += w
+	}
+	return n
 }
 
 // Ago says how long ago t was, in one unit; "never" for the zero time.
