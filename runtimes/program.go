@@ -17,10 +17,13 @@ import (
 
 var extensions = map[string]string{".py": Python, ".js": Node, ".mjs": Node, ".cjs": Node, ".go": Go}
 
+// spoken is what people call what a file of source is written in.
+var spoken = map[string]string{Python: "Python", Node: "JavaScript", Go: "Go"}
+
 // languageOf tells what a file is by its extension, first line or content.
 func languageOf(tree fs.FS, name string) (language, why string) {
 	if l := extensions[path.Ext(name)]; l != "" {
-		return l, name + " is " + l + " by its extension"
+		return l, name + " is " + spoken[l] + " by its extension"
 	}
 	head := headOfFile(tree, name)
 	switch {

@@ -127,7 +127,11 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	line("function", "%s", s.Strong.Render(fn.Path()))
 	line("found", "%s%s", what, parenthesis(d.Why))
 	line("size", "%s of code, %s sent", cli.Size(o.Code), cli.Size(o.Sent))
-	line("proof", "%s", proofLine(o.Proof))
+	if o.Same && o.Proof.Timing.Total < ready {
+		line("proof", "an instance is ready already")
+	} else {
+		line("proof", "%s", proofLine(o.Proof))
+	}
 	revision := o.Revision.Short()
 	switch {
 	case o.Same:
@@ -148,6 +152,9 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	line("done", "in %s", seconds(took))
 	return b.String()
 }
+
+// ready is the time below which no instance was started: one of the same revision was idle.
+const ready = time.Millisecond
 
 // proofLine says what starting the revision once showed.
 func proofLine(p faas.Proof) string {

@@ -26,8 +26,9 @@ started if none answers, and ends with this command; functions deployed to it ar
 that curl needs no key.
 
 A directory with a main, index or handler file (or brasa.json, package.json, go.mod) is one
-function. Any
-other holds functions: each file of source, and each subdirectory with such a file, is one.
+function. Any other holds functions: each file of source, and each subdirectory with such a
+file, is one.
+
 If a function has an input.json beside its code, it is called with that after each save.
 Code that does not load is reported with file and line; the revision before goes on serving.`,
 		Example: `  brasa dev
@@ -98,7 +99,7 @@ func (d *dev) run(ctx context.Context) error {
 				d.deploy(ctx, f)
 			}
 		}, func(gone candidate) {
-			d.out.Say("%s is gone; what was deployed of it stays until: brasa rm %s", gone.path, gone.name)
+			d.out.Say("%s is gone; what was deployed of it stays until: brasa rm %s", gone.name, gone.name)
 		})
 	})
 	group.Go(func() error { return d.showCalls(ctx) })

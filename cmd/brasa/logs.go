@@ -70,6 +70,7 @@ text is as it was written. With --json and -f, each line is an envelope of its o
 	s.StringVar(&f.grep, "grep", "", "`PATTERN` (RE2) that a line must match")
 	s.IntVar(&f.limit, "limit", 0, "`N` newest calls at most")
 	completeFlag(c, "id", a.completeActivations)
+	completeFlag(c, "outcome", cobra.FixedCompletions(outcomes, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

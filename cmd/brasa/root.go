@@ -151,10 +151,10 @@ Commands:{{range $cmds}}{{if .IsAvailableCommand}}
 
 {{.Title}}{{range $cmds}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}
-{{- if .HasAvailableLocalFlags}}
+{{- with flagsWithEnv . .LocalNonPersistentFlags}}
 
 Flags:
-{{flagsWithEnv . .LocalNonPersistentFlags}}{{end}}
+{{.}}{{end}}
 {{- if not .HasParent}}
 
 Flags of every command:

@@ -224,7 +224,7 @@ func (k *Keys) Create(ctx context.Context, subject, namespace string, admin bool
 		}
 		if len(k.List(namespace)) >= k.cfg.MaxKeys {
 			return "", Info{}, faas.Errorf(faas.Overloaded, "create key", "namespace %q has %d keys, as many as it may", namespace, k.cfg.MaxKeys).
-				WithLimit("keys").WithFix("revoke one with: brasa keys rm ID")
+				WithLimit("keys").WithFix("revoke one with: brasa key rm ID")
 		}
 		rec.Namespaces = []string{namespace}
 	}
@@ -279,7 +279,7 @@ func (k *Keys) Revoke(ctx context.Context, namespace, id string) error {
 	k.mu.RUnlock()
 	if rec == nil || !rec.belongs(namespace) {
 		return faas.Errorf(faas.NotFound, "revoke key", "there is no key %.80q in namespace %q", id, namespace).
-			WithFix("list the keys with: brasa keys ls")
+			WithFix("list the keys with: brasa key ls")
 	}
 	if err := k.cfg.Store.Delete(ctx, prefix+id, store.Any); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("revoke key %q: %w", id, err)

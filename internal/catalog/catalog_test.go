@@ -332,7 +332,7 @@ func TestNamespaces(t *testing.T) {
 	if _, err := c.PutSecret(t.Context(), "team", "S", []byte("v")); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, c.DeleteNamespace(t.Context(), "team"), faas.Conflict, "brasa delete -n team")
+	wantCode(t, c.DeleteNamespace(t.Context(), "team"), faas.Conflict, "brasa rm -n team")
 	wantCode(t, c.DeleteNamespace(t.Context(), DefaultNamespace), faas.Conflict)
 	wantCode(t, c.DeleteNamespace(t.Context(), "nowhere"), faas.NotFound)
 	if err := c.Delete(t.Context(), rev.Name); err != nil {

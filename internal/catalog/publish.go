@@ -96,7 +96,7 @@ func (c *Catalog) mayPublish(name faas.Name) error {
 	}
 	if n := len(c.Functions(name.Namespace)); n >= c.config.MaxFunctions {
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d functions and may have no more than %d", name.Namespace, n, c.config.MaxFunctions).
-			WithLimit("functions_per_namespace").WithFix("delete one with: brasa delete NAME")
+			WithLimit("functions_per_namespace").WithFix("delete one with: brasa rm NAME")
 	}
 	return nil
 }
