@@ -32,7 +32,7 @@ type RecordQuery struct {
 	Outcome  string `query:"outcome" doc:"With this outcome only: a code's name, or error for all but ok"`
 	Since    string `query:"since" doc:"Begun at or after this time (RFC 3339), or this long ago, such as 15m"`
 	Until    string `query:"until" doc:"Begun before this time, or this long ago"`
-	Limit    int    `query:"limit" minimum:"1" maximum:"1000" doc:"At most this many calls; 50 when left out"`
+	Limit    int    `query:"limit" doc:"At most this many calls, of up to 1000; 50 when left out"`
 	Cursor   string `query:"cursor" maxLength:"200" doc:"From the page before"`
 }
 
@@ -130,7 +130,7 @@ func (s *Server) recordRoutes() {
 		query("outcome", huma.TypeString, "Of calls with this outcome only: a code's name, or error for all but ok"),
 		query("since", huma.TypeString, "Of calls begun at or after this time (RFC 3339), or this long ago, such as 15m"),
 		query("until", huma.TypeString, "Of calls begun before this time, or this long ago"),
-		query("limit", huma.TypeInteger, "Of at most this many calls; 50 when left out"),
+		query("limit", huma.TypeInteger, "Of at most this many calls, of up to 1000; 50 when left out"),
 		query("cursor", huma.TypeString, "From the page before"),
 		query("follow", huma.TypeBoolean, "Go on with the lines of calls as they end, one JSON object a line, or as server-sent events if that is accepted"),
 	}

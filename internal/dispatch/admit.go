@@ -26,7 +26,7 @@ func (d *Dispatcher) admit(rev *faas.Revision) (release func(), err error) {
 	case nfn > int64(d.cfg.MaxWaiting):
 		release()
 		return nil, faas.Errorf(faas.Overloaded, "admit call", "function %q has %d calls waiting or running, as many as it may", rev.Name, d.cfg.MaxWaiting).
-			WithLimit("max_waiting").WithFix("send the call again later, or let the function serve more at once: brasa deploy --concurrency N")
+			WithLimit("max_waiting").WithFix("send the call again later, or let the function serve more at once: brasa deploy PATH --concurrency N")
 	case nns > int64(d.cfg.MaxNamespace):
 		release()
 		return nil, faas.Errorf(faas.Overloaded, "admit call", "namespace %q has %d calls waiting or running, as many as it may", rev.Name.Namespace, d.cfg.MaxNamespace).

@@ -24,7 +24,7 @@ func bound(inv *faas.Invocation, rev *faas.Revision) error {
 
 func tooLarge(rev *faas.Revision) *faas.Error {
 	return faas.Errorf(faas.TooLarge, "read request", "the request's body is over the function's limit of %s", rev.Limits.Request).
-		WithLimit("request_bytes").WithFix("raise it with: brasa deploy --request %s", 2*rev.Limits.Request)
+		WithLimit("request_bytes").WithFix("raise it with: brasa deploy PATH --request %s", 2*rev.Limits.Request)
 }
 
 // gatherMost is the size up to which a body of known length is read before the call takes an

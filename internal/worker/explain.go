@@ -31,10 +31,10 @@ func (w *Worker) explainWait(ctx context.Context, rev *faas.Revision, err error)
 	w.mu.Unlock()
 	if starting {
 		return faas.Errorf(faas.Timeout, "load function", "an instance was still being made after the call's timeout of %s", rev.Limits.Timeout).
-			WithLimit("timeout_ms").WithFix("see where the time goes: brasa trace ID; raise it with: brasa deploy --timeout 1m")
+			WithLimit("timeout_ms").WithFix("see where the time goes: brasa trace ID; raise it with: brasa deploy PATH --timeout 1m")
 	}
 	return faas.Errorf(faas.Overloaded, "wait for instance", "no instance was free within the call's timeout of %s", rev.Limits.Timeout).
-		WithLimit("timeout_ms").WithFix("send the call again later, or let the function have more instances: brasa deploy --max-instances N")
+		WithLimit("timeout_ms").WithFix("send the call again later, or let the function have more instances: brasa deploy PATH --max-instances N")
 }
 
 // timedOut tells a deadline from a caller that went away. The deadline's own cause is set by
@@ -63,7 +63,7 @@ func pastDeadline(rev *faas.Revision, inv *faas.Invocation) *faas.Error {
 			inv.Deadline.Sub(inv.Timing.Begin).Round(time.Millisecond), rev.Limits.Timeout).WithFix("give the call more time")
 	}
 	return faas.Errorf(faas.Timeout, "run function", "the function ran past its timeout of %s and was ended", rev.Limits.Timeout).
-		WithLimit("timeout_ms").WithFix("raise it with: brasa deploy --timeout 1m")
+		WithLimit("timeout_ms").WithFix("raise it with: brasa deploy PATH --timeout 1m")
 }
 
 // explainDeath adds to a lost connection how the process ended.
@@ -94,7 +94,7 @@ func died(x sandbox.Exit, l faas.Limits) *faas.Error {
 	e := runtimes.Exit{Code: x.Code, Signal: x.Signal, OOM: x.OOM}.Error("run function", l.Memory)
 	switch {
 	case x.OOM:
-		e.Fix = fmt.Sprintf("give it more: brasa deploy --memory %s", 2*l.Memory)
+		e.Fix = fmt.Sprintf("give it more: brasa deploy PATH --memory %s", 2*l.Memory)
 	case x.Signal == unix.SIGSYS:
 		e.Fix = "the function made a system call that sandboxes do not allow; docs/sandbox.md lists them"
 	}

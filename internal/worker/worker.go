@@ -162,7 +162,7 @@ func (w *Worker) fits(rev *faas.Revision) error {
 		return nil
 	}
 	return faas.Errorf(faas.Unavailable, "run function", "the function asks for %s of memory; this node has %s for all functions together", rev.Limits.Memory, w.cfg.Memory).
-		WithLimit("memory_bytes").WithFix("ask for less with: brasa deploy --memory, or give the node more with the key memory")
+		WithLimit("memory_bytes").WithFix("ask for less with: brasa deploy PATH --memory, or give the node more with the key memory")
 }
 
 // Prove starts an instance of rev, which shows that its code can be loaded, and leaves it idle for
