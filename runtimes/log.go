@@ -71,6 +71,20 @@ func (l *Log) Log(line faas.LogLine) {
 	}
 }
 
+// Full says that nothing more is kept.
+func (l *Log) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.truncated
+}
+
+// full says whether a sink would drop every line. Who asks before cutting text into lines spares
+// the server the work: an empty line costs its writer nothing and us a hundred times as much.
+func full(sink LogSink) bool {
+	b, ok := sink.(interface{ Full() bool })
+	return sink == nil || ok && b.Full()
+}
+
 // Lines returns what was kept and whether lines were dropped. The slice must not be changed.
 func (l *Log) Lines() (lines []faas.LogLine, truncated bool) {
 	l.mu.Lock()
@@ -90,6 +104,10 @@ type LineWriter struct {
 func (w *LineWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
+		if full(w.Sink) {
+			w.part = w.part[:0]
+			break
+		}
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
 			for len(w.part)+len(p) >= MaxLine {
@@ -124,12 +142,9 @@ func (w *LineWriter) emit(line []byte) {
 
 // emitLines hands each line of text to sink.
 func emitLines(sink LogSink, stream string, text []byte) {
-	if sink == nil {
-		return
-	}
 	now := time.Now()
 	text = bytes.TrimSuffix(text, []byte("\n"))
-	for {
+	for !full(sink) {
 		line, rest, more := bytes.Cut(text, []byte("\n"))
 		emitLine(sink, stream, now, line)
 		if !more {

@@ -26,6 +26,13 @@ func (s *strayLog) Log(line faas.LogLine) {
 	s.log.Log(line)
 }
 
+// Full says that nothing more is kept before the next take.
+func (s *strayLog) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log != nil && s.log.Full()
+}
+
 func (s *strayLog) take() []faas.LogLine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
