@@ -152,15 +152,21 @@ func (w *Worker) grow(p *pool) {
 		}
 		return p.starting * slots
 	}
+	hungry := func() {
+		if !p.inHungry {
+			p.inHungry = true
+			w.hungry = append(w.hungry, p)
+		}
+	}
 	for p.line.len() > starting() {
 		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
-			return // one of its own instances will be free one day
+			if len(p.free) > 0 {
+				hungry() // one is idle, and there is no memory for what it may grow to
+			}
+			return // else one of its own instances will be free one day
 		}
 		if w.starting >= w.cfg.Starts || !w.reserve(p.rev.Limits.Memory) {
-			if !p.inHungry {
-				p.inHungry = true
-				w.hungry = append(w.hungry, p)
-			}
+			hungry()
 			return
 		}
 		p.starting++

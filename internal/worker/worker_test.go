@@ -398,6 +398,31 @@ func TestWhatDoesNotFitWaitsItsTurn(t *testing.T) {
 	}
 }
 
+// An idle instance counts at what it holds. A call that finds it may have to wait for what it can
+// grow to, and must learn when there is room.
+func TestAnIdleInstanceThatMayNotGrowYetIsUsedLater(t *testing.T) {
+	m := newMachine(t, func(c *worker.Config) { c.Memory = 380 * faas.MiB })
+	small := m.function(t, "python", "f.py", counter, func(r *faas.Revision) {
+		r.Name.Function, r.Limits.Memory, r.Limits.MaxInstances = "small", 128*faas.MiB, 1
+	})
+	large := m.function(t, "python", "f.py", "import time\ndef main(args):\n    time.sleep(1)\n", func(r *faas.Revision) { r.Name.Function = "large" })
+	if _, err := m.do(small, call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := m.do(large, call(`{}`)); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "the large one runs", func() bool { return m.Status().Reserved >= 256*faas.MiB && m.Status().Starting == 0 })
+	inv := call(`{}`)
+	if _, err := m.do(small, inv); err != nil || inv.Report.Start != faas.StartWarm {
+		t.Errorf("%v, start %q; want the idle instance once the other has ended", err, inv.Report.Start)
+	}
+	wg.Wait()
+}
+
 func TestAFunctionLargerThanTheNodeIsRefusedAtOnce(t *testing.T) {
 	m := newMachine(t, func(c *worker.Config) { c.Memory = 100 * faas.MiB })
 	rev := m.function(t, "python", "f.py", counter, nil) // 256 MiB
