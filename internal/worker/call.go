@@ -160,13 +160,13 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 
 // nothingLeft says whether the instance is as it was after load as far as its processes go. A
 // process that a call left running could write into the next call's log and read its data, so
-// such an instance is not used again. Looking at the tree costs a few reads, so it is done only
-// when the number of tasks has grown, which threads that stay do only once.
+// such an instance is not used again. The number of tasks does not tell: a process may have come
+// for a thread that has gone. Only when there is one task there is nothing to look for, and only
+// a control group counts them at this very moment, which those without a user id may not have.
 func (w *Worker) nothingLeft(in *instance, c *call, tasks int) bool {
-	if tasks <= in.tasks {
+	if tasks == 1 && in.box.UID() != 0 {
 		return true
 	}
-	in.tasks = tasks
 	if in.tree == nil {
 		return true
 	}

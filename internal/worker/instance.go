@@ -38,8 +38,7 @@ type instance struct {
 	ending    bool
 	leaving   bool // ends when its calls have ended
 
-	used  atomic.Bool // a call, or the proof, has taken the times of its birth
-	tasks int         // the most processes and threads seen; by whoever holds the only slot
+	used atomic.Bool // a call, or the proof, has taken the times of its birth
 }
 
 // births are the times that making an instance took.

@@ -343,6 +343,38 @@ def main(args):
 	}
 }
 
+// A process may be left behind by a call that also ends a thread, so that the tasks are as many as before.
+func TestAProcessLeftBehindForAThreadIsFoundToo(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "python", "f.py", `
+import os, threading, time
+gate, threads = threading.Event(), []
+def main(args):
+    if not threads:
+        threads.extend(threading.Thread(target=gate.wait, daemon=True) for _ in range(3))
+        for t in threads: t.start()
+        return "threads"
+    gate.set()
+    for t in threads: t.join()
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+    return "forked"
+`, nil)
+	first, second := call(`{}`), call(`{}`)
+	for _, inv := range []*faas.Invocation{first, second} {
+		if _, err := m.do(rev, inv); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first.Report.Instance != second.Report.Instance {
+		t.Error("threads alone have ended the instance")
+	}
+	if log := lines(second.Report.Logs); !strings.Contains(log, "left running") {
+		t.Errorf("the second call's log says nothing of the process: %q", log)
+	}
+}
+
 func TestManyFirstCallsAtOnceShareWhatIsStarted(t *testing.T) {
 	m := newMachine(t, nil)
 	rev := m.function(t, "node", "f.js", "exports.main = async () => { await new Promise(r => setTimeout(r, 20)); return 'ok' }\n", func(r *faas.Revision) {
