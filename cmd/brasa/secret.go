@@ -127,10 +127,10 @@ func newSecretLs(a *app) *cobra.Command {
 				return cli.While(err, "list the secrets of %q", a.namespace)
 			}
 			names := make([]string, len(secrets))
-			g := cli.NewGrid("NAME", "EPOCH", "UPDATED")
+			g := cli.NewGrid("NAME", "UPDATED")
 			for i, s := range secrets {
 				names[i] = s.Name
-				g.Row(s.Name, fmt.Sprint(s.Epoch), cli.Ago(s.Updated, a.out.Now()))
+				g.Row(s.Name, cli.Ago(s.Updated, a.out.Now()))
 			}
 			return a.list(map[string]any{"secrets": secrets}, names, g, "no secrets yet; set one with: brasa secret put NAME")
 		},

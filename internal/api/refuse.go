@@ -55,6 +55,9 @@ func refuse(log *slog.Logger, id faas.ID, err error) *refusal {
 		r.header.Set("WWW-Authenticate", `Bearer realm="brasa"`)
 	case faas.Overloaded:
 		r.header.Set("Retry-After", "1")
+		if e.Limit == "failed_attempts" {
+			r.header.Set("Retry-After", "3") // in which an address may try once more
+		}
 	case faas.Unavailable:
 		r.header.Set("Retry-After", "5")
 	}
