@@ -85,7 +85,7 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 	if err != nil {
 		err = w.explainCall(ctx, in, c, err)
 		w.ended(in, c, began, faas.CodeOf(err))
-		return nil, err
+		return nil, lastWords(err, c.inv.Report.Logs)
 	}
 	if _, whole := res.Body.(*faas.BytesBody); whole {
 		w.ended(in, c, began, faas.OK)
@@ -150,10 +150,8 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	case faas.Crashed:
 		next = end
 	}
-	select {
-	case <-in.box.Done():
+	if in.died() {
 		next = end
-	default:
 	}
 	w.release(in, c, next, held)
 }

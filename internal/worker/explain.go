@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -99,6 +101,28 @@ func died(x sandbox.Exit, l faas.Limits) *faas.Error {
 		e.Fix = "the function made a system call that sandboxes do not allow; docs/sandbox.md lists them"
 	}
 	return e
+}
+
+// lastLines is how many lines tell what a process had to say before it died.
+const lastLines = 20
+
+// lastWords adds to the error of a process that died what it wrote to its standard error, which
+// in most languages is the reason.
+func lastWords(err error, wrote []faas.LogLine) error {
+	e, ok := errors.AsType[*faas.Error](err)
+	if !ok || e.Code != faas.Crashed || e.Trace != "" {
+		return err
+	}
+	var text []string
+	for i := len(wrote) - 1; i >= 0 && len(text) < lastLines; i-- {
+		if wrote[i].Stream == runtimes.Stderr {
+			text = append(text, wrote[i].Text)
+		}
+	}
+	slices.Reverse(text)
+	told := *e
+	told.Trace = strings.Join(text, "\n")
+	return &told
 }
 
 // unsupported turns what the sandbox says it can't do into an error for the operator.

@@ -86,6 +86,16 @@ func (w *Worker) retire(in *instance, why string) {
 	}()
 }
 
+// died says whether the instance's process has ended by itself.
+func (in *instance) died() bool {
+	select {
+	case <-in.box.Done():
+		return true
+	default:
+		return false
+	}
+}
+
 // drainInstance ends the instance as soon as it serves no call. The caller holds mu.
 func (w *Worker) drainInstance(in *instance) {
 	in.leaving = true

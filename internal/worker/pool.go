@@ -114,6 +114,9 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 // take takes a slot of the most recently used free instance, if there is one and the memory that
 // it may now grow into is there. The caller holds mu.
 func (w *Worker) take(p *pool) *instance {
+	for len(p.free) > 0 && p.free[len(p.free)-1].died() {
+		w.retire(p.free[len(p.free)-1], "died") // takes it out of the free ones
+	}
 	n := len(p.free)
 	if n == 0 {
 		return nil

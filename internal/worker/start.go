@@ -76,6 +76,7 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 			in.close()
 		}
 		wrote = in.stray.take() // what belongs to no call so far is what was written while loading
+		err = lastWords(err, wrote)
 		in.births.log = wrote
 		in.births.total = time.Since(began)
 	}()

@@ -231,6 +231,8 @@ func TestFailuresAreToldByWhoCanMendThem(t *testing.T) {
 		{"crash in load", "raise RuntimeError('no config')\n", nil, faas.Failed, "", "no config"},
 		{"exit in load", "import os; os._exit(7)\n", nil, faas.Crashed, "", "7"},
 		{"missing handler", "x = 1\n", nil, faas.Failed, "", "main"},
+		{"last words", "import os\ndef main(args):\n    os.write(2, b'no licence\\n')\n    os._exit(3)\n", nil, faas.Crashed, "", "no licence"},
+		{"last words in load", "import os\nos.write(2, b'no licence\\n')\nos._exit(3)\n", nil, faas.Crashed, "", "no licence"},
 		{"exit without answer", "import os\ndef main(args):\n    os._exit(3)\n", nil, faas.Crashed, "", "3"},
 		{"endless loop", "def main(args):\n    while True: pass\n", short, faas.Timeout, "timeout_ms", "timeout"},
 		{"endless load", "while True: pass\n", short, faas.Timeout, "timeout_ms", ""},
@@ -340,6 +342,23 @@ def main(args):
 	}
 	if next.Report.Instance == leaving.Report.Instance {
 		t.Error("the instance was used again")
+	}
+}
+
+func TestAnInstanceThatDiedIdleIsNotUsed(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "python", "f.py", `
+import os, threading
+def main(args):
+    threading.Timer(0.05, os._exit, (1,)).start()
+    return os.getpid()
+`, nil)
+	for i := range 3 {
+		inv := call(`{}`)
+		if _, err := m.do(rev, inv); err != nil || inv.Report.Start != faas.StartCold {
+			t.Errorf("call %d: %v, start %q; want a new instance", i, err, inv.Report.Start)
+		}
+		time.Sleep(300 * time.Millisecond) // until the process has ended; nothing here tells
 	}
 }
 
