@@ -127,6 +127,20 @@ func ordinaryUser(t *testing.T) {
 		if !o.exit.OOM {
 			t.Errorf("80 MB in /tmp with 64 MiB allowed: %+v", o.exit)
 		}
+		// An orphan is nobody's child but pid 1's, and must be found there.
+		o = run(t, h, Spec{Args: []string{"/usr/bin/python3", "-I", "-S", "-c", `
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        x = bytearray(100<<20)
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+time.sleep(1000)`}, Memory: 64 << 20})
+		if !o.exit.OOM {
+			t.Errorf("100 MB in an orphan with 64 MiB allowed: %+v", o.exit)
+		}
 	})
 	t.Run("processes are bounded", func(t *testing.T) {
 		o := shell(t, h, `i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done; echo all`, func(s *Spec) { s.PIDs = 20 })

@@ -207,6 +207,16 @@ func (p *process) hostPID() int {
 	return p.pid
 }
 
+// nestPID returns the id of pid 1 of the sandbox's namespace in the host's, 0 if it is gone.
+func (p *process) nestPID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.nest < 0 {
+		return 0
+	}
+	return pidOf(p.nest)
+}
+
 func (p *process) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

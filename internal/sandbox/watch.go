@@ -29,7 +29,8 @@ func newWatcher() *watcher { return &watcher{watched: map[*memoryWatch]struct{}{
 type memoryWatch struct {
 	owner *watcher
 	sb    *Sandbox
-	pid   int
+	pid   int // of the program
+	nest  int // of pid 1 of its namespace, to which orphans go
 
 	mu   sync.Mutex
 	last Usage // guarded by mu
@@ -38,7 +39,7 @@ type memoryWatch struct {
 }
 
 func (w *watcher) add(s *Sandbox) *memoryWatch {
-	m := &memoryWatch{owner: w, sb: s, pid: s.proc.hostPID()}
+	m := &memoryWatch{owner: w, sb: s, pid: s.proc.hostPID(), nest: s.proc.nestPID()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.watched[m] = struct{}{}
@@ -117,7 +118,8 @@ func (m *memoryWatch) resetPeak() {
 	m.peak = m.last.Memory
 }
 
-// processes walks down from the first process: orphans become its children, so all are below it.
+// processes walks down from the program, and from pid 1 of its namespace, whose children its
+// orphans become. Pid 1 itself is ours and runs nothing of the sandbox's.
 func (m *memoryWatch) processes() ([]int, error) {
 	select {
 	case <-m.sb.done:
@@ -128,14 +130,20 @@ func (m *memoryWatch) processes() ([]int, error) {
 		return nil, nil
 	}
 	pids := []int{m.pid}
-	for i := 0; i < len(pids); i++ {
-		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[i])) // well formed
+	below := func(pid int) {
+		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // well formed
 		for _, list := range lists {
 			children, err := readProcesses(list)
 			if err == nil {
 				pids = append(pids, children...)
 			}
 		}
+	}
+	if m.nest != 0 {
+		below(m.nest)
+	}
+	for i := 0; i < len(pids); i++ {
+		below(pids[i])
 	}
 	return pids, nil
 }
