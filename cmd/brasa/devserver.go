@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
 )
 
 // child is a server that runs for as long as we do. It is a process of its own, so that it may
@@ -133,7 +133,7 @@ func (d *dev) ready(ctx context.Context, c *child) error {
 func (c *child) died() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Errorf("the server ended by itself: %w\n%s", errors.Join(c.err), strings.Join(c.tail, "\n"))
+	return faas.Errorf(faas.Unavailable, "run a server", "it ended by itself: %v\n%s", c.err, strings.Join(c.tail, "\n"))
 }
 
 // wait returns when ctx ends, or with an error when the server did before.

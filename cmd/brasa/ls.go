@@ -40,7 +40,7 @@ func newLs(a *app) *cobra.Command {
 					return nil
 				}
 				if len(functions) == 0 {
-					a.out.Say("no functions yet in %q; try: brasa init hello -l python && brasa deploy hello", a.namespace)
+					a.out.Say("no functions yet in %q; try: brasa init hello -l python && brasa deploy hello%s", a.namespace, a.namespaceFlag())
 					return nil
 				}
 				wide := a.out.Format == cli.Wide

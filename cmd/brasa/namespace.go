@@ -72,8 +72,8 @@ func newNamespaceRm(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "rm NAME",
 		Aliases: []string{"delete", "remove"},
-		Short:   "Delete a namespace with all that is in it",
-		Long:    "Delete a namespace with all its functions, secrets and keys. It asks before, unless --yes is said.",
+		Short:   "Delete a namespace that has no functions",
+		Long:    "Delete a namespace with its secrets and keys. Its functions must be deleted before. It asks\nfirst, unless --yes is said.",
 		Example: "  brasa namespace rm shop --yes",
 		Args:    exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -81,7 +81,7 @@ func newNamespaceRm(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.confirm("delete namespace %q with all its functions, secrets and keys?", args[0]); err != nil {
+			if err := a.confirm("delete namespace %q with its secrets and keys?", args[0]); err != nil {
 				return err
 			}
 			if err := client.DeleteNamespace(c.Context(), args[0]); err != nil {

@@ -132,7 +132,7 @@ func newSecretLs(a *app) *cobra.Command {
 				names[i] = s.Name
 				g.Row(s.Name, cli.Ago(s.Updated, a.out.Now()))
 			}
-			return a.list(map[string]any{"secrets": secrets}, names, g, "no secrets yet; set one with: brasa secret put NAME")
+			return a.list(map[string]any{"secrets": secrets}, names, g, "no secrets yet; set one with: brasa secret put NAME"+a.namespaceFlag())
 		},
 	}
 }

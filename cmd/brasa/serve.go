@@ -116,7 +116,7 @@ func startFailure(err error, config daemon.Config) error {
 	e := &faas.Error{Code: faas.Unavailable, Err: err}
 	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(err, syscall.EADDRINUSE) {
 		if op.Net == "unix" {
-			return e.WithFix("stop it, or choose a name of your own for this one: --set prefix=brasa2")
+			return e.WithFix("stop it, or choose a name of your own for this one: --set prefix=brasa2, or BRASA_PREFIX=brasa2")
 		}
 		return e.WithFix("something listens at %s already; choose another address: --listen 127.0.0.1:8081", config.Listen)
 	}

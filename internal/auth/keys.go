@@ -47,7 +47,7 @@ func (i Identity) May(namespace string) error {
 // NoNamespace is the error for a namespace that does not exist, or none that the caller may know of.
 func NoNamespace(namespace string) error {
 	return faas.Errorf(faas.NotFound, "look up namespace", "there is no namespace %.80q that this key may use", namespace).
-		WithFix("use a key of that namespace: BRASA_KEY or --key-file")
+		WithFix("see what it opens with: brasa namespace ls; or use a key of that namespace: BRASA_KEY or --key-file")
 }
 
 // Info is a key as it may be shown.

@@ -90,7 +90,7 @@ func (c *Catalog) DeleteNamespace(ctx context.Context, name string) error {
 		return err
 	}
 	if fns := c.Functions(name); len(fns) > 0 {
-		return faas.Errorf(faas.Conflict, op, "namespace %q has %d functions, %q among them", name, len(fns), fns[0].Name.Path()).
+		return faas.Errorf(faas.Conflict, op, "namespace %q still has functions, %q among them", name, fns[0].Name.Path()).
 			WithFix("delete them first with: brasa rm -n %s NAME", name)
 	}
 	// Secrets go before their key and the namespace goes last: a crash leaves a namespace with
