@@ -28,7 +28,7 @@ type pool struct {
 	line      line
 	starting  int
 	inHungry  bool
-	retired   bool // the function has moved on: nothing is kept
+	renewed   time.Time // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
 func (w *Worker) pool(rev *faas.Revision, rt *runtimes.Runtime) *pool {
@@ -79,7 +79,6 @@ func (w *Worker) acquireNew(ctx context.Context, rev *faas.Revision, rt *runtime
 		return nil, shuttingDown()
 	}
 	p := w.pool(rev, rt)
-	p.retired = false // a deploy that goes back to an older revision
 	// A full-grown pool proves the revision by what it holds.
 	if n := rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
 		w.mu.Unlock()

@@ -24,9 +24,11 @@ func (w *Worker) start(p *pool, of *waiter) {
 	defer w.work.Done()
 	ctx, cancel := context.WithTimeout(w.life, max(p.rev.Limits.Timeout.D(), minLoadTime))
 	defer cancel()
+	began := time.Now() // before secrets are read
 	in, wrote, err := w.make(ctx, p, of)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	old := !began.After(p.renewed)
 	p.starting--
 	w.starting--
 	if err != nil {
@@ -43,6 +45,13 @@ func (w *Worker) start(p *pool, of *waiter) {
 	}
 	p.instances[in.id] = in
 	in.idleSince = time.Now()
+	in.leaving = old
+	if old && of == nil {
+		// It may hold what is no longer so, a secret's older value, and those in line may have come
+		// since: they get another.
+		w.retire(in, "moved on")
+		return
+	}
 	if of != nil {
 		in.active++
 		of.answer(grant{in: in})
@@ -58,7 +67,7 @@ func (w *Worker) start(p *pool, of *waiter) {
 	if in.active < in.slots {
 		p.free = append(p.free, in)
 	}
-	if in.active == 0 && (w.draining || p.retired) {
+	if in.active == 0 && w.draining {
 		w.retire(in, "moved on")
 	}
 	w.feed()

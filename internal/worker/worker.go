@@ -231,7 +231,7 @@ func (w *Worker) Forget(name faas.Name, keep ...faas.RevisionID) {
 		if k.name != name || contains(keep, k.revision) {
 			continue
 		}
-		p.retired = true
+		p.renewed = time.Now()
 		for _, in := range p.instances {
 			w.drainInstance(in)
 		}

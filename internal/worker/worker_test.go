@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -529,6 +530,54 @@ func TestForgetEndsIdleInstancesAndLetsBusyOnesFinish(t *testing.T) {
 }
 
 // until waits for a state that other goroutines bring about.
+// A changed secret must not make a function cold for as long as calls overlap.
+func TestForgetDoesNotLastWhileCallsOverlap(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "python", "f.py", "import time\ndef main(args):\n    time.sleep(args['s'])\n", nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := m.do(rev, call(`{"s":2}`)); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "the long call runs", func() bool { s := m.Status().Instances; return len(s) == 1 && s[0].Active == 1 })
+	m.ForgetNamespace("default")
+	for i, want := range []faas.Start{faas.StartCold, faas.StartWarm} {
+		inv := call(`{"s":0}`)
+		if _, err := m.do(rev, inv); err != nil || inv.Report.Start != want {
+			t.Errorf("call %d: %v, start %q, want %q", i, err, inv.Report.Start, want)
+		}
+	}
+	wg.Wait()
+}
+
+// An instance that was being made while a secret changed may hold the older value.
+func TestAStartThatASecretOvertakesServesNobody(t *testing.T) {
+	var value atomic.Value
+	value.Store("old")
+	asked, change := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m := newMachine(t, func(c *worker.Config) {
+		c.Secrets = func(context.Context, string, []string) (map[string]string, uint64, error) {
+			v := value.Load().(string)
+			once.Do(func() { close(asked); <-change })
+			return map[string]string{"TOKEN": v}, 1, nil
+		}
+	})
+	rev := m.function(t, "python", "f.py", "import os\ndef main(args):\n    return os.environ['TOKEN']\n", func(r *faas.Revision) { r.Secrets = []string{"TOKEN"} })
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if got, err := m.do(rev, call(`{}`)); err != nil || got != "new" {
+			t.Errorf("%q, %v; want the new value", got, err)
+		}
+	})
+	<-asked
+	value.Store("new")
+	m.ForgetNamespace("default")
+	close(change)
+	wg.Wait()
+}
+
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
