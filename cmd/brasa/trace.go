@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/cli"
@@ -84,7 +83,7 @@ func (a *app) drawTrace(w io.Writer, act *faas.Activation, s cli.Styles) error {
 	if err := cli.Waterfall(w, act.Timing, s, a.out.Width); err != nil {
 		return err
 	}
-	cpu, memory, logs := "cpu not measured", "memory not measured", "no log"
+	cpu, memory, logs, where := "cpu not measured", "memory not measured", "no log", ""
 	if act.CPUMicros > 0 {
 		cpu = "cpu " + cli.Took(time.Duration(act.CPUMicros)*time.Microsecond)
 	}
@@ -92,11 +91,12 @@ func (a *app) drawTrace(w io.Writer, act *faas.Activation, s cli.Styles) error {
 		memory = "memory " + cli.Size(act.Memory) + " at its peak"
 	}
 	if n := len(act.Logs); n > 0 {
-		logs = fmt.Sprintf("%d lines of log (brasa logs --id %s%s)", n, act.ID, a.namespaceFlag())
+		logs = fmt.Sprintf("%d lines of log", n)
 		if n == 1 {
-			logs = strings.Replace(logs, "lines", "line", 1)
+			logs = "1 line of log"
 		}
+		where = fmt.Sprintf("brasa logs --id %s%s\n", act.ID, a.namespaceFlag())
 	}
-	_, err := fmt.Fprintf(w, "%s, %s, %s\n", cpu, memory, logs)
+	_, err := fmt.Fprintf(w, "%s, %s, %s\n%s", cpu, memory, logs, where)
 	return err
 }
