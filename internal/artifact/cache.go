@@ -150,9 +150,7 @@ func (d *Depot) layOut(digest faas.Digest) (int64, error) {
 	}
 	size, err := layUnder(d.ctx, work, r)
 	if err == nil {
-		// Only who may write to a directory may move it, unless he is root. Should the server be
-		// killed in between, the tree is whole all the same: a digest says nothing of the mode.
-		err = errors.Join(os.Chmod(work, 0o755), os.Rename(work, path), os.Chmod(path, 0o555))
+		err = os.Rename(work, path)
 	}
 	if err != nil {
 		return 0, errors.Join(err, removeTree(work))

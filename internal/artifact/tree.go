@@ -134,11 +134,20 @@ func layTree(ctx context.Context, r io.Reader, dst *os.Root) (int64, error) {
 		return 0, err
 	}
 	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := dst.Chmod(dirs[i], 0o555); err != nil {
+		if err := dst.Chmod(dirs[i], dirMode()); err != nil {
 			return 0, err
 		}
 	}
-	return size, dst.Chmod(".", 0o555)
+	return size, dst.Chmod(".", dirMode())
+}
+
+// dirMode is the mode of laid-out directories. Sandboxes see them read-only whatever it is. To one
+// who is not root it must let him move and remove them.
+func dirMode() fs.FileMode {
+	if os.Geteuid() == 0 {
+		return 0o555
+	}
+	return 0o755
 }
 
 func layFile(dst *os.Root, h *tar.Header, r io.Reader) error {

@@ -94,7 +94,7 @@ func wantCode(t testing.TB, err error, code faas.Code, words ...string) {
 func TestPublishAndResolve(t *testing.T) {
 	c := open(t)
 	_, _, err := c.Resolve(faas.Ref{Name: name("pay")})
-	wantCode(t, err, faas.NotFound, `function "pay" does not exist`, "brasa deploy pay")
+	wantCode(t, err, faas.NotFound, `function "pay" does not exist`, "brasa deploy PATH --name pay")
 	first := publish(t, c, "pay", 1)
 	second := publish(t, c, "pay", 2)
 	fn, rev, err := c.Resolve(faas.Ref{Name: name("pay")})
@@ -501,8 +501,9 @@ func TestMasterKey(t *testing.T) {
 func TestNodesFollowEachOther(t *testing.T) {
 	docs, secs := store.Memory(), store.Memory()
 	a, b := openCatalog(t, docs, secs), openCatalog(t, docs, secs)
-	told := make(chan Event, 100)
+	told, back := make(chan Event, 100), make(chan Event, 100)
 	b.OnChange(func(e Event) { told <- e })
+	a.OnChange(func(e Event) { back <- e })
 	run(t, a)
 	run(t, b)
 	rev := publish(t, a, "f", 1)
@@ -541,10 +542,17 @@ func TestNodesFollowEachOther(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	end := publish(t, a, "end", 1)
-	for e := range told {
-		if e.Function != nil && e.Function.Active == end.ID {
-			break
+	// Each has seen all that came before once it has seen the other's last.
+	for _, last := range []struct {
+		by   *Catalog
+		name string
+		told chan Event
+	}{{a, "end-of-a", told}, {b, "end-of-b", back}} {
+		end := publish(t, last.by, last.name, 1)
+		for e := range last.told {
+			if e.Function != nil && e.Function.Active == end.ID {
+				break
+			}
 		}
 	}
 	ga, _ := a.Function(name("g"))

@@ -58,6 +58,24 @@ func TestAnOrdinaryUserCanServe(t *testing.T) {
 	if e := faas.AsError(run(forks, api.Spec{Limits: &faas.Limits{PIDs: 32, Timeout: faas.Duration(5 * time.Second)}})); e == nil || e.Code.Fault() != "function" {
 		t.Errorf("fork bomb: %v, want the function's fault", e)
 	}
+	threads := `
+import threading, time
+def main(args):
+    n = 0
+    try:
+        while n < 1000:
+            threading.Thread(target=time.sleep, args=(5,)).start()
+            n += 1
+    except RuntimeError:
+        pass
+    return n
+`
+	// All of them for itself: neither the server's nor its neighbours' are counted.
+	r, err := v.client.Run(t.Context(), "default", api.Spec{Language: "python", Limits: &faas.Limits{PIDs: 40}},
+		api.Code{Filename: "f.py", Reader: strings.NewReader(threads)}, api.CallOptions{}, strings.NewReader("{}"))
+	if err != nil || string(r.Result) != "39" {
+		t.Errorf("threads of a function with pids 40: %v, %v; want 39 beside the first", r, err)
+	}
 	for what, spec := range map[string]api.Spec{
 		"network": {Network: "egress"}, "processor": {Limits: &faas.Limits{CPU: 500}},
 	} {

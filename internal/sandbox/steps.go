@@ -122,7 +122,10 @@ func planSandbox(in planInput) *plan {
 
 	p.do("enter namespaces", opEnter, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS, 0, 0)
 	planMounts(p, in, rootless)
-	planLimits(p, spec, in.group != nil && in.group.layout.has["pids"])
+	counted := in.group != nil && in.group.layout.has["pids"]
+	if !rootless {
+		planLimits(p, spec, counted)
+	}
 	if in.inProcess {
 		// The embedded spawner has done this once for all; the stand-in execs itself on the
 		// way, which without a bounding set would leave it no capabilities.
@@ -137,6 +140,10 @@ func planSandbox(in planInput) *plan {
 		p.do("make user namespace", opUnshare, unix.CLONE_NEWUSER, 0, 0)
 		p.do("map ids", opMapIDs, 0, 0, 0, fmt.Sprintf("%d 0 1", insideID), fmt.Sprintf("%d 0 1", insideID))
 		p.do("set ids", opIDs, insideID, insideID, 1)
+		// Only now: what is counted per user id is counted in each user namespace that contains
+		// the process, and the outer one, where all sandboxes and the server are counted
+		// together, takes as its bound what was set when the inner one was made.
+		planLimits(p, spec, counted)
 	} else {
 		p.do("set ids", opIDs, uint64(in.uid), uint64(in.uid), 0)
 	}
