@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
 	"os"
 	"path/filepath"
 	"time"
@@ -142,6 +143,8 @@ func (d *Deployer) keepOld(name faas.Name, lacks string, err error) error {
 			e.Fix = "bring what requirements.txt names with the code: pip install --target vendor -r requirements.txt"
 		case "package.json":
 			e.Fix = "bring what package.json names with the code: npm install --omit=dev"
+		default:
+			e.Fix = bringAlong(e.Message())
 		}
 	}
 	if fn, _, rerr := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); rerr == nil {
@@ -297,4 +300,21 @@ func (d *Deployer) checkSecrets(namespace string, names []string) error {
 		return errors.Join(missing...)
 	}
 	return nil
+}
+
+var (
+	noPackage = regexp.MustCompile(`No module named '([A-Za-z0-9_]+)`)
+	noModule  = regexp.MustCompile(`Cannot find (?:module|package) '((?:@[\w.-]+/)?[\w-][\w.-]*)`)
+)
+
+// bringAlong says how code gets the package that it is told to miss; "" if that is not what is
+// wrong.
+func bringAlong(message string) string {
+	if m := noPackage.FindStringSubmatch(message); m != nil {
+		return "nothing is installed for a function; bring what it imports with the code: pip install --target vendor " + m[1]
+	}
+	if m := noModule.FindStringSubmatch(message); m != nil {
+		return "nothing is installed for a function; bring what it requires with the code: npm install " + m[1]
+	}
+	return ""
 }
