@@ -14,9 +14,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/artifact"
