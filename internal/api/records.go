@@ -32,7 +32,7 @@ type RecordQuery struct {
 	Outcome  string `query:"outcome" doc:"With this outcome only: a code's name, or error for all but ok"`
 	Since    string `query:"since" doc:"Begun at or after this time (RFC 3339), or this long ago, such as 15m"`
 	Until    string `query:"until" doc:"Begun before this time, or this long ago"`
-	Limit    int    `query:"limit" doc:"At most this many calls, of up to 1000; 50 when left out"`
+	Limit    int    `query:"limit" minimum:"1" doc:"At most this many calls, of up to 1000; 50 when left out"`
 	Cursor   string `query:"cursor" maxLength:"200" doc:"From the page before"`
 }
 
@@ -99,6 +99,9 @@ func (s *Server) recordRoutes() {
 		if err != nil {
 			return Activations{}, err
 		}
+		if q.Since, err = s.ofThis(in.Namespace, q.Since); err != nil {
+			return Activations{}, err
+		}
 		q.NoLogs, q.Calls = true, true
 		found, cursor, err := s.cfg.Journal.Find(ctx, q)
 		if err != nil {
@@ -146,7 +149,27 @@ func (s *Server) activation(ctx context.Context, in *activationPath) (*faas.Acti
 	if err != nil {
 		return nil, err
 	}
-	return s.cfg.Journal.Get(ctx, in.Namespace, id)
+	a, err := s.cfg.Journal.Get(ctx, in.Namespace, id)
+	if err != nil {
+		return nil, err
+	}
+	if since, err := s.ofThis(in.Namespace, time.Time{}); err != nil || a.Timing.Begin.Before(since) {
+		return nil, faas.Errorf(faas.NotFound, "look up activation", "there is no activation %q in namespace %q", id, in.Namespace)
+	}
+	return a, nil
+}
+
+// ofThis returns the later of since and the making of a namespace: what happened in an older one
+// of the same name is not its keepers' to see.
+func (s *Server) ofThis(namespace string, since time.Time) (time.Time, error) {
+	ns, err := s.cfg.Catalog.Namespace(namespace)
+	if err != nil {
+		return since, err
+	}
+	if since.Before(ns.Created) {
+		since = ns.Created
+	}
+	return since, nil
 }
 
 func entries(a *faas.Activation) []LogEntry {
@@ -179,6 +202,9 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, c Caller) error {
 	}
 	q, err := rq.query(r.PathValue("namespace"))
 	if err != nil {
+		return err
+	}
+	if q.Since, err = s.ofThis(r.PathValue("namespace"), q.Since); err != nil {
 		return err
 	}
 	switch v := values.Get("follow"); v {
