@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -303,5 +304,39 @@ func TestLogsCanBeFollowed(t *testing.T) {
 	line, err := bufio.NewReader(res.Body).ReadString('\n')
 	if !strings.HasPrefix(line, `data: {"activation":`) || res.Header.Get("Content-Type") != "text/event-stream" {
 		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+// A namespace that is made again may be another's: what happened in the older one is not its to see.
+func TestANamespaceMadeAgainHasNoPast(t *testing.T) {
+	d := gatewaytest.Open(t, gatewaytest.Options{})
+	admin := d.Key("", true)
+	made := func(method, path, body string) {
+		t.Helper()
+		req := d.Request(method, "/v1/namespaces"+path, admin, strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		if res, b := d.Do(req); res.StatusCode >= 300 {
+			t.Fatalf("%s %s: %s %s", method, path, res.Status, b)
+		}
+	}
+	made(http.MethodPost, "", `{"name":"passing"}`)
+	d.Function("passing", "talk", false, gatewaytest.Answer(200, nil, "x"))
+	res, _ := d.Do(d.Request(http.MethodPost, "/v1/namespaces/passing/functions/talk/invoke", admin, nil))
+	id := res.Header.Get(api.HeaderInvocationID)
+	past := func(path string) string {
+		t.Helper()
+		_, b := d.Do(d.Request(http.MethodGet, "/v1/namespaces/passing/"+path, admin, nil))
+		return string(b)
+	}
+	for !strings.Contains(past("activations/"+id), `"ok":true`) {
+		time.Sleep(time.Millisecond) // records are made without the caller waiting for them
+	}
+	made(http.MethodDelete, "/passing/functions/talk", "")
+	made(http.MethodDelete, "/passing", "")
+	made(http.MethodPost, "", `{"name":"passing"}`)
+	for path, want := range map[string]string{"activations": `"activations":[]`, "logs": `"lines":[]`, "activations/" + id: "not_found", "activations/" + id + "/logs": "not_found"} {
+		if got := past(path); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
 	}
 }
