@@ -22,7 +22,12 @@ import (
 // toolchain and its own namespace's build cache, which is what a poisoned entry could reach.
 func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
 	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
-	cache := filepath.Join(d.cfg.Dir, "gocache", req.Name.Namespace)
+	// By the namespace's UID, for what was built in an older one of its name is not to be trusted.
+	ns, err := d.cfg.Catalog.Namespace(req.Name.Namespace)
+	if err != nil {
+		return "", err
+	}
+	cache := filepath.Join(d.cfg.Dir, "gocache", ns.UID)
 	for _, p := range []string{work, out, cache} {
 		if err := os.MkdirAll(p, 0o755); err != nil {
 			return "", err

@@ -321,7 +321,9 @@ func TestGoSourceIsBuiltInASandbox(t *testing.T) {
 		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
 	}
 	var host *sandbox.Host
+	var dir string
 	s := newShop(t, func(d *deploy.Config) {
+		dir = d.Dir
 		if _, err := d.Runtimes.Lookup(runtimes.Go); err != nil {
 			t.Skip(err)
 		}
@@ -353,6 +355,14 @@ func TestGoSourceIsBuiltInASandbox(t *testing.T) {
 	out, err := s.Deploy(t.Context(), request("f.go", "package main\n\nfunc Main(args map[string]any) (any, error) { return args, nil }\n"), nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// A namespace of the same name that is made later is another's, and has another cache.
+	ns, err := s.catalog.Namespace("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if caches, err := os.ReadDir(filepath.Join(dir, "gocache")); err != nil || len(caches) != 1 || caches[0].Name() != ns.UID {
+		t.Errorf("caches %v, %v; want one called by the namespace's UID", caches, err)
 	}
 	path, release, err := s.depot.Tree(t.Context(), out.Revision.Code)
 	if err != nil {
