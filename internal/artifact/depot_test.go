@@ -212,7 +212,9 @@ func TestTreeSingleFlight(t *testing.T) {
 	digest := putTree(t, d, 1)
 	impatient, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
+	left := make(chan struct{})
 	wg.Go(func() {
+		defer close(left)
 		if _, _, err := d.Tree(impatient, digest); faas.CodeOf(err) != faas.Canceled {
 			t.Errorf("the one who left: %v, want Canceled", err)
 		}
@@ -229,6 +231,7 @@ func TestTreeSingleFlight(t *testing.T) {
 		})
 	}
 	cancel()
+	<-left // before the tree is there, else it would be a toss which he gets
 	close(o.hold)
 	wg.Wait()
 	if n := o.gets.Load(); n != 1 {
