@@ -17,7 +17,7 @@ import (
 const minLoadTime = 10 * time.Second
 
 // start makes an instance for the pool and gives its slots to the calls in line. If it can't be
-// made, all of them get the reason: they would meet the same one by one.
+// made, those whom that concerns get the reason.
 //
 // An instance that serves one call by being its process is made for one call, which is given.
 func (w *Worker) start(p *pool, of *waiter) {
@@ -36,9 +36,10 @@ func (w *Worker) start(p *pool, of *waiter) {
 		if of != nil {
 			of.answer(grant{err: err, log: wrote})
 		}
-		for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
-			wt.answer(grant{err: err, log: wrote})
+		for n := p.concerned(of); n > 0; n-- {
+			p.line.pop().answer(grant{err: err, log: wrote})
 		}
+		w.grow(p)
 		w.feed()
 		w.dropIfEmpty(p)
 		return
@@ -71,6 +72,19 @@ func (w *Worker) start(p *pool, of *waiter) {
 		w.retire(in, "moved on")
 	}
 	w.feed()
+}
+
+// concerned returns for how many of the calls in line the failure of a start is theirs too. Where
+// no instance works they would meet the same one by one; where one does it was bad luck, which
+// those have whom the new one would have served. The caller holds Worker.mu.
+func (p *pool) concerned(of *waiter) int {
+	switch {
+	case of != nil:
+		return 0
+	case len(p.instances) == 0:
+		return p.line.len()
+	}
+	return min(p.line.len(), max(1, p.rev.Limits.Concurrency))
 }
 
 // make makes an instance. What it wrote is returned even if it fails.
