@@ -280,6 +280,9 @@ func (d *Daemon) collect(ctx context.Context, n *node) error {
 		if err := n.depot.Collect(ctx, func(digest faas.Digest) bool { return live[digest] }); err != nil && ctx.Err() == nil {
 			d.log.Warn("collect unused code", "error", err)
 		}
+		if err := n.deployer.CollectCaches(); err != nil {
+			d.log.Warn("collect build caches", "error", err)
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

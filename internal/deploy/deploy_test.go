@@ -377,3 +377,33 @@ func TestGoSourceIsBuiltInASandbox(t *testing.T) {
 		t.Errorf("handler %q, want Main", out.Revision.Handler)
 	}
 }
+
+func TestBuildCachesGoWithTheirNamespaces(t *testing.T) {
+	s := newShop(t, nil)
+	keep, err := s.catalog.CreateNamespace(t.Context(), "keep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := s.catalog.CreateNamespace(t.Context(), "gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := func(uid string) string { return filepath.Join(s.dir, "deploy", "gocache", uid) }
+	for _, uid := range []string{keep.UID, gone.UID} {
+		if err := os.MkdirAll(filepath.Join(cache(uid), "00"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.catalog.DeleteNamespace(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CollectCaches(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(cache(keep.UID)); err != nil {
+		t.Errorf("the cache of a namespace that is there: %v", err)
+	}
+	if _, err := os.Stat(cache(gone.UID)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cache of a deleted namespace is still there: %v", err)
+	}
+}
