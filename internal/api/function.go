@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,8 +66,29 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request, c Caller, 
 	}
 	if err != nil {
 		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+		if s.allow(c, accessFunction, t.namespace) != nil {
+			err = forStrangers(err)
+		}
 	}
 	return err
+}
+
+// forStrangers takes the function's own words out of an error: its message and trace may hold
+// lines of its source or values that are nobody's business. Its owner finds them in the
+// activation.
+func forStrangers(err error) error {
+	e := faas.AsError(err)
+	if e.Code.Fault() != "function" {
+		return err
+	}
+	plain := faas.Errorf(e.Code, "", "the function failed").WithLimit(e.Limit)
+	switch e.Code {
+	case faas.Crashed:
+		plain.Err = errors.New("the function's process ended without an answer")
+	case faas.Timeout:
+		plain.Err = errors.New("the function took too long")
+	}
+	return plain.WithFix("its owner finds the reason with: brasa inv get ID, the id being that of this request")
 }
 
 // upgrade takes the connection over and joins it to the function's. It closes the body. It

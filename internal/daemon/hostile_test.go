@@ -150,6 +150,26 @@ func TestHostileFunctionsHarmNobodyElse(t *testing.T) {
 		}
 	})
 
+	t.Run("strangers are not told a function's own words", func(t *testing.T) {
+		if _, err := v.client.Deploy(t.Context(), "default", "telling", api.Spec{Public: &public},
+			api.Code{Filename: "t.py", Reader: strings.NewReader("def main(args):\n    raise ValueError('inner detail')  # and this line\n")}); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.Post(v.client.Server()+"/f/default/telling/", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusBadGateway || strings.Contains(string(b), "inner detail") || strings.Contains(string(b), "and this line") {
+			t.Errorf("without a key: %d %s; want a failure and nothing of the code", res.StatusCode, b)
+		}
+		_, err = v.client.Invoke(t.Context(), "default", "telling", api.CallOptions{}, strings.NewReader("{}"))
+		if e := faas.AsError(err); e == nil || !strings.Contains(e.Error(), "inner detail") || e.Trace == "" {
+			t.Errorf("with a key: %v; want the message and the trace", err)
+		}
+	})
+
 	t.Run("malformed requests", func(t *testing.T) {
 		for _, c := range []struct {
 			body, contentType string
