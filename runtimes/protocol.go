@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -63,6 +64,13 @@ type frame struct {
 type protocolError struct{ what string }
 
 func (e *protocolError) Error() string { return "the instance broke the protocol: " + e.what }
+
+// BrokeProtocol says whether err tells of an instance that broke the protocol, after which the host
+// ends the conversation and the process its own way.
+func BrokeProtocol(err error) bool {
+	_, broke := errors.AsType[*protocolError](err)
+	return broke
+}
 
 // decoder reads the frames that an instance sends.
 type decoder struct{ r *bufio.Reader }

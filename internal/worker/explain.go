@@ -78,7 +78,7 @@ func (w *Worker) explainDeath(ctx context.Context, in *instance, err error) erro
 		}
 		return err
 	}
-	if in.box == nil {
+	if in.box == nil || runtimes.BrokeProtocol(err) { // then how it ended is our doing
 		return err
 	}
 	t := time.NewTimer(deathWait)

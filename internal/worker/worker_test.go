@@ -232,6 +232,7 @@ func TestFailuresAreToldByWhoCanMendThem(t *testing.T) {
 		{"crash in load", "raise RuntimeError('no config')\n", nil, faas.Failed, "", "no config"},
 		{"exit in load", "import os; os._exit(7)\n", nil, faas.Crashed, "", "7"},
 		{"missing handler", "x = 1\n", nil, faas.Failed, "", "main"},
+		{"junk on the socket", "import os\ndef main(args):\n    os.write(3, b'\\xff' * 100)\n", nil, faas.Crashed, "", "protocol"},
 		{"last words", "import os\ndef main(args):\n    os.write(2, b'no licence\\n')\n    os._exit(3)\n", nil, faas.Crashed, "", "no licence"},
 		{"last words in load", "import os\nos.write(2, b'no licence\\n')\nos._exit(3)\n", nil, faas.Crashed, "", "no licence"},
 		{"exit without answer", "import os\ndef main(args):\n    os._exit(3)\n", nil, faas.Crashed, "", "3"},
