@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -332,7 +333,11 @@ func readError(ctx context.Context, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return faas.Errorf(faas.Canceled, "read request", "the request's body ended before its length")
 	}
-	return &faas.Error{Code: faas.Canceled, Op: "read request", Err: err}
+	if _, network := errors.AsType[net.Error](err); network {
+		return &faas.Error{Code: faas.Canceled, Op: "read request", Err: err}
+	}
+	// What is left is a body that is not encoded as it must be, such as a chunk without a length.
+	return &faas.Error{Code: faas.Invalid, Op: "read request", Err: err}
 }
 
 // overLimit is the error of an answer that is too large.

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -167,6 +169,21 @@ func TestHostileFunctionsHarmNobodyElse(t *testing.T) {
 		_, err = v.client.Invoke(t.Context(), "default", "telling", api.CallOptions{}, strings.NewReader("{}"))
 		if e := faas.AsError(err); e == nil || !strings.Contains(e.Error(), "inner detail") || e.Trace == "" {
 			t.Errorf("with a key: %v; want the message and the trace", err)
+		}
+	})
+
+	t.Run("malformed chunks", func(t *testing.T) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(v.client.Server(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "POST /f/default/neighbour/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		status, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(status, " 400 ") {
+			t.Errorf("%q, %v; want 400, for it is the caller's mistake", status, err)
 		}
 	})
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -39,6 +40,9 @@ func gather(inv *faas.Invocation) error {
 	if _, err := io.ReadFull(inv.Body, b); err != nil {
 		if e, ok := errors.AsType[*faas.Error](err); ok {
 			return e
+		}
+		if _, network := errors.AsType[net.Error](err); !network && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			return &faas.Error{Code: faas.Invalid, Op: "read request", Err: err}
 		}
 		return faas.Errorf(faas.Canceled, "read request", "the request's body ended before its announced length of %d bytes", inv.Length)
 	}
