@@ -231,7 +231,7 @@ func follow(n *node, e catalog.Event) {
 	case catalog.FunctionDeleted:
 		n.worker.Forget(e.Function.Name)
 	case catalog.SecretChanged, catalog.SecretDeleted:
-		n.worker.ForgetNamespace(e.Namespace)
+		n.worker.ForgetSecret(e.Namespace, e.Secret)
 	}
 }
 

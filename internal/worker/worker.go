@@ -18,6 +18,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -223,12 +224,22 @@ func (w *Worker) Warm(ctx context.Context, rev *faas.Revision, n int) error {
 
 // Forget ends the idle instances of a function whose revision is not one of those to keep, and
 // lets the busy ones end after their calls. It is called when a function moves to another
-// revision, is deleted, or a secret of its namespace changes (with none to keep).
+// revision or is deleted.
 func (w *Worker) Forget(name faas.Name, keep ...faas.RevisionID) {
+	w.forget(func(p *pool) bool { return p.key.name == name && !slices.Contains(keep, p.key.revision) })
+}
+
+// ForgetSecret does the same for the functions of a namespace that are given the secret, which
+// has another value now, or none.
+func (w *Worker) ForgetSecret(namespace, secret string) {
+	w.forget(func(p *pool) bool { return p.key.name.Namespace == namespace && slices.Contains(p.rev.Secrets, secret) })
+}
+
+func (w *Worker) forget(is func(*pool) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for k, p := range w.pools {
-		if k.name != name || contains(keep, k.revision) {
+	for _, p := range w.pools {
+		if !is(p) {
 			continue
 		}
 		p.renewed = time.Now()
@@ -236,21 +247,6 @@ func (w *Worker) Forget(name faas.Name, keep ...faas.RevisionID) {
 			w.drainInstance(in)
 		}
 		w.dropIfEmpty(p)
-	}
-}
-
-// ForgetNamespace does the same for all functions of a namespace.
-func (w *Worker) ForgetNamespace(ns string) {
-	w.mu.Lock()
-	names := map[faas.Name]bool{}
-	for k := range w.pools {
-		if k.name.Namespace == ns {
-			names[k.name] = true
-		}
-	}
-	w.mu.Unlock()
-	for n := range names {
-		w.Forget(n)
 	}
 }
 
@@ -270,13 +266,4 @@ func (w *Worker) Status() faas.NodeStatus {
 		}
 	}
 	return s
-}
-
-func contains(ids []faas.RevisionID, id faas.RevisionID) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }

@@ -530,19 +530,29 @@ func TestForgetEndsIdleInstancesAndLetsBusyOnesFinish(t *testing.T) {
 	until(t, "the instance is gone", func() bool { return len(m.Status().Instances) == 0 })
 }
 
-// until waits for a state that other goroutines bring about.
 // A changed secret must not make a function cold for as long as calls overlap.
 func TestForgetDoesNotLastWhileCallsOverlap(t *testing.T) {
 	m := newMachine(t, nil)
-	rev := m.function(t, "python", "f.py", "import time\ndef main(args):\n    time.sleep(args['s'])\n", nil)
+	rev := m.function(t, "python", "f.py", "import time\ndef main(args):\n    time.sleep(args['s'])\n", func(r *faas.Revision) { r.Secrets = []string{"TOKEN"} })
+	other := m.function(t, "python", "f.py", counter, func(r *faas.Revision) { r.Name.Function = "other" })
+	if _, err := m.do(other, call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := m.do(rev, call(`{"s":2}`)); err != nil {
 			t.Error(err)
 		}
 	})
-	until(t, "the long call runs", func() bool { s := m.Status().Instances; return len(s) == 1 && s[0].Active == 1 })
-	m.ForgetNamespace("default")
+	until(t, "the long call runs", func() bool {
+		s := m.Status().Instances
+		return len(s) == 2 && s[0].Active+s[1].Active == 1
+	})
+	m.ForgetSecret("default", "TOKEN")
+	beside := call(`{}`)
+	if _, err := m.do(other, beside); err != nil || beside.Report.Start != faas.StartWarm {
+		t.Errorf("a function without the secret: %v, start %q, want warm", err, beside.Report.Start)
+	}
 	for i, want := range []faas.Start{faas.StartCold, faas.StartWarm} {
 		inv := call(`{"s":0}`)
 		if _, err := m.do(rev, inv); err != nil || inv.Report.Start != want {
@@ -574,11 +584,12 @@ func TestAStartThatASecretOvertakesServesNobody(t *testing.T) {
 	})
 	<-asked
 	value.Store("new")
-	m.ForgetNamespace("default")
+	m.ForgetSecret("default", "TOKEN")
 	close(change)
 	wg.Wait()
 }
 
+// until waits for a state that other goroutines bring about.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
