@@ -41,6 +41,3 @@ func (s *Sample) CPU() time.Duration {
 	}
 	return s.cpu / time.Duration(len(s.took))
 }
-
-// Calls returns how many calls succeeded.
-func (s *Sample) Calls() int { return len(s.took) }

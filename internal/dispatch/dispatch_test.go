@@ -26,8 +26,7 @@ type node struct {
 func (n *node) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	return n.execute(ctx, rev, inv)
 }
-func (n *node) Warm(context.Context, *faas.Revision, int) error { return nil }
-func (n *node) Status() faas.NodeStatus                         { return faas.NodeStatus{} }
+func (n *node) Status() faas.NodeStatus { return faas.NodeStatus{} }
 
 type records struct {
 	mu   sync.Mutex

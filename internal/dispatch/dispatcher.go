@@ -26,8 +26,6 @@ type Node interface {
 	// head is there; the report is complete when the Result's body has ended or was closed, or
 	// when an error was returned. Errors are *faas.Error.
 	Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error)
-	// Warm makes sure that n instances of rev stand ready.
-	Warm(ctx context.Context, rev *faas.Revision, n int) error
 	// Status says what the node holds.
 	Status() faas.NodeStatus
 }

@@ -69,28 +69,6 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 	return w.await(ctx, p, wt, c, since)
 }
 
-// acquireNew is acquire for a proof: it starts an instance even if one is free, and waits for
-// memory and its turn like any other.
-func (w *Worker) acquireNew(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*instance, error) {
-	since := time.Now()
-	w.mu.Lock()
-	if w.draining {
-		w.mu.Unlock()
-		return nil, shuttingDown()
-	}
-	p := w.pool(rev, rt)
-	// A full-grown pool proves the revision by what it holds.
-	if n := rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
-		w.mu.Unlock()
-		return w.acquire(ctx, rev, rt, c)
-	}
-	wt := &waiter{call: c, ready: make(chan grant, 1)}
-	p.line.push(wt)
-	w.grow(p)
-	w.mu.Unlock()
-	return w.await(ctx, p, wt, c, since)
-}
-
 func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since time.Time) (*instance, error) {
 	select {
 	case g := <-wt.ready:

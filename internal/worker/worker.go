@@ -166,9 +166,9 @@ func (w *Worker) fits(rev *faas.Revision) error {
 		WithLimit("memory_bytes").WithFix("ask for less with: brasa deploy PATH --memory, or give the node more with the key memory")
 }
 
-// Prove starts an instance of rev, which shows that its code can be loaded, and leaves it idle for
-// the first call. A failure carries the function's own error; the Proof has what it wrote even
-// then. It never joins a pool's line: a new instance is what is to be shown.
+// Prove shows that rev's code can be loaded: by an instance of it that stands already, else by
+// starting one, which is left idle for the first call. A failure carries the function's own error;
+// the Proof has what it wrote even then, and no phases of a start where none was needed.
 func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, error) {
 	rt, err := w.cfg.Runtimes.Lookup(rev.Runtime)
 	if err != nil {
@@ -184,7 +184,7 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 	defer cancel()
 	c := &call{inv: &faas.Invocation{Kind: faas.KindProof}, log: runtimes.NewLog(rev.Limits.Log, nil)}
 	c.inv.Timing.Begin = time.Now()
-	in, err := w.acquireNew(ctx, rev, rt, c)
+	in, err := w.acquire(ctx, rev, rt, c)
 	proof := faas.Proof{}
 	if err == nil {
 		var u sandbox.Usage
@@ -200,26 +200,6 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 	proof.Timing = c.inv.Timing
 	proof.Logs, _ = c.log.Lines()
 	return proof, err
-}
-
-// Warm makes sure that n instances of rev stand ready, or are on their way to it.
-func (w *Worker) Warm(ctx context.Context, rev *faas.Revision, n int) error {
-	for range n {
-		w.mu.Lock()
-		p := w.pools[keyOf(rev)]
-		have := 0
-		if p != nil {
-			have = len(p.instances) + p.starting
-		}
-		w.mu.Unlock()
-		if have >= n {
-			return nil
-		}
-		if _, err := w.Prove(ctx, rev); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Forget ends the idle instances of a function whose revision is not one of those to keep, and

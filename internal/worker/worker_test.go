@@ -715,3 +715,20 @@ func TestATimeoutBesideOtherCallsLetsThemFinish(t *testing.T) {
 	}
 	until(t, "the instance with the stuck call is gone", func() bool { return len(m.Status().Instances) == 0 })
 }
+
+// While several calls share a process, what it writes past its bootstrap can't be told apart: it is
+// kept for the function and given to no call.
+func TestLinesOfNoSingleCallAreKeptForTheFunction(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "python", "f.py", "import os\ndef main(args):\n    os.write(1, b'raw\\n')\n    print('framed')\n", func(r *faas.Revision) {
+		r.Limits.Concurrency = 2
+	})
+	inv := call(`{}`)
+	if _, err := m.do(rev, inv); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(inv.Report.Logs); got != "stdout: framed\n" {
+		t.Errorf("the call's log is %q, want the framed line alone", got)
+	}
+	until(t, "the raw line is told", func() bool { return strings.Contains(m.strayLines(), "stdout: raw\n") })
+}

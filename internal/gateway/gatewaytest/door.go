@@ -238,8 +238,7 @@ func (n fakeNode) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Inv
 	return f(ctx, inv)
 }
 
-func (fakeNode) Warm(context.Context, *faas.Revision, int) error { return nil }
-func (fakeNode) Status() faas.NodeStatus                         { return faas.NodeStatus{Name: "fake"} }
+func (fakeNode) Status() faas.NodeStatus { return faas.NodeStatus{Name: "fake"} }
 
 func (fakeNode) Prove(context.Context, *faas.Revision) (faas.Proof, error) {
 	return faas.Proof{Timing: faas.Timing{Begin: time.Now()}, Memory: faas.MiB}, nil
