@@ -227,9 +227,9 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	}
 	out.Detected = detected(plan)
 	code := src
-	if plan.Build {
+	if build := d.builder(&plan); build != nil {
 		err = steps.do("build", func() error {
-			code, err = d.buildGo(ctx, req, &plan, dir, src)
+			code, err = build(ctx, req, &plan, dir, src)
 			return err
 		})
 		if err != nil {

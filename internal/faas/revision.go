@@ -16,13 +16,24 @@ const (
 	NetworkEgress Network = "egress" // the outside through a filter, never the host, link-local addresses or other sandboxes
 )
 
-// Reuse says whether an instance may serve more than one call.
+// Reuse says whom the process of an instance may serve after a call.
 type Reuse string
 
 // Reuses.
 const (
 	ReuseFunction Reuse = "function" // the calls of one revision, one after the other
-	ReuseNever    Reuse = "never"    // the whole process tree is killed after each answer
+	ReuseTenant   Reuse = "tenant"   // rewound, also other functions of the same runtime and namespace
+	ReuseAny      Reuse = "any"      // rewound, also those of other namespaces, where an administrator allows it
+	ReuseNever    Reuse = "never"    // nobody: the whole process tree is killed after each answer
+)
+
+// State says what a call finds of those before it.
+type State string
+
+// States.
+const (
+	StateKept     State = "kept"     // what they have left in the process, in /tmp and in what runs in the background
+	StatePristine State = "pristine" // nothing: the process is as it was just after load
 )
 
 // Revision is one immutable, runnable version of a function. It holds no secret's value, only
@@ -42,6 +53,7 @@ type Revision struct {
 	Limits    Limits            `json:"limits"`
 	Network   Network           `json:"network"`
 	Reuse     Reuse             `json:"reuse,omitempty"` // empty: ReuseFunction
+	State     State             `json:"state,omitempty"` // empty: StateKept
 	CodeBytes Bytes             `json:"code_bytes"`
 	Created   time.Time         `json:"created"`
 }
