@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 // serveUntilKilled runs a node, and kills it with no chance to clean up before the step that
 // BRASA_CRASH_AT names.
 func serveUntilKilled(dir string) error {
-	cfg := Config{Data: dir, Listen: os.Getenv("BRASA_CRASH_LISTEN"), Prefix: "crash"}
+	cfg := Config{Data: dir, Listen: os.Getenv("BRASA_CRASH_LISTEN"), Prefix: os.Getenv("BRASA_CRASH_PREFIX")}
 	d, err := New(cfg)
 	if err != nil {
 		return err
@@ -59,6 +60,10 @@ func serveUntilKilled(dir string) error {
 	defer stop()
 	return d.Run(ctx)
 }
+
+// crashPrefix is this run's own: what another run on this machine has left, or is using, is not
+// for these tests to find.
+var crashPrefix = "c" + strconv.FormatInt(int64(os.Getpid()), 36)
 
 // victim is a server in a process of its own.
 type victim struct {
@@ -82,7 +87,7 @@ func startAs(t *testing.T, program, dir, at string, user *syscall.Credential) *v
 	addr := l.Addr().String()
 	_ = l.Close()
 	v := &victim{cmd: exec.Command(program), dead: make(chan struct{})}
-	v.cmd.Env = append(os.Environ(), "BRASA_CRASH_DATA="+dir, "BRASA_CRASH_LISTEN="+addr, "BRASA_CRASH_AT="+at)
+	v.cmd.Env = append(os.Environ(), "BRASA_CRASH_DATA="+dir, "BRASA_CRASH_LISTEN="+addr, "BRASA_CRASH_AT="+at, "BRASA_CRASH_PREFIX="+crashPrefix)
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	var log strings.Builder
 	v.cmd.Stderr = &log
@@ -321,7 +326,7 @@ func sandboxed(t *testing.T) []string {
 func groups() []string {
 	var out []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e os.DirEntry, err error) error {
-		if err == nil && e.IsDir() && strings.Contains(strings.TrimPrefix(path, "/sys/fs/cgroup"), "/crash") {
+		if err == nil && e.IsDir() && slices.Contains(strings.Split(path, "/"), crashPrefix) {
 			out = append(out, path)
 		}
 		return nil
