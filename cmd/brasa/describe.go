@@ -78,6 +78,7 @@ func (a *app) describeFunction(f api.Function) string {
 	line("instances", fmt.Sprintf("%s; calls at once in each: %d", instances, l.Concurrency))
 	line("network", string(r.Network))
 	line("reuse", string(r.Reuse))
+	line("state", string(r.State))
 	line("environment", strings.Join(slices.Sorted(maps.Keys(r.Env)), ", "))
 	line("secrets", strings.Join(r.Secrets, ", "))
 	line("created", cli.Ago(f.Created, now))

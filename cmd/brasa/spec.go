@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ type specFlags struct {
 	request, response, log            string
 	pids, concurrency, instances      int
 	timeout                           time.Duration
-	network, reuse                    string
+	network, reuse, state             string
 }
 
 func (s *specFlags) add(c *cobra.Command) {
@@ -48,26 +49,31 @@ func (s *specFlags) add(c *cobra.Command) {
 	f.StringVar(&s.response, "response", "", "`SIZE` of one answer's body: 64MiB")
 	f.StringVar(&s.log, "log", "", "`SIZE` of one call's log: 1MiB")
 	f.StringVar(&s.network, "network", "", "`KIND`: none (the default) or egress, the outside through a filter")
-	f.StringVar(&s.reuse, "reuse", "", "`KIND`: function (the default), or never to kill the process after each answer")
+	f.StringVar(&s.reuse, "reuse", "", "whom the process serves after a call, a `KIND`: function (the default), tenant, any, or never to kill it")
+	f.StringVar(&s.state, "state", "", "what a call finds of those before it: kept (the default), or pristine for nothing")
 	complete := func(flag string, values ...string) {
 		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	complete("language", "python", "node", "go", "exec", "lines", "http")
 	complete("network", "none", "egress")
-	complete("reuse", "function", "never")
+	complete("reuse", "function", "tenant", "any", "never")
+	complete("state", "kept", "pristine")
 }
 
 // spec reads the flags.
 func (s *specFlags) spec(a *app) (api.Spec, error) {
 	spec := api.Spec{
 		Language: s.language, Entry: s.entry, Handler: s.handler, Secrets: s.secrets,
-		Network: s.network, Reuse: s.reuse,
+		Network: s.network, Reuse: s.reuse, State: s.state,
 	}
 	if s.network != "" && s.network != "none" && s.network != "egress" {
 		return spec, cli.Usagef("--network %s: use none or egress", s.network)
 	}
-	if s.reuse != "" && s.reuse != "function" && s.reuse != "never" {
-		return spec, cli.Usagef("--reuse %s: use function or never", s.reuse)
+	if reuses := []string{"", "function", "tenant", "any", "never"}; !slices.Contains(reuses, s.reuse) {
+		return spec, cli.Usagef("--reuse %s: use function, tenant, any or never", s.reuse)
+	}
+	if s.state != "" && s.state != "kept" && s.state != "pristine" {
+		return spec, cli.Usagef("--state %s: use kept or pristine", s.state)
 	}
 	var err error
 	if spec.Command, err = splitCommand(s.command); err != nil {

@@ -144,7 +144,7 @@ func (u *upload) request(name faas.Name) deploy.Request {
 	req := deploy.Request{
 		Name: name, Code: u.code, Filename: u.filename, Language: u.spec.Language, Entry: u.spec.Entry,
 		Handler: u.spec.Handler, Command: u.spec.Command, Env: u.spec.Env, Secrets: u.spec.Secrets,
-		Network: faas.Network(u.spec.Network), Reuse: faas.Reuse(u.spec.Reuse), Public: u.spec.Public,
+		Network: faas.Network(u.spec.Network), Reuse: faas.Reuse(u.spec.Reuse), State: faas.State(u.spec.State), Public: u.spec.Public,
 	}
 	if u.spec.Limits != nil {
 		req.Limits = *u.spec.Limits

@@ -200,7 +200,8 @@ type Spec struct {
 	Secrets  []string          `json:"secrets,omitempty" doc:"Names of the namespace's secrets, each put into the environment under its name"`
 	Limits   *faas.Limits      `json:"limits,omitempty"`
 	Network  string            `json:"network,omitempty" enum:"none,egress" doc:"none: nothing but its own loopback; egress: the outside through a filter"`
-	Reuse    string            `json:"reuse,omitempty" enum:"function,never" doc:"never: the process is killed after each answer"`
+	Reuse    string            `json:"reuse,omitempty" enum:"function,tenant,any,never" doc:"Whom the process serves after a call: the same function; also others of its namespace and runtime, or of any namespace where the server allows it, each time put back to its clean state; or nobody, it is killed"`
+	State    string            `json:"state,omitempty" enum:"kept,pristine" doc:"pristine: each call sees the process as it was just after the code was loaded"`
 	Public   *bool             `json:"public,omitempty" doc:"Its own URL may be called without a key; left out: as it was, no for a new function"`
 }
 

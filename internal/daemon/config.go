@@ -41,7 +41,12 @@ type Config struct {
 	Keep   struct {
 		Idle time.Duration `koanf:"idle"` // an idle instance stays this long
 	} `koanf:"keep"`
-	Drain     time.Duration `koanf:"drain"` // grace for calls in flight when the server stops
+	Stems struct {
+		Off    bool       `koanf:"off"`    // no process is started before it is known whose it will be
+		Memory faas.Bytes `koanf:"memory"` // that stems may hold together; 0: an eighth of Memory
+	} `koanf:"stems"`
+	ReuseAny  bool          `koanf:"reuse_any"` // functions may have "reuse": "any", which crosses namespaces
+	Drain     time.Duration `koanf:"drain"`     // grace for calls in flight when the server stops
 	Retention struct {
 		Age   time.Duration `koanf:"age"`   // activations and logs are kept this long
 		Bytes faas.Bytes    `koanf:"bytes"` // and up to this size

@@ -210,7 +210,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 	n.deployer, err = deploy.New(deploy.Config{
 		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
-		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, Step: d.step, Logger: d.log.With("part", "deploy"),
+		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ const (
 )
 
 // checkSettings checks what does not depend on the code.
-func checkSettings(req *Request) error {
+func (d *Deployer) checkSettings(req *Request) error {
 	bytes := 0
 	for k, v := range req.Env {
 		bytes += len(k) + len(v)
@@ -52,14 +52,44 @@ func checkSettings(req *Request) error {
 	default:
 		return faas.Errorf(faas.Invalid, "check network", "unknown network %q; there are %q and %q", req.Network, faas.NetworkNone, faas.NetworkEgress)
 	}
+	return d.checkReuse(req)
+}
+
+// checkReuse fills in what is left open of reuse and state, and checks that they go together.
+func (d *Deployer) checkReuse(req *Request) error {
+	const op = "check reuse"
+	switch req.State {
+	case "", faas.StateKept, faas.StatePristine:
+	default:
+		return faas.Errorf(faas.Invalid, op, "unknown state %q; there are %q and %q", req.State, faas.StateKept, faas.StatePristine)
+	}
 	switch req.Reuse {
 	case "":
 		req.Reuse = faas.ReuseFunction
 	case faas.ReuseFunction, faas.ReuseNever:
+	case faas.ReuseTenant, faas.ReuseAny:
+		if req.State == faas.StateKept {
+			return faas.Errorf(faas.Invalid, op, "a process that serves other functions too is put back to its clean state after each call: reuse %q does not go with state %q", req.Reuse, req.State).
+				WithFix("leave state out, or choose reuse %q", faas.ReuseFunction)
+		}
+		req.State = faas.StatePristine
+		if req.Reuse == faas.ReuseAny && !d.cfg.ReuseAny {
+			return faas.Errorf(faas.Denied, op, "reuse %q lets functions of different namespaces take turns in one process; this server does not allow it", req.Reuse).
+				WithFix("choose reuse %q, or have the administrator set the key reuse_any", faas.ReuseTenant)
+		}
 	default:
-		return faas.Errorf(faas.Invalid, "check reuse", "unknown reuse %q; there are %q and %q", req.Reuse, faas.ReuseFunction, faas.ReuseNever)
+		return faas.Errorf(faas.Invalid, op, "unknown reuse %q; there are %q, %q, %q and %q", req.Reuse, faas.ReuseFunction, faas.ReuseTenant, faas.ReuseAny, faas.ReuseNever)
 	}
 	return nil
+}
+
+// checkPristine refuses calls at the same time in a process that each of them is to find clean.
+func checkPristine(req *Request, plan *runtimes.Plan) error {
+	if req.State != faas.StatePristine || plan.Limits.Concurrency <= 1 || plan.Runtime == runtimes.Executable {
+		return nil
+	}
+	return faas.Errorf(faas.Invalid, "check state", "calls that share a process cannot each find it clean: state %q does not go with a concurrency of %d", req.State, plan.Limits.Concurrency).
+		WithLimit("concurrency").WithFix("deploy with --concurrency 1, or with --state kept")
 }
 
 // checkVariable keeps out names that no environment can hold and those that are the platform's.

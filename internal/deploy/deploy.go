@@ -43,6 +43,7 @@ type Config struct {
 	Defaults faas.Limits     // where a function asks for nothing
 	Ceiling  faas.Limits     // the most it may ask for
 	Build    BuildLimits
+	ReuseAny bool // processes may serve functions of several namespaces, one after the other
 	// Step, if set, is told of each step before it begins, and of "done" after the last. Tests of
 	// what a kill leaves behind kill there.
 	Step   func(name string)
@@ -166,7 +167,7 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 		return nil, err
 	}
 	req.Name.Package, req.Name.Function = "", adhocName
-	req.Reuse = faas.ReuseNever // ad-hoc code never sees another call's state
+	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
 	key, small, err := d.staged.key(&req)
 	if err != nil {
 		return nil, err
@@ -194,7 +195,7 @@ const adhocName = "-"
 // prepare does all that leaves no trace a caller could see: the revision's code is stored, and
 // collected again if nothing comes to point at it.
 func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps *stepper) (*faas.Revision, error) {
-	if err := checkSettings(&req); err != nil {
+	if err := d.checkSettings(&req); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(filepath.Join(d.cfg.Dir, "work"), "deploy-")
@@ -225,6 +226,9 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	if err != nil {
 		return nil, faas.AsError(err)
 	}
+	if err := checkPristine(&req, &plan); err != nil {
+		return nil, err
+	}
 	out.Detected = detected(plan)
 	code := src
 	if build := d.builder(&plan); build != nil {
@@ -238,7 +242,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	}
 	rev := &faas.Revision{
 		Name: req.Name, Runtime: plan.Runtime, Version: plan.Version, Entry: plan.Entry, Handler: plan.Handler,
-		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse,
+		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State,
 		Created: time.Now().UTC(),
 	}
 	err = steps.do("store", func() error {

@@ -303,7 +303,7 @@ func TestAdHocCodeIsStagedOnceAndPublishedNever(t *testing.T) {
 	if a.ID == c.ID {
 		t.Error("different code has the same revision")
 	}
-	if a.Reuse != faas.ReuseNever {
+	if a.State != faas.StatePristine {
 		t.Errorf("reuse %q; ad-hoc code must not see another call's state", a.Reuse)
 	}
 	if n := len(s.catalog.Functions("default")); n > 0 {

@@ -21,6 +21,7 @@ type Request struct {
 	Limits   faas.Limits
 	Network  faas.Network
 	Reuse    faas.Reuse
+	State    faas.State
 	Public   *bool // nil: leave as it is, false for a new function
 }
 

@@ -148,7 +148,7 @@ func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	if next == leave && !in.leaving {
 		w.drainInstance(in) // takes it out of the free ones
 	}
-	over := in.leaving || p.rt.Style == runtimes.StyleExec || p.rev.Reuse == faas.ReuseNever && c.inv.Kind != faas.KindProof || w.draining
+	over := in.leaving || p.rt.Style == runtimes.StyleExec || (p.rev.Reuse == faas.ReuseNever || p.rev.State == faas.StatePristine) && c.inv.Kind != faas.KindProof || w.draining
 	if next == end || over && in.active == 0 {
 		w.retire(in, "done")
 		return
