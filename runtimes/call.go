@@ -120,7 +120,10 @@ func (c *Conn) RoundTrip(ctx context.Context, inv *faas.Invocation, logs LogSink
 func (c *Conn) begin(cl *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
+	switch {
+	case c.loadErr != nil:
+		return c.loadFailure()
+	case c.err != nil:
 		return faas.Errorf(faas.Crashed, "call function", "the process has exited")
 	}
 	c.last += 2 // begins at 1; wraps after two billion calls, a day at full speed

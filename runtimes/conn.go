@@ -30,7 +30,7 @@ type Conn struct {
 	read   sync.WaitGroup // the goroutine that reads
 
 	hello  chan Hello    // one value
-	loaded chan loadEnd  // one value
+	loaded chan struct{} // closed when the load has ended, well or not
 	done   chan struct{} // closed when the connection is over
 
 	mu    sync.Mutex
@@ -38,18 +38,16 @@ type Conn struct {
 	last  uint32           // stream of the newest call; guarded by mu
 	empty chan struct{}    // closed when calls becomes empty; guarded by mu; nil: nobody waits
 	err   error            // why it is over; guarded by mu
-}
-
-type loadEnd struct {
-	Loaded
-	err error
+	load  Loaded           // fixed when loaded is closed
+	// why the code could not be loaded; guarded by mu, fixed when loaded is closed
+	loadErr *faas.Error
 }
 
 // NewConn begins the conversation over c, which it owns from now on.
 func NewConn(c net.Conn, opts Options) *Conn {
 	conn := &Conn{
 		conn: c, opts: opts, calls: make(map[uint32]*call), last: ^uint32(0),
-		hello: make(chan Hello, 1), loaded: make(chan loadEnd, 1), done: make(chan struct{}),
+		hello: make(chan Hello, 1), loaded: make(chan struct{}), done: make(chan struct{}),
 	}
 	conn.sender = newSender(c, conn.fail)
 	conn.read.Go(conn.receive)
@@ -120,8 +118,19 @@ func (c *Conn) Hello(ctx context.Context) (Hello, error) {
 }
 
 // Load gives the instance its function and waits until the code has run to its handler. It may
-// be called once. If the code fails the error is Failed, with the function's trace.
+// be called once, and not after Begin. If the code fails the error is Failed, with the function's
+// trace.
 func (c *Conn) Load(ctx context.Context, spec Spec) (Loaded, error) {
+	if err := c.Begin(spec); err != nil {
+		return Loaded{}, err
+	}
+	return c.Loaded(ctx)
+}
+
+// Begin gives the instance its function and does not wait for it to be loaded: a call may follow
+// at once, and is run as soon as the code is there. It may be called once. What became of the
+// load is told by Loaded, and by each RoundTrip if it failed.
+func (c *Conn) Begin(spec Spec) error {
 	const op = "load function"
 	if c.opts.Response == 0 {
 		c.opts.Response = spec.Response
@@ -132,27 +141,72 @@ func (c *Conn) Load(ctx context.Context, spec Spec) (Loaded, error) {
 	}
 	b, err := json.Marshal(loadJSON{Protocol, spec})
 	if err != nil {
-		return Loaded{}, &faas.Error{Code: faas.Internal, Op: op, Err: err}
+		return &faas.Error{Code: faas.Internal, Op: op, Err: err}
 	}
 	if len(b) > MaxPayload {
-		return Loaded{}, faas.Errorf(faas.TooLarge, op, "environment and secrets are %s; at most %s fit", faas.Bytes(len(b)), faas.Bytes(MaxPayload))
+		return faas.Errorf(faas.TooLarge, op, "environment and secrets are %s; at most %s fit", faas.Bytes(len(b)), faas.Bytes(MaxPayload))
 	}
 	if err := c.sender.send(appendFrame(nil, frameLoad, 0, b)); err != nil {
-		return Loaded{}, c.lost(op, "the instance exited before its code was loaded")
+		return c.lost(op, "the instance exited before its code was loaded")
+	}
+	return nil
+}
+
+// Loaded waits until the load that was begun has ended and says how long it took. It may be
+// called more than once. After the first answer of a call it does not wait, for an instance says
+// that it has loaded before it answers.
+func (c *Conn) Loaded(ctx context.Context) (Loaded, error) {
+	const op = "load function"
+	select {
+	case <-c.loaded: // first, whatever else has ended
+		return c.load, c.loadFailure()
+	default:
 	}
 	select {
-	case end := <-c.loaded:
-		return end.Loaded, end.err
+	case <-c.loaded:
+		return c.load, c.loadFailure()
 	case <-c.done:
 		select {
-		case end := <-c.loaded: // it said why before it went
-			return end.Loaded, end.err
+		case <-c.loaded: // it said why before it went
+			return c.load, c.loadFailure()
 		default:
 		}
 		return Loaded{}, c.lost(op, "the process exited while its code was loading")
 	case <-ctx.Done():
 		return Loaded{}, ended(ctx, op, "the code was not loaded in time")
 	}
+}
+
+// loadFailure returns the failure of the load, nil if there is none so far. Each who asks gets an
+// error of his own, for he may add to it. The caller holds mu, or knows that the load has ended.
+func (c *Conn) loadFailure() error {
+	if c.loadErr == nil {
+		return nil
+	}
+	e := *c.loadErr
+	return &e
+}
+
+// loadEnded notes what became of the load. Calls that came with it share its failure.
+func (c *Conn) loadEnded(l Loaded, failure *faas.Error) error {
+	select {
+	case <-c.loaded:
+		return &protocolError{"a second LOADED"}
+	default:
+	}
+	c.mu.Lock()
+	c.load, c.loadErr = l, failure
+	close(c.loaded)
+	var calls map[uint32]*call
+	if failure != nil {
+		calls, c.calls = c.calls, map[uint32]*call{}
+		c.wakeIdle()
+	}
+	c.mu.Unlock()
+	for _, call := range calls {
+		call.fail(c.loadFailure())
+	}
+	return nil
 }
 
 // lost makes the error of one who waited for an instance that is gone.
@@ -276,25 +330,19 @@ func (c *Conn) takeOwn(f frame) error {
 			return &protocolError{"a second HELLO"}
 		}
 	case frameLoaded, frameLoadFailed:
-		var end loadEnd
-		if f.typ == frameLoaded {
-			if err := json.Unmarshal(f.payload, &end.Loaded); err != nil {
-				return &protocolError{"LOADED: " + err.Error()}
-			}
-			end.DependencyUS, end.CodeUS = max(end.DependencyUS, 0), max(end.CodeUS, 0)
-		} else {
+		var loaded Loaded
+		if f.typ == frameLoadFailed {
 			var ft fault
 			if err := json.Unmarshal(f.payload, &ft); err != nil {
 				return &protocolError{"LOAD_FAILED: " + err.Error()}
 			}
-			end.err = ft.toError("load function")
+			return c.loadEnded(loaded, ft.toError("load function"))
 		}
-		select {
-		case c.loaded <- end:
-			return nil
-		default:
-			return &protocolError{"a second LOADED"}
+		if err := json.Unmarshal(f.payload, &loaded); err != nil {
+			return &protocolError{"LOADED: " + err.Error()}
 		}
+		loaded.DependencyUS, loaded.CodeUS = max(loaded.DependencyUS, 0), max(loaded.CodeUS, 0)
+		return c.loadEnded(loaded, nil)
 	}
 	return &protocolError{fmt.Sprintf("frame type %d on stream 0", f.typ)}
 }

@@ -318,3 +318,72 @@ func TestCloseEndsCalls(t *testing.T) {
 		t.Errorf("load = %v, want Crashed", err)
 	}
 }
+
+// A call may follow its load in the same breath; what becomes of the load is known by the time
+// the call is answered.
+func TestCallBehindLoad(t *testing.T) {
+	const seed = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+	t.Run("loaded", func(t *testing.T) {
+		c, h := play(t, Options{})
+		if err := c.Begin(Spec{Function: "f", Seed: seed}); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _, load := h.next()
+			_, stream, call := h.next()
+			for what, b := range map[string][]byte{"LOAD": load, "CALL": call} {
+				if !strings.Contains(string(b), `"seed":"`+seed+`"`) {
+					t.Errorf("%s has no seed: %q", what, b)
+				}
+			}
+			h.send(frameLoaded, 0, []byte(`{"dependency_us":1,"code_us":2}`))
+			h.answer(stream, `{"status":200}`, "")
+		}()
+		inv := invocation("")
+		inv.Seed = seed
+		if _, err := c.RoundTrip(t.Context(), inv, nil); err != nil {
+			t.Fatal(err)
+		}
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 2 {
+			if l, err := c.Loaded(over); err != nil || l != (Loaded{1, 2}) {
+				t.Errorf("Loaded = %v, %v", l, err)
+			}
+		}
+	})
+	for _, exits := range []bool{false, true} {
+		t.Run(fmt.Sprintf("failed, exits %v", exits), func(t *testing.T) {
+			c, h := play(t, Options{})
+			if err := c.Begin(Spec{}); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				h.next()
+				h.next()
+				h.send(frameLoadFailed, 0, []byte(`{"kind":"SyntaxError","message":"bad","trace":"line 1"}`))
+				if exits {
+					h.Close()
+				}
+			}()
+			check := func(what string, err error) {
+				t.Helper()
+				if e := faas.AsError(err); err == nil || e.Code != faas.Failed || e.Trace != "line 1" {
+					t.Errorf("%s = %v, want the load's failure with its trace", what, err)
+				}
+			}
+			_, err := c.RoundTrip(t.Context(), invocation(""), nil)
+			check("the call", err)
+			if exits {
+				<-c.Done()
+			}
+			_, err = c.Loaded(t.Context())
+			check("Loaded", err)
+			_, err = c.RoundTrip(t.Context(), invocation(""), nil)
+			check("the next call", err)
+			if c.Active() != 0 {
+				t.Errorf("active = %d", c.Active())
+			}
+		})
+	}
+}

@@ -185,6 +185,7 @@ type Spec struct {
 	Concurrency int               `json:"concurrency"`
 	Response    faas.Bytes        `json:"response_bytes"`
 	Log         faas.Bytes        `json:"log_bytes"`
+	Seed        string            `json:"seed,omitempty"` // fresh randomness for a process that was forked, 64 hex digits
 }
 
 // SpecOf returns the spec of a revision whose code lies at /code, with the values of its
@@ -273,6 +274,9 @@ func appendCallMeta(b []byte, inv *faas.Invocation, body string) []byte {
 	b = appendString(append(b, `,"cause":`...), string(inv.Cause))
 	b = append(append(append(b, `,"body":"`...), body...), '"')
 	b = strconv.AppendInt(append(b, `,"length":`...), inv.Length, 10)
+	if inv.Seed != "" {
+		b = appendString(append(b, `,"seed":`...), inv.Seed)
+	}
 	b = append(b, '}')
 	binary.BigEndian.PutUint32(b[open:], uint32(len(b)-open-4))
 	return b
