@@ -47,6 +47,12 @@ func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
 	return call[Doctor](ctx, c, request{op: "examine server", method: http.MethodGet, path: []string{"v1", "doctor"}})
 }
 
+// Nodes says what the machines that run functions hold.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	r, err := call[Nodes](ctx, c, request{op: "list nodes", method: http.MethodGet, path: []string{"v1", "nodes"}})
+	return r.Nodes, err
+}
+
 // Namespaces lists those that the key may see.
 func (c *Client) Namespaces(ctx context.Context) ([]Namespace, error) {
 	r, err := call[Namespaces](ctx, c, request{op: "list namespaces", method: http.MethodGet, path: []string{"v1", "namespaces"}})

@@ -77,6 +77,13 @@ func (s *Server) serverRoutes() {
 		d.Checks = list(d.Checks)
 		return d, nil
 	})
+	manage(s, accessAdmin, operation("list-nodes", http.MethodGet, "/v1/nodes", "See what the machines that run functions hold", "server"), func(context.Context, *none) (Nodes, error) {
+		out := Nodes{Nodes: []Node{}}
+		for _, n := range s.cfg.Nodes() {
+			out.Nodes = append(out.Nodes, nodeOf(&n))
+		}
+		return out, nil
+	})
 	s.documents()
 }
 

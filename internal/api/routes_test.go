@@ -34,7 +34,7 @@ const source = "#!/bin/sh\ncat\n"
 // examples has one for each operation of the document, by its id; one that is missing fails the
 // tests below, so that no route comes to be without them.
 var examples = map[string]example{
-	"ready": {}, "health": {}, "version": {}, "whoami": {}, "list-runtimes": {}, "doctor": {},
+	"ready": {}, "health": {}, "version": {}, "whoami": {}, "list-runtimes": {}, "doctor": {}, "list-nodes": {},
 	"openapi.json": {}, "openapi.yaml": {},
 	"list-namespaces":     {},
 	"create-namespace":    {body: `{"name":"NEW"}`, status: 201},

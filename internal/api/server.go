@@ -33,6 +33,7 @@ type Config struct {
 	Keys       *auth.Keys
 	Runtimes   func() []Runtime                 // what languages there are
 	Doctor     func(ctx context.Context) Doctor // examines this host
+	Nodes      func() []faas.NodeStatus         // the machines that run functions
 	Ready      func() (ready bool, why string)  // whether calls can be taken; nil: always
 	Version    Version
 	// Dir is where code lies while it is sent. The files have no name there and are gone with
@@ -61,6 +62,9 @@ func (c *Config) applyDefaults() {
 	}
 	if c.Runtimes == nil {
 		c.Runtimes = func() []Runtime { return []Runtime{} }
+	}
+	if c.Nodes == nil {
+		c.Nodes = func() []faas.NodeStatus { return nil }
 	}
 	if c.Doctor == nil {
 		c.Doctor = func(context.Context) Doctor { return Doctor{OK: true, Checks: []Check{}} }

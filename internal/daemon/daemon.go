@@ -249,6 +249,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Journal: n.journal, Keys: n.keys,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
+		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(context.Context) api.Doctor { return examine(n.host.Features(), n.runtimes) },
 		Ready: func() (bool, string) {
 			if d.ready.Load() {

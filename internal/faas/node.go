@@ -9,6 +9,16 @@ type NodeStatus struct {
 	Starting  int              `json:"starting"`       // instances being made
 	Draining  bool             `json:"draining"`       // takes no more calls
 	Instances []InstanceStatus `json:"instances"`
+	Stems     []StemStatus     `json:"stems"`
+}
+
+// StemStatus is what a node says of the processes of one kind that wait for a function.
+type StemStatus struct {
+	Class   string  `json:"class"` // the runtime, and what of its start can't be changed later
+	Network Network `json:"network"`
+	Ready   int     `json:"ready"`
+	Making  int     `json:"making"`
+	Memory  Bytes   `json:"memory_bytes"` // held by those that are ready, together
 }
 
 // InstanceStatus is what a node says of one instance.
@@ -20,6 +30,8 @@ type InstanceStatus struct {
 	Active   int        `json:"active"`       // being served now
 	Memory   Bytes      `json:"memory_bytes"` // held when last looked at
 	Idle     Duration   `json:"idle_ms"`      // since the last call ended; 0 while active
+	Rewinds  int64      `json:"rewinds"`      // how often its process was put back to its clean state
+	RewindUS int64      `json:"rewind_us"`    // how long that took the last time, in microseconds
 }
 
 // Proof is what starting a revision once showed.
