@@ -33,12 +33,20 @@ type cgroup struct {
 	files cgroupFiles
 	shut  bool
 
+	bounds bounds // written by limit only, which one goroutine calls at a time
+
 	notice *os.File // v1: eventfd that counts out-of-memory situations; nil otherwise
 }
 
 type tasksFile struct {
 	controller string
 	fd         int
+}
+
+// bounds are what a group is limited to; zero where nothing has been set.
+type bounds struct {
+	memory    int64
+	cpu, pids int
 }
 
 // cgroupFiles are what Usage reads; -1 where there is none.
@@ -83,7 +91,8 @@ func (l *cgroupLayout) create() (*cgroup, error) {
 	return g, nil
 }
 
-// limit sets what the group may use. cpu is in thousandths of a core, 0 for no quota.
+// limit sets what the group may use, as far as that differs from what was set before. cpu is in
+// thousandths of a core, 0 for no quota. After an error it is unknown what holds.
 func (g *cgroup) limit(memory int64, cpu, pids int) error {
 	if g.layout.version == 2 {
 		return g.limit2(memory, cpu, pids)

@@ -86,31 +86,43 @@ func oomNotice(dir string, oomControl int) *os.File {
 }
 
 func (g *cgroup) limit1(memory int64, cpu, pids int) error {
-	l := g.layout
+	l, was := g.layout, &g.bounds
 	dir := func(c string) string { return filepath.Join(l.parents[c], filepath.Base(g.dirs[0])) }
-	if l.has["memory"] {
-		limit := strconv.FormatInt(memory, 10)
-		if err := writeGroupFile(dir("memory"), "memory.limit_in_bytes", limit); err != nil {
-			return err
-		}
+	if l.has["memory"] && memory != was.memory {
+		files := []string{"memory.limit_in_bytes"}
 		if l.swap {
-			if err := writeGroupFile(dir("memory"), "memory.memsw.limit_in_bytes", limit); err != nil {
+			files = append(files, "memory.memsw.limit_in_bytes")
+		}
+		// With swap must never be less than without.
+		if was.memory != 0 && memory > was.memory {
+			slices.Reverse(files)
+		}
+		for _, f := range files {
+			if err := writeGroupFile(dir("memory"), f, strconv.FormatInt(memory, 10)); err != nil {
 				return err
 			}
 		}
+		was.memory = memory
 	}
-	if l.has["cpu"] && cpu > 0 {
-		quota := max(cpu*cpuPeriod/1000, minQuota)
+	if l.has["cpu"] && cpu != was.cpu {
+		// The weight decides when the machine is full; a whole core has the default.
+		quota, weight := max(cpu*cpuPeriod/1000, minQuota), max(cpu*1024/1000, 2)
+		if cpu == 0 {
+			quota, weight = -1, 1024
+		}
 		if err := writeGroupFile(dir("cpu"), "cpu.cfs_quota_us", strconv.Itoa(quota)); err != nil {
 			return err
 		}
-		// The weight decides when the machine is full; a whole core has the default.
-		if err := writeGroupFile(dir("cpu"), "cpu.shares", strconv.Itoa(max(cpu*1024/1000, 2))); err != nil {
+		if err := writeGroupFile(dir("cpu"), "cpu.shares", strconv.Itoa(weight)); err != nil {
 			return err
 		}
+		was.cpu = cpu
 	}
-	if l.has["pids"] {
-		return writeGroupFile(dir("pids"), "pids.max", strconv.Itoa(pids))
+	if l.has["pids"] && pids != was.pids {
+		if err := writeGroupFile(dir("pids"), "pids.max", strconv.Itoa(pids)); err != nil {
+			return err
+		}
+		was.pids = pids
 	}
 	return nil
 }

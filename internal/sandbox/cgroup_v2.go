@@ -54,29 +54,45 @@ func (g *cgroup) create2(l *cgroupLayout, name string) error {
 }
 
 func (g *cgroup) limit2(memory int64, cpu, pids int) error {
-	l, dir := g.layout, g.dirs[0]
-	if l.has["memory"] {
+	l, dir, was := g.layout, g.dirs[0], &g.bounds
+	if l.has["memory"] && memory != was.memory {
+		// The kernel would kill to get below a smaller limit; on v1 it refuses. A sandbox that
+		// was promised less than it holds is refused here as well.
+		if was.memory != 0 && memory < was.memory {
+			if used, err := readNumber(g.files.memory); err == nil && used > memory {
+				return fmt.Errorf("%d bytes are in use, %d are allowed: %w", used, memory, unix.EBUSY)
+			}
+		}
 		if err := writeGroupFile(dir, "memory.max", strconv.FormatInt(memory, 10)); err != nil {
 			return err
 		}
-		if l.swap {
+		if l.swap && was.memory == 0 {
 			if err := writeGroupFile(dir, "memory.swap.max", "0"); err != nil {
 				return err
 			}
 		}
+		was.memory = memory
 	}
-	if l.has["cpu"] && cpu > 0 {
-		quota := max(cpu*cpuPeriod/1000, minQuota)
-		if err := writeGroupFile(dir, "cpu.max", fmt.Sprintf("%d %d", quota, cpuPeriod)); err != nil {
-			return err
-		}
+	if l.has["cpu"] && cpu != was.cpu {
+		quota := strconv.Itoa(max(cpu*cpuPeriod/1000, minQuota))
 		// 100 is the default and stands for a whole core, as 1024 shares do on v1.
-		if err := writeGroupFile(dir, "cpu.weight", strconv.Itoa(min(max(cpu/10, 1), 10000))); err != nil {
+		weight := min(max(cpu/10, 1), 10000)
+		if cpu == 0 {
+			quota, weight = "max", 100
+		}
+		if err := writeGroupFile(dir, "cpu.max", fmt.Sprintf("%s %d", quota, cpuPeriod)); err != nil {
 			return err
 		}
+		if err := writeGroupFile(dir, "cpu.weight", strconv.Itoa(weight)); err != nil {
+			return err
+		}
+		was.cpu = cpu
 	}
-	if l.has["pids"] {
-		return writeGroupFile(dir, "pids.max", strconv.Itoa(pids))
+	if l.has["pids"] && pids != was.pids {
+		if err := writeGroupFile(dir, "pids.max", strconv.Itoa(pids)); err != nil {
+			return err
+		}
+		was.pids = pids
 	}
 	return nil
 }

@@ -26,15 +26,16 @@ type Host struct {
 	devnull  *os.File
 	ready    chan struct{}
 
-	root    *root
-	maker   *netnsMaker
-	nets    *pool[*netns]
-	ways    *pool[*netns] // with a way out
-	groups  *pool[*cgroup]
-	egress  *egress
-	noWay   error // why there is no egress; written before ready is closed
-	watcher *watcher
-	trash   chan *cgroup
+	root     *root
+	maker    *netnsMaker
+	nets     *pool[*netns]
+	ways     *pool[*netns] // with a way out
+	groups   *pool[*cgroup]
+	egress   *egress
+	noWay    error // why there is no egress; written before ready is closed
+	watcher  *watcher
+	visitors *visitors
+	trash    chan *cgroup
 
 	mu       sync.Mutex
 	running  bool                // guarded by mu
@@ -143,6 +144,8 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer h.root.close()
+	h.visitors = newVisitors()
+	defer h.visitors.close()
 	if h.layout == nil || !h.layout.has["memory"] {
 		h.watcher = newWatcher()
 		parts.Go(func() { h.watcher.run(stop) })

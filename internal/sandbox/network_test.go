@@ -57,7 +57,7 @@ const (
 
 var closedAddresses = []string{"169.254.169.254", "10.1.2.3", "172.16.5.5", "192.168.7.7", "100.64.1.1", "100.127.255.254"}
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +425,7 @@ func ourLinks(t *testing.T, prefix string) (names []string) {
 }
 
 // waitFor polls a state of the kernel that tells nobody when it changes.
-func waitFor(t *testing.T, what string, ok func() bool) {
+func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !ok() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,9 @@ type Sandbox struct {
 	done chan struct{}
 
 	empty chan struct{} // closed when every process is gone
+
+	adopting sync.Mutex // held by Adopt; guards spec, but for Name, and adopted
+	adopted  []Step
 
 	closing sync.Once
 	closed  chan struct{}
@@ -183,34 +187,44 @@ func (s *Sandbox) finish(e Exit) {
 
 // process is a sandbox's first process, as the host holds it.
 type process struct {
-	mu      sync.Mutex
-	nest    int // pidfd of pid 1 of its pid namespace; -1 after close; guarded by mu
-	program int // pidfd of the program itself; -1 after close; guarded by mu
-	pid     int // 0 until asked; guarded by mu
+	mu      sync.RWMutex // held while a descriptor is used, written to close them
+	nest    int          // pidfd of pid 1 of its pid namespace; -1 after close
+	program int          // pidfd of the program itself; -1 after close
+	pid     atomic.Int64 // 0 until asked
 }
 
 // kill ends pid 1, and with it the kernel ends every process of the namespace.
 func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	if p.nest >= 0 {
 		unix.PidfdSendSignal(p.nest, unix.SIGKILL, nil, 0) // ESRCH: it is gone, as wanted
 	}
 }
 
-func (p *process) hostPID() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.pid == 0 && p.program >= 0 {
-		p.pid = pidOf(p.program)
+// visit calls do with the pidfd of pid 1, which stays open meanwhile.
+func (p *process) visit(do func(nest int) error) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.nest < 0 {
+		return errGone
 	}
-	return p.pid
+	return do(p.nest)
+}
+
+func (p *process) hostPID() int {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.pid.Load() == 0 && p.program >= 0 {
+		p.pid.Store(int64(pidOf(p.program)))
+	}
+	return int(p.pid.Load())
 }
 
 // nestPID returns the id of pid 1 of the sandbox's namespace in the host's, 0 if it is gone.
 func (p *process) nestPID() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	if p.nest < 0 {
 		return 0
 	}

@@ -93,23 +93,13 @@ func (s Spec) complete() (Spec, error) {
 			return s, fmt.Errorf("sandbox %s: a NUL byte in arguments or environment", s.Name)
 		}
 	}
-	s.Mounts = slices.Clone(s.Mounts)
-	for i, m := range s.Mounts {
-		target := path.Clean(m.Target)
-		if !path.IsAbs(m.Target) || slices.Contains(reserved, target) || strings.HasPrefix(target, "/proc/") || strings.HasPrefix(target, "/dev/") {
-			return s, fmt.Errorf("sandbox %s: cannot mount at %q", s.Name, m.Target)
-		}
-		s.Mounts[i].Target = target
-		if s.Dir == "" && target == "/code" {
-			s.Dir = target
-		}
+	mounts, err := checkMounts(s.Mounts)
+	if err != nil {
+		return s, fmt.Errorf("sandbox %s: %w", s.Name, err)
 	}
-	// A mount below another one's target must come after it.
-	slices.SortStableFunc(s.Mounts, func(a, b Mount) int { return strings.Compare(a.Target, b.Target) })
-	for i := 1; i < len(s.Mounts); i++ {
-		if s.Mounts[i].Target == s.Mounts[i-1].Target {
-			return s, fmt.Errorf("sandbox %s: two mounts at %q", s.Name, s.Mounts[i].Target)
-		}
+	s.Mounts = mounts
+	if s.Dir == "" && slices.ContainsFunc(mounts, func(m Mount) bool { return m.Target == "/code" }) {
+		s.Dir = "/code"
 	}
 	if s.Dir == "" {
 		s.Dir = "/tmp"
@@ -128,4 +118,25 @@ func (s Spec) complete() (Spec, error) {
 		s.Files = defaultFiles
 	}
 	return s, nil
+}
+
+// checkMounts returns the mounts with clean targets in the order in which they are made, or says
+// what is wrong with one.
+func checkMounts(mounts []Mount) ([]Mount, error) {
+	mounts = slices.Clone(mounts)
+	for i, m := range mounts {
+		target := path.Clean(m.Target)
+		if !path.IsAbs(m.Target) || slices.Contains(reserved, target) || strings.HasPrefix(target, "/proc/") || strings.HasPrefix(target, "/dev/") {
+			return nil, fmt.Errorf("cannot mount at %q", m.Target)
+		}
+		mounts[i].Target = target
+	}
+	// A mount below another one's target must come after it.
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return strings.Compare(a.Target, b.Target) })
+	for i := 1; i < len(mounts); i++ {
+		if mounts[i].Target == mounts[i-1].Target {
+			return nil, fmt.Errorf("two mounts at %q", mounts[i].Target)
+		}
+	}
+	return mounts, nil
 }

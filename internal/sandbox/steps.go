@@ -181,7 +181,7 @@ func planMounts(p *plan, in planInput, rootless bool) {
 	p.do("write /etc/passwd", opFile, 0o444, 0, 0, "/tmp/.passwd", "/etc/passwd",
 		"root:x:0:0:root:/:/usr/sbin/nologin\nfunction:x:"+id+":"+id+":function:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")
 	p.do("write /etc/hosts", opFile, 0o444, 0, 0, "/tmp/.hosts", "/etc/hosts",
-		"127.0.0.1 localhost\n127.0.1.1 "+spec.Hostname+"\n::1 localhost ip6-localhost\n")
+		hostsFile(spec.Hostname))
 
 	for i, m := range spec.Mounts {
 		if strings.HasPrefix(m.Target, "/tmp/") {
@@ -194,6 +194,11 @@ func planMounts(p *plan, in planInput, rootless bool) {
 		}
 		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
 	}
+}
+
+// hostsFile is /etc/hosts of a machine of that name.
+func hostsFile(hostname string) string {
+	return "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost\n"
 }
 
 // planLimits sets resource limits; counted says that a control group limits processes.

@@ -32,14 +32,15 @@ type memoryWatch struct {
 	pid   int // of the program
 	nest  int // of pid 1 of its namespace, to which orphans go
 
-	mu   sync.Mutex
-	last Usage // guarded by mu
-	peak int64 // guarded by mu
-	over bool  // guarded by mu
+	mu    sync.Mutex
+	limit int64 // guarded by mu
+	last  Usage // guarded by mu
+	peak  int64 // guarded by mu
+	over  bool  // guarded by mu
 }
 
 func (w *watcher) add(s *Sandbox) *memoryWatch {
-	m := &memoryWatch{owner: w, sb: s, pid: s.proc.hostPID(), nest: s.proc.nestPID()}
+	m := &memoryWatch{owner: w, sb: s, limit: s.spec.Memory, pid: s.proc.hostPID(), nest: s.proc.nestPID()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.watched[m] = struct{}{}
@@ -93,11 +94,17 @@ func (m *memoryWatch) look() Usage {
 	m.peak = max(m.peak, u.Memory)
 	u.MemoryPeak = m.peak
 	m.last = u
-	if u.Memory > m.sb.spec.Memory && !m.over {
+	if u.Memory > m.limit && !m.over {
 		m.over = true
 		m.sb.Kill()
 	}
 	return u
+}
+
+func (m *memoryWatch) setLimit(memory int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = memory
 }
 
 func (m *memoryWatch) usage() Usage {
