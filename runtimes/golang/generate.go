@@ -145,8 +145,8 @@ func ensureModule(dst *os.Root, version string) (module string, requires bool, e
 	return strings.Trim(string(m[1]), `"`), requireLine.Match(content), nil
 }
 
-// addBootstrap copies the bootstrap; the part that needs net/http only where it is used, for
-// that takes most of the time to compile.
+// addBootstrap copies the bootstrap, without what only programs of ours use; the part that needs
+// net/http only where it is used, for that takes most of the time to compile.
 func addBootstrap(dst *os.Root, form Form) error {
 	if _, err := dst.Lstat(bootDir); err == nil {
 		return faas.Errorf(faas.Invalid, op, "the source has a directory %s, which is the platform's", bootDir)
@@ -159,7 +159,7 @@ func addBootstrap(dst *os.Root, form Form) error {
 		return err
 	}
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") || path.Base(name) == "http.go" && form != FormHTTP {
+		if base := path.Base(name); strings.HasSuffix(base, "_test.go") || base == "host.go" || base == "http.go" && form != FormHTTP {
 			continue
 		}
 		content, err := bootstrap.ReadFile(name)

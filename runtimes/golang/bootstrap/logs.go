@@ -67,6 +67,9 @@ func capture(l *link) *captured {
 
 // flush sends all that was written until now, lines without an end too.
 func (c *captured) flush() {
+	if c == nil { // nothing is captured
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.pipes {

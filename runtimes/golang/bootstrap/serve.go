@@ -28,7 +28,7 @@ import (
 const (
 	typeLoad, typeCall, typeBody, typeBodyEnd, typeCancel, typeCredit = 1, 2, 3, 4, 5, 6
 
-	typeHello, typeLoaded, typeLog, typeResult, typeHead, typeData, typeEnd, typeWindow = 16, 17, 19, 20, 21, 22, 23, 24
+	typeHello, typeLoaded, typeLoadFailed, typeLog, typeResult, typeHead, typeData, typeEnd, typeWindow = 16, 17, 18, 19, 20, 21, 22, 23, 24
 
 	maxPayload    = 1 << 20
 	maxWhole      = 256 << 10 // an answer up to this size travels in one frame
@@ -63,28 +63,54 @@ type link struct {
 // Serve says that the program has booted and serves calls with h until the host goes away. The
 // code of a Go function is loaded when its program is, so LOAD only brings its environment.
 func Serve(h Handler) {
+	serve(program{
+		runtime: "go", version: strings.TrimPrefix(runtime.Version(), "go"), call: h, captures: true,
+		load: func(spec []byte, l *link) ([]byte, *fault) {
+			for k, v := range l.spec.Env {
+				_ = os.Setenv(k, v) // the host has checked the names
+			}
+			return []byte(`{"dependency_us":0,"code_us":0}`), nil
+		},
+	})
+}
+
+// program is what is served: a function that is compiled in, or one that comes with LOAD.
+type program struct {
+	runtime, version string
+	load             func(spec []byte, l *link) (loaded []byte, failed *fault)
+	call             Handler
+	captures         bool // what is written to the process' stdout and stderr is a call's log
+}
+
+func serve(p program) {
 	fd := 3
 	syscall.CloseOnExec(fd)
 	_ = syscall.SetNonblock(fd, true) // so that waiting for a frame holds no thread
 	l := &link{file: os.NewFile(uintptr(fd), "host"), calls: make(map[uint32]*Call)}
-	hello, _ := json.Marshal(map[string]any{"protocol": 1, "runtime": "go", "version": strings.TrimPrefix(runtime.Version(), "go")})
+	hello, _ := json.Marshal(map[string]any{"protocol": 1, "runtime": p.runtime, "version": p.version})
 	l.send(frame(typeHello, 0, hello))
-	logs := capture(l)
+	var logs *captured
+	if p.captures {
+		logs = capture(l)
+	}
 	for {
 		kind, stream, payload := l.next()
 		if kind == typeCall {
 			c := l.begin(stream, payload)
-			go c.run(h, logs)
+			go c.run(p.call, logs)
 			continue
 		}
 		if kind == typeLoad {
 			if err := json.Unmarshal(payload, &l.spec); err != nil {
 				broken(err)
 			}
-			for k, v := range l.spec.Env {
-				_ = os.Setenv(k, v) // the host has checked the names
+			loaded, failed := p.load(payload, l)
+			if failed != nil {
+				b, _ := json.Marshal(failed)
+				l.send(frame(typeLoadFailed, 0, b))
+				os.Exit(1)
 			}
-			l.send(frame(typeLoaded, 0, []byte(`{"dependency_us":0,"code_us":0}`)))
+			l.send(frame(typeLoaded, 0, loaded))
 			continue
 		}
 		l.mu.Lock()
