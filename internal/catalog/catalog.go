@@ -3,8 +3,10 @@
 // A revision is an immutable document; a function is a small document that points at one of
 // them. Publishing writes the revision first and then moves the pointer by compare-and-set: that
 // one write is the deployment, and whatever dies before it leaves the old revision in force and
-// an orphan, which is collected. Every document is also held in memory, kept fresh by a watch on
-// the store, so resolving a name is a look-up in a map and needs neither disk nor quorum.
+// an orphan, which is collected. What the documents say is also held in memory, kept fresh by a
+// watch on the store, so resolving a name is a look-up in a map and needs neither disk nor quorum.
+// Most functions are idle most of the time: there they lie packed, in a few hundred bytes, and are
+// unpacked for as long as somebody uses them.
 //
 // Secrets' values are encrypted with a data key of their namespace, which is wrapped by the
 // node's master key. They are opened for the worker that starts an instance and for nobody else.
@@ -18,6 +20,7 @@ import (
 	"crypto/cipher"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,12 +67,11 @@ type Catalog struct {
 	listen atomic.Pointer[[]func(Event)]
 
 	mu         sync.RWMutex
-	loading    bool                         // guarded by mu; the index is not made before all is read
-	watched    [2]store.Version             // guarded by mu; up to where Store and Secrets were read or watched
-	seen       map[string]store.Version     // guarded by mu; newest seen of a key
-	namespaces map[string]*Namespace        // guarded by mu
-	functions  map[faas.Name]*functionState // guarded by mu
-	secrets    map[string]*secretState      // guarded by mu; by namespace
+	loading    bool                     // guarded by mu; nobody resolves yet
+	watched    [2]store.Version         // guarded by mu; up to where Store and Secrets were read or watched
+	seen       map[string]store.Version // guarded by mu; newest seen of a key; functions and revisions know their own
+	namespaces map[string]*Namespace    // guarded by mu
+	secrets    map[string]*secretState  // guarded by mu; by namespace
 
 	writers sync.Map // namespace to *sync.Mutex: quotas are counted and kept under it
 }
@@ -79,18 +81,6 @@ const (
 	documents = iota
 	secrets
 )
-
-// functionState is what is known under a function's name.
-type functionState struct {
-	document  *functionDocument // nil: none, or deleted
-	version   store.Version
-	revisions map[faas.RevisionID]revisionState
-}
-
-type revisionState struct {
-	*revisionDocument
-	version store.Version
-}
 
 // Open reads all documents into memory and returns when names can be resolved. It makes the
 // default namespace when there is none, and fails if Key is not the one with which the secrets
@@ -102,7 +92,6 @@ func Open(ctx context.Context, config Config) (*Catalog, error) {
 		ready:      make(chan struct{}),
 		seen:       map[string]store.Version{},
 		namespaces: map[string]*Namespace{},
-		functions:  map[faas.Name]*functionState{},
 		secrets:    map[string]*secretState{},
 		loading:    true,
 	}
@@ -116,17 +105,12 @@ func Open(ctx context.Context, config Config) (*Catalog, error) {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
 	for i, s := range []store.Store{config.Store, config.Secrets} {
-		records, err := s.List(ctx, "", "", 0)
-		if err != nil {
+		if err := c.load(ctx, i, s); err != nil {
 			return nil, fmt.Errorf("open catalog: %w", err)
-		}
-		for _, r := range records {
-			c.learn(i, r)
 		}
 	}
 	c.mu.Lock()
 	c.loading = false
-	c.reindex()
 	c.mu.Unlock()
 	if _, err := c.createNamespace(ctx, DefaultNamespace); err != nil && faas.CodeOf(err) != faas.Conflict {
 		return nil, fmt.Errorf("open catalog: %w", err)
@@ -134,6 +118,36 @@ func Open(ctx context.Context, config Config) (*Catalog, error) {
 	close(c.ready)
 	return c, nil
 }
+
+// load learns all that a store holds. It goes through a watch, since a list of everything would
+// be in memory at once.
+func (c *Catalog) load(ctx context.Context, from int, s store.Store) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	records, err := s.Watch(ctx, "", 0)
+	if err != nil {
+		return err
+	}
+	read := 0
+	for r := range records {
+		if r.Key == "" {
+			if read > manyRecords {
+				debug.FreeOSMemory()
+			}
+			return nil
+		}
+		c.learn(from, r)
+		read++
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return store.ErrClosed
+}
+
+// What reading this many records leaves behind in the heap is worth giving back at once: nothing
+// that comes later needs as much.
+const manyRecords = 10_000
 
 // Ready is closed when names can be resolved, which is when Open returns.
 func (c *Catalog) Ready() <-chan struct{} { return c.ready }

@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -51,28 +50,27 @@ func (c *Catalog) garbage(now time.Time, only *faas.Name) []doomed {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var out []doomed
-	look := func(name faas.Name, s *functionState) {
-		fn := s.live()
-		for id, r := range s.revisions {
-			if fn != nil && slices.Contains(fn.Revisions, id) {
+	look := func(name faas.Name, p *packed) {
+		for i, r := range p.revisions {
+			if r.version == 0 || p.live() && i < int(p.listed) {
 				continue
 			}
-			if now.Sub(r.Stored) > orphanAge || only != nil && r.version < s.version {
-				out = append(out, doomed{revisionKey(name, id), r.version})
+			if now.Sub(fromNanos(r.stored)) > orphanAge || only != nil && r.version < p.version {
+				out = append(out, doomed{revisionKey(name, r.revisionID()), r.version})
 			}
 		}
-		if d := s.document; only == nil && d != nil && d.Deleted != nil && now.Sub(*d.Deleted) > tombstoneAge && len(s.revisions) == 0 {
-			out = append(out, doomed{functionKey(name), s.version})
+		if only == nil && p.deleted != 0 && now.Sub(fromNanos(p.deleted)) > tombstoneAge && len(p.revisions) == 0 {
+			out = append(out, doomed{functionKey(name), p.version})
 		}
 	}
 	if only != nil {
-		if s := c.functions[*only]; s != nil {
-			look(*only, s)
-		}
+		look(*only, c.packed(*only))
 		return out
 	}
-	for name, s := range c.functions {
-		look(name, s)
+	for _, s := range *c.index.Load() {
+		for e := range s.entries() {
+			look(e.fullName(), e.packed.Load())
+		}
 	}
 	return out
 }

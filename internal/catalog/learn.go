@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"time"
 
@@ -85,7 +84,7 @@ func (c *Catalog) learn(from int, r store.Record) {
 	}
 	c.enter(from, r, func() bool {
 		c.watched[from] = max(c.watched[from], r.Version)
-		return r.Version > c.seen[r.Key]
+		return r.Version > c.seenVersion(r.Key)
 	})
 }
 
@@ -93,7 +92,7 @@ func (c *Catalog) learn(from int, r store.Record) {
 // deliver it too, or has done so already.
 func (c *Catalog) wrote(from int, key string, value []byte, version store.Version) {
 	c.enter(from, store.Record{Key: key, Value: value, Version: version}, func() bool {
-		return version > c.watched[from] && version > c.seen[key]
+		return version > c.watched[from] && version > c.seenVersion(key)
 	})
 }
 
@@ -106,9 +105,11 @@ func (c *Catalog) enter(from int, r store.Record, news func() bool) {
 		c.mu.Unlock()
 		return
 	}
-	if r.Deleted {
+	switch {
+	case isFunction(r.Key): // it is known with what the document says
+	case r.Deleted:
 		delete(c.seen, r.Key) // the watch delivers in order: nothing older is to come
-	} else {
+	default:
 		c.seen[r.Key] = r.Version
 	}
 	event, err := c.take(r)
@@ -134,7 +135,7 @@ func (c *Catalog) forget(key string, version store.Version) {
 	c.apply.Lock()
 	defer c.apply.Unlock()
 	c.mu.Lock()
-	if c.seen[key] != version {
+	if c.seenVersion(key) != version {
 		c.mu.Unlock() // someone made it again meanwhile
 		return
 	}
@@ -173,71 +174,86 @@ func (c *Catalog) take(r store.Record) (Event, error) {
 	return Event{}, nil // of another part that shares the store, or of a newer version
 }
 
-func (c *Catalog) state(name faas.Name) *functionState {
-	s := c.functions[name]
-	if s == nil {
-		s = &functionState{revisions: map[faas.RevisionID]revisionState{}}
-		c.functions[name] = s
+// isFunction says whether the key is of a function or a revision.
+func isFunction(key string) bool {
+	return strings.HasPrefix(key, kindFunction) || strings.HasPrefix(key, kindRevision)
+}
+
+// parseKey reads the key of a function or, then id is not empty, a revision.
+func parseKey(key string) (name faas.Name, id faas.RevisionID, err error) {
+	path := strings.TrimPrefix(key, kindFunction)
+	if rest, ok := strings.CutPrefix(key, kindRevision); ok {
+		i := strings.LastIndexByte(rest, '/')
+		path, id = rest[:max(i, 0)], faas.RevisionID(rest[i+1:])
 	}
-	return s
+	name, err = faas.ParseName("/"+path, "")
+	return name, id, err
+}
+
+// seenVersion returns the newest version seen of a key; 0 if there is no record, or none that
+// could be read. The caller holds mu.
+func (c *Catalog) seenVersion(key string) store.Version {
+	if !isFunction(key) {
+		return c.seen[key]
+	}
+	name, id, err := parseKey(key)
+	if err != nil {
+		return 0
+	}
+	e := c.entry(name)
+	if e == nil {
+		return 0
+	}
+	p := e.packed.Load()
+	if id == "" {
+		return p.version
+	}
+	if r := p.find(id); r != nil {
+		return r.version
+	}
+	return 0
 }
 
 func (c *Catalog) takeFunction(r store.Record) (Event, error) {
-	name, err := faas.ParseName("/"+strings.TrimPrefix(r.Key, kindFunction), "")
+	name, _, err := parseKey(r.Key)
 	if err != nil {
 		return Event{}, err
 	}
-	s := c.state(name)
-	was := s.document
-	s.document, s.version = nil, 0
+	was := c.packed(name)
+	next, unreadable := was.withoutFunction(), error(nil)
 	if !r.Deleted {
-		d := &functionDocument{}
-		if err := json.Unmarshal(r.Value, d); err != nil {
-			return Event{}, err
+		if next, unreadable = was.withFunction(name, r.Value, r.Version); unreadable != nil {
+			next = was.withoutFunction()
 		}
-		if d.Name != name {
-			return Event{}, fmt.Errorf("it describes function %q", d.Name)
-		}
-		s.document, s.version = d, r.Version
 	}
-	c.show(name, s)
+	e := c.show(name, next)
 	switch {
-	case s.live() != nil:
-		return Event{Kind: FunctionChanged, Namespace: name.Namespace, Function: s.live()}, nil
-	case was != nil && was.Deleted == nil:
-		return Event{Kind: FunctionDeleted, Namespace: name.Namespace, Function: &was.Function}, nil
+	case unreadable != nil:
+		return Event{}, unreadable
+	case c.loading:
+		return Event{}, nil // nobody is told, so spare the trouble
+	case next.live():
+		return Event{Kind: FunctionChanged, Namespace: name.Namespace, Function: next.function(e.fullName())}, nil
+	case was.live():
+		return Event{Kind: FunctionDeleted, Namespace: name.Namespace, Function: was.function(name)}, nil
 	}
 	return Event{}, nil
 }
 
 func (c *Catalog) takeRevision(r store.Record) error {
-	i := strings.LastIndexByte(r.Key, '/')
-	id := faas.RevisionID(r.Key[i+1:])
-	name, err := faas.ParseName("/"+strings.TrimPrefix(r.Key[:i], kindRevision), "")
+	name, id, err := parseKey(r.Key)
 	if err != nil {
 		return err
 	}
-	s := c.state(name)
+	was := c.packed(name)
 	if r.Deleted {
-		delete(s.revisions, id)
-	} else {
-		d := &revisionDocument{}
-		if err := json.Unmarshal(r.Value, d); err != nil {
-			return err
-		}
-		if d.Revision == nil || d.Revision.ID != id || d.Revision.Name != name {
-			return fmt.Errorf("it does not describe revision %.12s of %q", id, name)
-		}
-		s.revisions[id] = revisionState{d, r.Version}
-	}
-	c.show(name, s)
-	return nil
-}
-
-// live returns the function if there is one that has not been deleted.
-func (s *functionState) live() *faas.Function {
-	if s.document == nil || s.document.Deleted != nil {
+		c.show(name, was.withoutRevision(id))
 		return nil
 	}
-	return &s.document.Function
+	next, err := was.withRevision(name, id, r.Value, r.Version)
+	if err != nil {
+		return err
+	}
+	c.show(name, next)
+	return nil
 }

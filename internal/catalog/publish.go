@@ -49,7 +49,7 @@ func (c *Catalog) Publish(ctx context.Context, rev *faas.Revision, opts PublishO
 		return nil, faas.Errorf(faas.Internal, op, "revision of %q calls itself %s but is %s", rev.Name, rev.ID.Short(), id.Short())
 	}
 	if rev.Created.IsZero() {
-		rev.Created = time.Now()
+		rev.Created = time.Now().UTC()
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -91,10 +91,10 @@ func (c *Catalog) mayPublish(name faas.Name) error {
 	if err := c.needNamespace(op, name.Namespace); err != nil {
 		return err
 	}
-	if c.view(name) != nil {
+	if e := c.entry(name); e != nil && e.packed.Load().live() {
 		return nil
 	}
-	if n := len(c.Functions(name.Namespace)); n >= c.config.MaxFunctions {
+	if n := c.countFunctions(name.Namespace); n >= c.config.MaxFunctions {
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d functions and may have no more than %d", name.Namespace, n, c.config.MaxFunctions).
 			WithLimit("functions_per_namespace").WithFix("delete one with: brasa rm NAME")
 	}
@@ -108,7 +108,7 @@ func (c *Catalog) point(ctx context.Context, name faas.Name, opts PublishOptions
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := time.Now().UTC()
 	fn := faas.Function{Name: name, UID: newUID(), Created: now}
 	if was != nil && was.Deleted == nil {
 		fn = was.Function

@@ -3,34 +3,21 @@ package catalog
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// index maps every name to its slot. The map is never changed after it is published; a function
-// that is published again changes its slot alone, so only new names cost a copy of the map.
-type index map[faas.Name]*slot
-
-type slot struct{ view atomic.Pointer[view] }
-
-// view is what a name resolves to. It is never changed.
-type view struct {
-	function  *faas.Function
-	active    *faas.Revision // nil: its document is missing
-	revisions map[faas.RevisionID]*faas.Revision
-}
-
 // Resolve returns the function that ref names, and the revision that it pins, else the active
-// one. It takes no lock, touches no disk and allocates nothing unless it fails.
+// one. It takes no lock, touches no disk, and allocates nothing unless it fails or the function
+// has been idle for some time.
 func (c *Catalog) Resolve(ref faas.Ref) (*faas.Function, *faas.Revision, error) {
 	v := c.view(ref.Name)
 	if v == nil {
 		return nil, nil, c.noFunction(ref.Name)
 	}
-	rev := v.active
-	if ref.Revision != "" {
-		if rev = v.revisions[ref.Revision]; rev == nil {
+	rev := v.current()
+	if ref.Revision != "" && ref.Revision != v.function.Active {
+		if rev = v.revision(ref.Revision); rev == nil {
 			return nil, nil, noRevision(ref.Name, ref.Revision)
 		}
 	}
@@ -38,15 +25,16 @@ func (c *Catalog) Resolve(ref faas.Ref) (*faas.Function, *faas.Revision, error) 
 		return nil, nil, faas.Errorf(faas.Unavailable, "resolve function", "the active revision %s of function %q is missing from the catalog", v.function.Active.Short(), ref.Name.Path()).
 			WithFix("deploy it again with: brasa deploy %s", ref.Name.Path())
 	}
-	return v.function, rev, nil
+	return &v.function, rev, nil
 }
 
+// view returns what a name resolves to; nil if there is no such function.
 func (c *Catalog) view(name faas.Name) *view {
-	s := (*c.index.Load())[name]
-	if s == nil {
+	e := c.entry(name)
+	if e == nil {
 		return nil
 	}
-	return s.view.Load()
+	return e.view()
 }
 
 func (c *Catalog) noFunction(name faas.Name) error {
@@ -71,11 +59,11 @@ func noRevision(name faas.Name, id faas.RevisionID) error {
 func (c *Catalog) nearest(name faas.Name) string {
 	const most = 5000 // names looked at; a typo is not worth more
 	want, n := strings.ToLower(name.Path()), 0
-	for other, s := range *c.index.Load() {
+	for e := range c.functions(name.Namespace) {
 		if n++; n > most {
 			break
 		}
-		if other.Namespace == name.Namespace && s.view.Load() != nil && oneSlip(strings.ToLower(other.Path()), want) {
+		if other := e.fullName(); oneSlip(strings.ToLower(other.Path()), want) {
 			return other.Path()
 		}
 	}
@@ -102,76 +90,31 @@ func oneSlip(a, b string) bool {
 	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
-// show publishes what a name resolves to. It is called with mu held.
-func (c *Catalog) show(name faas.Name, s *functionState) {
-	if s.document == nil && len(s.revisions) == 0 {
-		delete(c.functions, name)
-	}
-	if c.loading {
-		return
-	}
-	if sl := (*c.index.Load())[name]; sl != nil {
-		sl.view.Store(s.view())
-		return
-	}
-	if s.live() != nil {
-		c.reindex()
-	}
-}
-
-// reindex makes the map anew, without the names that are gone. It is called with mu held.
-func (c *Catalog) reindex() {
-	old := *c.index.Load()
-	next := make(index, len(old)+1)
-	for name, s := range c.functions {
-		v := s.view()
-		if v == nil {
-			continue
-		}
-		sl := old[name]
-		if sl == nil {
-			sl = &slot{}
-		}
-		sl.view.Store(v)
-		next[name] = sl
-	}
-	c.index.Store(&next)
-}
-
-func (s *functionState) view() *view {
-	fn := s.live()
-	if fn == nil {
-		return nil
-	}
-	v := &view{function: fn, revisions: make(map[faas.RevisionID]*faas.Revision, len(fn.Revisions))}
-	for _, id := range fn.Revisions {
-		if r, ok := s.revisions[id]; ok {
-			v.revisions[id] = r.Revision
-		}
-	}
-	v.active = v.revisions[fn.Active]
-	return v
-}
-
 // Functions returns the functions of a namespace in the order of their names.
 func (c *Catalog) Functions(namespace string) []*faas.Function {
 	var out []*faas.Function
-	for name, s := range *c.index.Load() {
-		if name.Namespace != namespace {
-			continue
-		}
-		if v := s.view.Load(); v != nil {
-			out = append(out, v.function)
+	for e := range c.functions(namespace) {
+		if p := e.packed.Load(); p.live() {
+			out = append(out, p.function(e.fullName()))
 		}
 	}
 	slices.SortFunc(out, func(a, b *faas.Function) int { return strings.Compare(a.Name.Path(), b.Name.Path()) })
 	return out
 }
 
+// countFunctions returns how many functions a namespace has.
+func (c *Catalog) countFunctions(namespace string) int {
+	n := 0
+	for range c.functions(namespace) {
+		n++
+	}
+	return n
+}
+
 // Function returns the function of that name, or a NotFound.
 func (c *Catalog) Function(name faas.Name) (*faas.Function, error) {
 	if v := c.view(name); v != nil {
-		return v.function, nil
+		return &v.function, nil
 	}
 	return nil, c.noFunction(name)
 }
@@ -182,13 +125,7 @@ func (c *Catalog) Revisions(name faas.Name) ([]*faas.Revision, error) {
 	if v == nil {
 		return nil, c.noFunction(name)
 	}
-	var out []*faas.Revision
-	for _, id := range v.function.Revisions {
-		if r := v.revisions[id]; r != nil {
-			out = append(out, r)
-		}
-	}
-	return out, nil
+	return slices.Clone(v.revisions()), nil
 }
 
 // Revision returns one revision of a function. id may be shortened to its first digits, at least
@@ -198,12 +135,12 @@ func (c *Catalog) Revision(name faas.Name, id faas.RevisionID) (*faas.Revision, 
 	if v == nil {
 		return nil, c.noFunction(name)
 	}
-	if r := v.revisions[id]; r != nil {
+	if r := v.revision(id); r != nil {
 		return r, nil
 	}
 	var found *faas.Revision
-	for full, r := range v.revisions {
-		if len(id) < 4 || !strings.HasPrefix(string(full), string(id)) {
+	for _, r := range v.revisions() {
+		if len(id) < 4 || !strings.HasPrefix(string(r.ID), string(id)) {
 			continue
 		}
 		if found != nil {
@@ -224,11 +161,16 @@ func (c *Catalog) Digests() map[faas.Digest]bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	out := map[faas.Digest]bool{}
-	for _, s := range c.functions {
-		for _, r := range s.revisions {
-			out[r.Revision.Code] = true
-			if r.Revision.Source != "" {
-				out[r.Revision.Source] = true
+	for _, s := range *c.index.Load() {
+		for e := range s.entries() {
+			p := e.packed.Load()
+			for i := range p.revisions {
+				code, source := p.revisions[i].digests()
+				for _, d := range []faas.Digest{code, source} {
+					if d != "" {
+						out[d] = true
+					}
+				}
 			}
 		}
 	}
