@@ -15,9 +15,13 @@ generator runs on an event loop on the main thread.
 import os
 import sys
 import time
+from _frozen_importlib import ModuleSpec, module_from_spec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
+from _imp import _fix_co_filename as fix_co_filename
 from _collections_abc import AsyncIterator, Iterator, Mapping
 from _contextvars import ContextVar, copy_context
 from _thread import allocate_lock, get_ident
+from io import RawIOBase, TextIOBase
 
 LOAD, CALL, BODY, BODY_END, CANCEL, CREDIT = 1, 2, 3, 4, 5, 6
 HELLO, LOADED, LOAD_FAILED, LOG, RESULT, HEAD, DATA, END, WINDOW = range(16, 25)
@@ -30,6 +34,8 @@ MAX_PART = 32 << 10  # characters of a log line that are kept while its end has 
 DEFAULT_HANDLERS = ("main", "handle", "handler")
 
 _here = (lambda: 0).__code__.co_filename  # as tracebacks show it
+_code_type = type((lambda: 0).__code__)
+_read, _write = os.read, os.write
 _call = ContextVar("brasa_call")  # the call on whose behalf code runs
 
 
@@ -101,19 +107,30 @@ loads, dumps = _json_codec()
 # --- Frames -------------------------------------------------------------------------------
 
 
+OWN = b"\0\0\0\0"  # the stream of the instance itself
+
+
 def frame(kind, stream, payload=b""):
-    return b"".join(((len(payload) + 5).to_bytes(4, "big"), bytes((kind,)), stream.to_bytes(4, "big"), payload))
+    """A frame; a stream is kept as the four bytes that name it."""
+    return b"".join(((len(payload) + 5).to_bytes(4, "big"), bytes((kind,)), stream, payload))
 
 
-def with_meta(meta, body=b""):
-    return b"".join((len(meta).to_bytes(4, "big"), meta, body))
+def with_meta(meta):
+    return len(meta).to_bytes(4, "big") + meta
+
+
+def result(stream, meta, body):
+    """A RESULT frame."""
+    n = len(meta)
+    return b"".join(((n + len(body) + 9).to_bytes(4, "big"), b"\x14", stream, n.to_bytes(4, "big"), meta, body))
 
 
 class Link:
     """Our end of the socket. One thread reads at a time; any may send."""
 
-    def __init__(self, fd):
+    def __init__(self, fd, out=None):
         self.fd = fd
+        self.out = fd if out is None else out  # where answers go; None: nowhere any more
         self.buffer = b""
         self.calls = {}  # stream: Call
         self.arrived = []  # calls not yet begun
@@ -125,21 +142,24 @@ class Link:
 
     def send(self, data):
         with self.sending:
-            fd = self.fd
+            fd = self.out
             if fd is None:
                 return
             view = data
             while True:
                 try:
-                    n = os.write(fd, view)
+                    n = _write(fd, view)
                 except BlockingIOError:
                     self.poll(True, None)
                     continue
                 except OSError:
-                    os._exit(0)  # the host is gone, and with it whoever would care
+                    self.lost()
                 if n == len(view):
                     return
                 view = memoryview(view)[n:]
+
+    def lost(self, code=0):
+        os._exit(code)  # the host is gone, and with it whoever would care
 
     def poll(self, write, timeout):
         import select
@@ -151,13 +171,13 @@ class Link:
     def fill(self, want=65536):
         """Read what there is, at least one byte; false if that would mean to wait."""
         try:
-            data = os.read(self.fd, want)
+            data = _read(self.fd, want)
         except BlockingIOError:
             return False
         except OSError:
             data = b""
         if not data:
-            os._exit(0)
+            self.lost()
         self.buffer = self.buffer + data if self.buffer else data
         return True
 
@@ -173,7 +193,7 @@ class Link:
         if len(b) < end:
             return None
         self.buffer = b[end:]
-        return b[4], int.from_bytes(b[5:9], "big"), b[9:end]
+        return b[4], b[5:9], b[9:end]
 
     def read_one(self):
         """Wait for a frame and handle it."""
@@ -209,7 +229,7 @@ class Link:
         call = self.calls.get(stream)
         if kind == CALL:
             n = int.from_bytes(payload[:4], "big") + 4
-            call = Call(self, stream, loads(payload[4:n].decode()), payload[n:])
+            call = Call(self, stream, payload[4:n], payload[n:])
             self.calls[stream] = call
             self.arrive(call)
             return
@@ -313,7 +333,6 @@ class Body:
         self.call = call
         self.chunks = [data] if data else []
         self.ended = not streamed
-        self.broken = False
         self.owed = 0
         self.lock = allocate_lock()
 
@@ -325,10 +344,10 @@ class Body:
         self.ended = True
 
     def ready(self):
-        return self.chunks or self.ended or self.broken
+        return self.chunks or self.ended or self.call.canceled or self.call.over
 
     def take(self, size):
-        if self.broken:
+        if self.call.canceled or self.call.over:
             raise Canceled("the caller went away before the end of its request")
         with self.lock:
             if not self.chunks:
@@ -507,6 +526,26 @@ def arguments(event):
     return args
 
 
+def quick_arguments(call):
+    """The arguments of a call without a query and with no body or a JSON object, which is most,
+    found without parsing META; None if arguments() must look. The quotes in what is searched for
+    make sure that it is no part of a string."""
+    raw = call.raw
+    if call.streamed or b'"query":""' not in raw:
+        return None
+    data = call.given
+    if not data:
+        return {}
+    if b'"Content-Type":["application/json"]' in raw or b'"headers":{}' in raw:
+        try:
+            value = loads(data.decode())
+        except (ValueError, RecursionError):
+            return None
+        if type(value) is dict:
+            return value
+    return None
+
+
 class Context:
     """What is known of a call besides its request."""
 
@@ -588,68 +627,66 @@ class LineLog:
         return out
 
 
-def output(link):
-    """Make sys.stdout and sys.stderr write to the log of the call on whose behalf code runs."""
-    import io
+_link = None  # that of the process, or of the rehearsal while it lasts
+_instance = None  # LineLog of lines that belong to no call
 
-    instance = LineLog(link, 0, 1 << 62)
 
-    class Raw(io.RawIOBase):
-        def __init__(self, which):
-            self._which = which
+def put(which, text):
+    """Write to the log of the call on whose behalf code runs."""
+    if _link.out is None:  # a forked child: its lines are the instance's
+        os.write(which, text.encode("utf-8", "backslashreplace"))
+        return
+    call = _call.get(None)
+    (call.log if call is not None else _instance).write(which, text)
 
-        def writable(self):
-            return True
 
-        def fileno(self):
-            return self._which
+class Raw(RawIOBase):
+    def __init__(self, which):
+        self._which = which
 
-        def write(self, data):
-            data = bytes(data)
-            put(self._which, data.decode("utf-8", "replace"))
-            return len(data)
+    def writable(self):
+        return True
 
-    class Output(io.TextIOBase):
-        """Looks like a text file that is flushed at every line."""
+    def fileno(self):
+        return self._which
 
-        encoding = "utf-8"
-        errors = "backslashreplace"
-        line_buffering = True
-        write_through = False
-        mode = "w"
+    def write(self, data):
+        data = bytes(data)
+        put(self._which, data.decode("utf-8", "replace"))
+        return len(data)
 
-        def __init__(self, which):
-            self._which = which
-            self.name = "<stdout>" if which == 1 else "<stderr>"
-            self.buffer = Raw(which)
 
-        def writable(self):
-            return True
+class Output(TextIOBase):
+    """What sys.stdout and sys.stderr are. Looks like a text file that is flushed at every line."""
 
-        def fileno(self):
-            return self._which
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    line_buffering = True
+    write_through = False
+    mode = "w"
 
-        def write(self, text):
-            if not isinstance(text, str):
-                raise TypeError("write() argument must be str, not " + type(text).__name__)
-            put(self._which, text)
-            return len(text)
+    def __init__(self, which):
+        self._which = which
+        self.name = "<stdout>" if which == 1 else "<stderr>"
+        self.buffer = Raw(which)
 
-        def reconfigure(self, **_):
-            pass
+    def writable(self):
+        return True
 
-        def close(self):
-            pass  # as with sys.stdout of a shell, others still write
+    def fileno(self):
+        return self._which
 
-    def put(which, text):
-        if link.fd is None:  # a forked child: its lines are the instance's
-            os.write(which, text.encode("utf-8", "backslashreplace"))
-            return
-        call = _call.get(None)
-        (call.log if call is not None else instance).write(which, text)
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str, not " + type(text).__name__)
+        put(self._which, text)
+        return len(text)
 
-    sys.stdout, sys.stderr = Output(1), Output(2)
-    return instance
+    def reconfigure(self, **_):
+        pass
+
+    def close(self):
+        pass  # as with sys.stdout of a shell, others still write
 
 
 def carry_context():
@@ -802,15 +839,36 @@ EMPTY_META = b'{"status":204}'
 class Call:
     """One call: its request, its log, its answer."""
 
-    def __init__(self, link, stream, meta, body):
-        self.link, self.stream, self.meta = link, stream, meta
-        self.body = Body(self, body, meta.get("body") == "stream")
-        self.log = LineLog(link, stream, link.spec["log_bytes"] + 65536)
-        self.credit = INITIAL_WINDOW
-        self.sent = 0  # bytes of a streamed answer
+    def __init__(self, link, stream, raw, data):
+        self.link, self.stream, self.raw, self.given = link, stream, raw, data
+        # The quotes make sure that it is no part of a string, and headers have lists.
+        self.streamed = b'"body":"whole"' not in raw and b'"body":"none"' not in raw and self.meta.get("body") == "stream"
         self.canceled = False
+        self.over = False
         self.headed = False  # HEAD was sent
         self.task = self.event = None  # of the event loop
+        if self.streamed:
+            self.body = Body(self, data, True)  # now, because from now on another thread may fill it
+        if b'"seed":"' in raw:
+            seed = self.meta.get("seed")
+            if seed:
+                reseed(seed, True)
+
+    def __getattr__(self, name):
+        """Make what most calls do not need; each costs as much as a system call."""
+        if name == "meta":
+            value = loads(self.raw.decode())
+        elif name == "body":
+            value = Body(self, self.given, False)
+        elif name == "log":
+            value = LineLog(self.link, self.stream, self.link.spec["log_bytes"] + 65536)
+        elif name == "credit":
+            value = INITIAL_WINDOW
+        elif name == "sent":
+            value = 0  # bytes of a streamed answer
+        else:
+            raise AttributeError(name)
+        return self.__dict__.setdefault(name, value)  # another thread may have been faster
 
     # Waiting, for coroutines.
 
@@ -828,7 +886,6 @@ class Call:
 
     def cancel(self):
         self.canceled = True
-        self.body.broken = True
         if self.task is not None:
             self.task.cancel()
 
@@ -836,29 +893,35 @@ class Call:
 
     def end(self, data):
         self.link.calls.pop(self.stream, None)
-        self.body.broken = True
-        rest = self.log.rest()
+        self.over = True
+        rest = self.rest()
         self.link.send(rest + data if rest else data)
+
+    def rest(self):
+        """The frames of lines that have no end."""
+        log = self.__dict__.get("log")
+        return b"" if log is None else log.rest()
 
     def fail(self, exc):
         f = fault_of(exc)
         if self.headed:
             self.end(frame(END, self.stream, dumps({"error": f})))
         else:
-            self.end(frame(RESULT, self.stream, with_meta(dumps({"error": f}))))
+            self.end(result(self.stream, dumps({"error": f}), b""))
 
     def whole(self, meta, body):
         """Answer with a body in memory; true if it had to be left to stream."""
-        if len(body) > self.link.spec["response_bytes"]:
-            raise TooLarge("the answer is %d bytes; response_bytes allows %d" % (len(body), self.link.spec["response_bytes"]))
-        if len(body) > MAX_WHOLE:
+        size = len(body)
+        if size > self.link.spec["response_bytes"]:
+            raise TooLarge("the answer is %d bytes; response_bytes allows %d" % (size, self.link.spec["response_bytes"]))
+        if size > MAX_WHOLE:
             return True
-        self.end(frame(RESULT, self.stream, with_meta(meta, body)))
+        self.end(result(self.stream, meta, body))
         return False
 
     def head(self, meta):
         self.headed = True
-        self.link.send(self.log.rest() + frame(HEAD, self.stream, with_meta(meta)))
+        self.link.send(self.rest() + frame(HEAD, self.stream, with_meta(meta)))
 
     def may_send(self):
         return self.credit > 0 or self.canceled
@@ -998,6 +1061,13 @@ def shut(source):
 
 def answer(call, value):
     """Answer a call, on the thread that ran it."""
+    if type(value) is dict and "statusCode" not in value:
+        body = encode(value)[0]
+        if call.whole(JSON_META, body):
+            call.head(JSON_META)
+            call.write(body)
+            call.end(frame(END, call.stream))
+        return
     if type(value).__name__ == "coroutine" or hasattr(value, "__await__"):
         value = run_coroutine(value)
     meta, body = plan(call, value)
@@ -1105,11 +1175,16 @@ class Function:
 
     def start(self, call, spec):
         """Call the handler; a coroutine or generator comes back unstarted."""
-        if self.arity == 0:
+        arity = self.arity
+        if arity == 0:
             return self.handler()
-        event = Event(call)
-        first = event if self.takes_event else event.args
-        if self.arity == 1:
+        if self.takes_event:
+            first = Event(call)
+        else:
+            first = quick_arguments(call)
+            if first is None:
+                first = Event(call).args
+        if arity == 1:
             return self.handler(first)
         return self.handler(first, Context(call, spec))
 
@@ -1172,6 +1247,8 @@ def locate(spec):
         if os.path.isfile(path):
             return path, name
     path = os.path.join(code, entry)
+    if entry.endswith(".py") and os.path.isfile(path):  # as nearly always
+        return path, wanted.replace(":", ".")
     if os.path.isdir(path):
         path = os.path.join(path, "__init__.py")
     if not os.path.isfile(path):
@@ -1181,9 +1258,6 @@ def locate(spec):
 
 def import_file(code, path):
     """Import the file as a module, inside its package if it lies in one."""
-    from _frozen_importlib_external import spec_from_file_location
-    from _frozen_importlib import module_from_spec
-
     folder, file = os.path.split(path)
     stem = file[:-3] if file.endswith(".py") else file
     names = [stem]
@@ -1192,6 +1266,7 @@ def import_file(code, path):
         names.insert(0, package)
     if folder not in sys.path:
         sys.path.insert(0, folder)
+        make_way(folder, _listdir(folder))
     if stem == "__init__":
         names.pop()
     name = ".".join(names) or "function"
@@ -1201,17 +1276,86 @@ def import_file(code, path):
         __import__(".".join(names[:i]))
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
         return sys.modules[name]
-    if name in sys.modules or not file.endswith(".py"):
-        from _frozen_importlib_external import SourceFileLoader
-
-        name = name if name not in sys.modules else "function_" + name
-        spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
-    else:
-        spec = spec_from_file_location(name, path)
-    module = module_from_spec(spec)
+    if name in sys.modules:
+        name = "function_" + name
+    loader = SourceFileLoader(name, path)
+    compiled = bytecode(path) if file.endswith(".py") and stem != "__init__" else None
+    if compiled is None:
+        spec = spec_from_file_location(name, path, loader=loader)
+        module = module_from_spec(spec)
+        sys.modules[name] = module
+        loader.exec_module(module)
+        return module
+    # What importlib would do, without its dozen of questions to the file system.
+    code, cached = compiled
+    spec = ModuleSpec(name, loader, origin=path)
+    spec._set_fileattr, spec.cached = True, cached
+    module = type(sys)(name)
+    module.__loader__, module.__package__, module.__spec__ = loader, spec.parent, spec
+    module.__file__, module.__cached__ = path, cached
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    spec._initializing = True
+    try:
+        exec(code, module.__dict__)
+    finally:
+        spec._initializing = False
     return module
+
+
+def bytecode(path):
+    """Return the code that a deploy has compiled a file to, and where it lies; None if there is none
+    that may be used without looking at the file."""
+    folder, _, file = path.rpartition("/")
+    cached = "%s/__pycache__/%s.%s.pyc" % (folder, file[:-3], sys.implementation.cache_tag)
+    try:
+        fd = os.open(cached, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = part = _read(fd, 16384)
+        while part:
+            part = _read(fd, max(len(data), 16384)) if len(data) >= 16384 else b""
+            data += part
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if data[:8] != MAGIC_NUMBER + b"\1\0\0\0":  # bytecode of this Python that goes unchecked
+        return None
+    from marshal import loads as unmarshal
+
+    try:
+        code = unmarshal(memoryview(data)[16:])
+    except (EOFError, ValueError, TypeError):
+        return None
+    if type(code) is not _code_type:
+        return None
+    if code.co_filename != path:
+        fix_co_filename(code, path)
+    return code, cached
+
+
+def make_way(folder, names):
+    """Forget modules that were imported before the code was known and that a file of its folder
+    would have come before."""
+    loaded = sys.modules
+    for name in names:
+        base, dot, _ = name.partition(".")
+        if base not in loaded or base in _STAYS:
+            continue
+        if dot:
+            if not name.endswith((".py", ".pyc", ".so")):
+                continue
+        elif not any(n.startswith("__init__.") for n in _listdir(folder + "/" + name)):
+            continue  # a package without a beginning comes after all others
+        for other in [n for n in loaded if n == base or n.startswith(base + ".")]:
+            del loaded[other]
+
+
+# What has been imported in every Python before any code of a function runs.
+_STAYS = frozenset(sys.builtin_module_names) | frozenset(
+    ("os", "io", "abc", "codecs", "encodings", "stat", "posixpath", "genericpath", "_collections_abc", "zipimport", "brasa", "__main__")
+)
 
 
 def find_handler(module, wanted, path):
@@ -1250,13 +1394,25 @@ def load(link, spec):
     import gc
 
     begin = time.perf_counter_ns()
+    reseed(spec.get("seed"), False)
     code = spec["code"]
+    try:
+        os.chdir(code)
+    except OSError:
+        pass  # locate will say what is missing
     os.environ.update(spec.get("env") or {})
     if "TZ" in os.environ:
         time.tzset()
     sys.argv = [os.path.join(code, spec["entry"])]
-    sys.path[:0] = [p for p in (code, os.path.join(code, "vendor"), os.path.join(code, "site-packages")) if p not in sys.path]
-    own = {n[:-3] if n.endswith(".py") else n for n in _listdir(code)}
+    names = _listdir(code)
+    own = {n[:-3] if n.endswith(".py") else n for n in names}
+    folders = [code] + [code + "/" + n for n in ("vendor", "site-packages") if n in own]
+    sys.path[:0] = [p for p in folders if p not in sys.path]
+    for folder in folders:
+        make_way(folder, names if folder is code else _listdir(folder))
+    if "logging" in sys.modules:  # which counts from its import
+        logging = sys.modules["logging"]
+        logging._startTime = time.time_ns() if type(logging._startTime) is int else time.time()
     gc.disable()  # what a module defines stays; looking through it again and again is in vain
     try:
         with Imports(own) as imports:
@@ -1267,8 +1423,8 @@ def load(link, spec):
         f = fault_of(e)
         if isinstance(e, SystemExit):
             f["message"] = "the code called sys.exit(%s) while it was loaded" % e
-        rest = link.instance.rest()
-        link.send(rest + frame(LOAD_FAILED, 0, dumps(f)))
+        rest = _instance.rest()
+        link.send(rest + frame(LOAD_FAILED, OWN, dumps(f)))
         return None
     finally:
         gc.enable()
@@ -1277,7 +1433,7 @@ def load(link, spec):
         import asyncio  # noqa: F401  so that the first call need not
     total = time.perf_counter_ns() - begin
     timing = {"dependency_us": imports.spent // 1000, "code_us": (total - imports.spent) // 1000}
-    link.send(link.instance.rest() + frame(LOADED, 0, dumps(timing)))
+    link.send(_instance.rest() + frame(LOADED, OWN, dumps(timing)))
     return function
 
 
@@ -1297,21 +1453,39 @@ def run(function, call):
     try:
         answer(call, function.start(call, call.link.spec))
     except BaseException as e:  # SystemExit and KeyboardInterrupt too: they end the call, not the instance
-        if call.link.fd is None:
+        if call.link.out is None:
             os._exit(1)  # a child that the handler forked came back here
         call.fail(e)
 
 
 def serve_inline(link, function):
     """One call at a time on the main thread, which reads for itself: the fastest way."""
+    calls, arrived, reading, fd = link.calls, link.arrived, link.reading, link.fd
     while True:
-        while not link.arrived:
-            with link.reading:
-                if not link.arrived:
+        with reading:  # what a call left running may still wait for its request's body
+            if arrived:
+                call = arrived.pop(0)
+                if calls.get(call.stream) is not call:
+                    continue
+            elif link.buffer:
+                link.read_one()
+                continue
+            else:
+                # An idle process waits in this read, and nowhere else. Whoever puts a process
+                # back to an earlier state relies on it: no byte has been taken that is not used
+                # up, no lock but this one is held, and only a frame's bytes end the wait.
+                try:
+                    data = _read(fd, 65536)
+                except OSError:
+                    data = b""  # read_one reads again, and finds out what it is
+                if len(data) < 13 or data[4] != CALL or int.from_bytes(data[:4], "big") + 4 != len(data):
+                    link.buffer = data
                     link.read_one()
-        call = link.arrived.pop(0)
-        if link.calls.get(call.stream) is call:
-            copy_context().run(run, function, call)
+                    continue
+                n = int.from_bytes(data[9:13], "big") + 13
+                stream = data[5:9]
+                call = calls[stream] = Call(link, stream, data[13:n], data[n:])
+        copy_context().run(run, function, call)
 
 
 def serve_threads(link, function):
@@ -1392,13 +1566,58 @@ def serve_loop(link, function):
             sys.stderr.write("event loop: %r\n" % (e,))
 
 
-def boot(fd):
-    """Make the process ready for whatever function comes, and say so."""
-    link = Link(fd)
-    os.set_inheritable(fd, False)
-    hello = {"protocol": 1, "runtime": "python", "version": "%d.%d.%d" % sys.version_info[:3]}
-    link.send(frame(HELLO, 0, dumps(hello)))
-    link.instance = output(link)
+def serve(link):
+    """Load what comes, and serve it for life."""
+    while link.spec is None:
+        link.read_one()
+    function = load(link, link.spec)
+    if function is None:
+        link.lost(1)
+    if function.asynchronous:
+        serve_loop(link, function)
+    elif link.spec["concurrency"] > 1:
+        serve_threads(link, function)
+    else:
+        serve_inline(link, function)
+
+
+# --- Starting -----------------------------------------------------------------------------
+
+# What functions import most, and what that needs. It is in the memory of the process that
+# stems are forked from, once.
+COMMON = (
+    "json re asyncio ssl hashlib hmac secrets base64 urllib.request urllib.parse urllib.error http.client "
+    "email.message email.utils logging threading datetime decimal random uuid tempfile collections functools itertools "
+    "operator enum dataclasses typing contextlib traceback string struct textwrap math statistics fractions zlib gzip csv "
+    "queue copy heapq bisect html glob fnmatch shutil pathlib subprocess socket select signal inspect weakref types "
+    "warnings calendar concurrent.futures.thread contextvars errno io locale mimetypes platform pprint time unicodedata abc"
+).split()
+
+
+def warm():
+    """Import what children shall share. To be called once, in the process they are forked from,
+    which draws no random number and calls nothing of a function."""
+    import gc
+
+    for name in COMMON:
+        try:
+            __import__(name)
+        except Exception:
+            pass  # a Python that was built without it
+    prepare()
+    gc.collect()
+    gc.freeze()  # so that collections in the children do not write to what is shared
+
+
+_prepared = False
+
+
+def prepare():
+    """Make what is the same in every process of the runtime."""
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
     carry_context()
     import builtins
 
@@ -1410,28 +1629,149 @@ def boot(fd):
         setattr(module, thing.__name__, thing)
     sys.modules["brasa"] = module
 
+
+def reseed(seed, again):
+    """Give whatever draws random numbers a new start: from the kernel, and from seed, which is 64
+    hexadecimal digits or nothing. again: the process has run code of a function, and others may
+    have begun as its copies."""
+    try:
+        fresh = os.urandom(32) + bytes.fromhex(seed or "")
+    except (TypeError, ValueError):
+        fresh = os.urandom(64)
+    loaded = sys.modules.get
+    random = getattr(loaded("random"), "_inst", None)
+    if random is not None:
+        random.seed(int.from_bytes(fresh, "big"))
+    ssl = loaded("_ssl")
+    if ssl is not None:
+        # OpenSSL tells a fork by the process's number, which is the same in each sandbox.
+        ssl.RAND_add(fresh, 32.0)
+    tempfile = loaded("tempfile")
+    if tempfile is not None:
+        tempfile._name_sequence = None
+    uuid = loaded("uuid")
+    if uuid is not None:
+        uuid._last_timestamp = uuid._node = None
+        if again:
+            # The library behind uuid1 keeps its node and clock sequence; without it both are ours.
+            uuid._generate_time_safe = None
+            uuid._node = int.from_bytes(os.urandom(6), "big") | 1 << 40  # as RFC 4122 marks a random one
+    if again:
+        numpy = loaded("numpy.random")
+        if numpy is not None:
+            numpy.seed([int.from_bytes(fresh[i : i + 4], "big") for i in range(0, len(fresh), 4)])
+
+
+def stem(fd):
+    """Be a process of the runtime, from now on: rehearse, say hello over fd, load what comes, and
+    serve it. In a process that was forked for it, or started."""
+    import gc
+
+    global _link, _instance
+    os.set_inheritable(fd, False)
+    reseed("", False)
+    prepare()
+    # Code finds what it would find in a Python that runs nothing but it.
+    here = os.path.dirname(_here)
+    sys.path[:] = [p for p in sys.path if p not in (here, "")]
+    sys.modules.pop("bootstrap", None)
+    sys.modules["__main__"] = type(sys)("__main__")
+    sys.stdout, sys.stderr = Output(1), Output(2)
+    try:
+        rehearse()
+    except Exception as e:
+        os.write(2, b"brasa: the rehearsal failed, the first call will take longer: %a\n" % e)
+    link = _link = Link(fd)
+    _instance = LineLog(link, OWN, 1 << 62)
+
     def forked():
-        link.fd = None  # the socket belongs to the parent
+        link.out = None  # the socket belongs to the parent
         link.sending = allocate_lock()
 
     os.register_at_fork(after_in_child=forked)
-    return link
+    gc.freeze()
+    hello = {"protocol": 1, "runtime": "python", "version": "%d.%d.%d" % sys.version_info[:3]}
+    link.send(frame(HELLO, OWN, dumps(hello)))
+    serve(link)
 
 
-def main():
-    link = boot(3)
-    while link.spec is None:
-        link.read_one()
-    function = load(link, link.spec)
-    if function is None:
-        os._exit(1)
-    if function.asynchronous:
-        serve_loop(link, function)
-    elif link.spec["concurrency"] > 1:
-        serve_threads(link, function)
-    else:
-        serve_inline(link, function)
+class Curtain(BaseException):
+    """The rehearsal is over."""
+
+
+class Rehearsal(Link):
+    def lost(self, code=0):
+        raise Curtain
+
+
+def _play():
+    """The code of the function of the rehearsal, as of a module."""
+    global main
+
+    def main(args):
+        print("rehearsal", args["n"])
+        return {"n": args["n"], "text": "rehearsal", "list": [1.5, None, True]}
+
+
+def rehearse():
+    """Load a function and call it, as it will happen, with nobody there. What that touches for
+    the first time, above all memory that is shared with the parent, costs the first call more
+    than its work. Nothing of it remains to be seen."""
+    global _link, _instance, _user_module
+    from marshal import dumps as marshal
+
+    folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", ".brasa-" + os.urandom(8).hex())
+    cache = folder + "/__pycache__"
+    file = "%s/play.%s.pyc" % (cache, sys.implementation.cache_tag)
+    modules, path, argv, cwd, env = len(sys.modules), sys.path[:], getattr(sys, "argv", None), os.getcwd(), "BRASA_REHEARSAL"
+    made, opened = [], []
+    try:
+        for d in (folder, cache):
+            os.mkdir(d, 0o700)
+            made.append(d)
+        out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            made.append(file)
+            os.write(out, MAGIC_NUMBER + b"\1\0\0\0" + bytes(8) + marshal(_play.__code__))
+        finally:
+            os.close(out)
+        spec = {
+            "protocol": 1, "namespace": "n", "function": "f", "revision": "r", "entry": "play.py", "code": folder, "env": {env: "1"},
+            "memory_bytes": 1, "timeout_ms": 1, "concurrency": 1, "response_bytes": 1 << 20, "log_bytes": 1 << 20, "seed": "00" * 32,
+        }  # fmt: skip
+        meta = dumps({"id": "i", "kind": "http", "method": "POST", "path": "/", "headers": {"Content-Type": ["application/json"]}, "body": "whole", "query": ""})
+        body = dumps({"n": 1, "text": "x" * 200})
+        call = frame(CALL, b"\0\0\0\1", with_meta(meta) + body)
+        for _ in range(2):
+            ends = os.pipe()
+            opened += ends
+            os.write(ends[1], frame(LOAD, OWN, dumps(spec)) + call)
+            os.close(opened.pop())
+            opened.append(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            _link = Rehearsal(ends[0], opened[-1])
+            _instance = LineLog(_link, OWN, 1 << 62)
+            try:
+                serve(_link)
+            except Curtain:
+                pass
+            os.chdir(cwd)
+            while len(sys.modules) > modules:
+                sys.modules.popitem()  # the newest; to look at all would touch their memory
+            os.environ.pop(env, None)
+            sys.path[:] = path
+    finally:
+        for fd in opened:
+            os.close(fd)
+        for p in reversed(made):
+            os.unlink(p) if p is file else os.rmdir(p)
+        sys.path[:] = path
+        sys.path_importer_cache.pop(folder, None)
+        if argv is None:
+            vars(sys).pop("argv", None)
+        else:
+            sys.argv = argv
+        _user_module = ""
 
 
 if __name__ == "__main__":
-    main()
+    stem(3)
