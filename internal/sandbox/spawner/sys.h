@@ -51,6 +51,11 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 #error "no system call convention for this architecture"
 #endif
 
+/* The function that _start calls. */
+#ifndef SYS_MAIN
+#define SYS_MAIN "spawner_main"
+#endif
+
 #define SYS_PICK(_1, _2, _3, _4, _5, _6, _7, NAME, ...) NAME
 #define SYS1(n) sys6(n, 0, 0, 0, 0, 0, 0)
 #define SYS2(n, a) sys6(n, (long)(a), 0, 0, 0, 0, 0)
@@ -102,7 +107,7 @@ __asm__(".text\n"
 	"_start:\n"
 	"	xor %ebp, %ebp\n"
 	"	and $-16, %rsp\n"
-	"	call spawner_main\n"
+	"	call " SYS_MAIN "\n"
 	"	hlt\n");
 #elif defined(__aarch64__)
 __asm__(".text\n"
@@ -135,7 +140,7 @@ __asm__(".text\n"
 	"_start:\n"
 	"	mov x29, xzr\n"
 	"	mov x30, xzr\n"
-	"	bl spawner_main\n"
+	"	bl " SYS_MAIN "\n"
 	"	brk #0\n");
 #endif
 
