@@ -12,10 +12,11 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// call is one call in flight. The receiving goroutine writes to it, its caller reads.
+// call is one call in flight. The leader writes to it, its caller reads.
 type call struct {
 	conn   *Conn
 	stream uint32
+	term   uint64 // of its leadership; 0: somebody else leads
 	logs   LogSink
 	limit  int64       // of the answer's body; 0: none
 	head   chan reply  // one value: the answer's head, or why there is none
@@ -91,32 +92,44 @@ func (c *Conn) RoundTrip(ctx context.Context, inv *faas.Invocation, logs LogSink
 	}
 	b[5], b[6], b[7], b[8] = byte(cl.stream>>24), byte(cl.stream>>16), byte(cl.stream>>8), byte(cl.stream)
 	if err := c.sender.send(endFrame(b, 0)); err != nil {
-		// The receiving goroutine sees the same end and answers the call.
+		// Who leads sees the same end and answers the call.
 		cl.fail(c.lost(op, "the process exited without an answer"))
 	}
 	if body == "stream" {
 		go cl.upload(ctx, inv.Body) // ends with the call: over is closed, or the next Read returns
 	}
 
-	select {
-	case r := <-cl.head:
-		if r.err != nil {
-			cl.finish()
-			return nil, withOp(r.err, op)
-		}
-		if sb, ok := r.body.(*answerBody); ok {
-			sb.watch(ctx)
-		} else {
-			cl.finish()
-		}
-		return &faas.Result{Status: r.status, Header: r.header, Body: r.body}, nil
-	case <-ctx.Done():
+	r, got := cl.wait(ctx)
+	if !got {
 		cl.cancel()
 		return nil, ended(ctx, op, "the function did not answer before its deadline")
 	}
+	if r.err != nil {
+		cl.finish()
+		return nil, withOp(r.err, op)
+	}
+	if sb, ok := r.body.(*answerBody); ok {
+		sb.watch(ctx)
+	} else {
+		cl.finish()
+	}
+	return &faas.Result{Status: r.status, Header: r.header, Body: r.body}, nil
 }
 
-// begin gives the call its stream.
+// wait returns the answer's head, false if ctx ended before it came.
+func (cl *call) wait(ctx context.Context) (reply, bool) {
+	if cl.term > 0 {
+		return cl.conn.lead(ctx, cl)
+	}
+	select {
+	case r := <-cl.head:
+		return r, true
+	case <-ctx.Done():
+		return reply{}, false
+	}
+}
+
+// begin gives the call its stream, and the leadership if nobody has it.
 func (c *Conn) begin(cl *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,10 +145,17 @@ func (c *Conn) begin(cl *call) error {
 	}
 	cl.stream = c.last
 	c.calls[cl.stream] = cl
+	if !c.led {
+		c.led = true
+		c.terms++
+		cl.term = c.terms
+		c.term.Store(cl.term)
+		c.read.Add(1)
+	}
 	return nil
 }
 
-// take handles a frame for the call, on the receiving goroutine. An error ends the connection,
+// take handles a frame for the call, for the leader. An error ends the connection,
 // and with it the call, which must not be forgotten before.
 func (cl *call) take(f frame, heads *answers) error {
 	body := cl.body.Load()
@@ -312,7 +332,7 @@ func (cl *call) upload(ctx context.Context, body io.Reader) {
 			out = appendFrame(out, frameBodyEnd, cl.stream, nil)
 		}
 		if cl.conn.sender.room(ctx) != nil || cl.conn.sender.send(out) != nil {
-			return // the caller learns it from ctx or from the receiving goroutine
+			return // the caller learns it from ctx or from who leads
 		}
 		switch {
 		case err == io.EOF:

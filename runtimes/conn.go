@@ -4,9 +4,14 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -23,11 +28,19 @@ type Options struct {
 
 // Conn is the host's end of the conversation with an instance that speaks frames. Its methods
 // may be called from several goroutines.
+//
+// One goroutine at a time reads, for all: the leader. A call that finds nobody reading leads until
+// it has its answer, so that a call alone passes through no other goroutine: each hand-over costs
+// more than all the rest of the way, as it wakes a processor. A keeper, a goroutine that does
+// nothing else, reads while there are calls without a leader, and when there has been no call for
+// a while, so that the end of an idle instance and what it says are noticed.
 type Conn struct {
 	conn   net.Conn
 	opts   Options // Response is set by Load, before the first call
 	sender *sender
-	read   sync.WaitGroup // the goroutine that reads
+	read   sync.WaitGroup // who leads
+	frames decoder        // the leader's
+	heads  answers        // the leader's
 
 	hello  chan Hello    // one value
 	loaded chan struct{} // closed when the load has ended, well or not
@@ -39,8 +52,19 @@ type Conn struct {
 	empty chan struct{}    // closed when calls becomes empty; guarded by mu; nil: nobody waits
 	err   error            // why it is over; guarded by mu
 	load  Loaded           // fixed when loaded is closed
+	led   bool             // somebody leads; guarded by mu
+	terms uint64           // how many calls have led; guarded by mu
+	rest  *time.Timer      // after which a keeper reads; guarded by mu; nil: no call has led
+	// rests says that rest is under way, seen is what terms was at its begin; guarded by mu.
+	rests bool
+	seen  uint64
 	// why the code could not be loaded; guarded by mu, fixed when loaded is closed
 	loadErr *faas.Error
+
+	// To interrupt a leader's read.
+	breaking sync.Mutex
+	broken   bool          // it was interrupted; guarded by breaking
+	term     atomic.Uint64 // that may be interrupted
 }
 
 // NewConn begins the conversation over c, which it owns from now on.
@@ -50,7 +74,9 @@ func NewConn(c net.Conn, opts Options) *Conn {
 		hello: make(chan Hello, 1), loaded: make(chan struct{}), done: make(chan struct{}),
 	}
 	conn.sender = newSender(c, conn.fail)
-	conn.read.Go(conn.receive)
+	conn.frames.init()
+	conn.led = true
+	conn.read.Go(conn.keep)
 	return conn
 }
 
@@ -240,6 +266,9 @@ func (c *Conn) fail(err error) {
 	calls := c.calls
 	c.calls = nil
 	c.wakeIdle()
+	if c.rest != nil {
+		c.rest.Stop()
+	}
 	c.mu.Unlock()
 
 	_ = c.conn.Close() // an error here has nobody to act on it
@@ -258,25 +287,148 @@ func (c *Conn) wakeIdle() {
 	}
 }
 
-// receive reads frames until the connection ends. It never waits for a call: what a call's
-// reader has not taken lies in the call, bounded by its window.
-func (c *Conn) receive() {
-	d := newDecoder(c.conn)
-	var heads answers
+// restTime is how long there must have been no call before a keeper reads. Calls that follow each
+// other faster than that never meet one.
+const restTime = 20 * time.Millisecond
+
+// keep reads as long as there is a call, and before the first one or after a rest until the next
+// one has ended. The leadership was taken for it.
+func (c *Conn) keep() {
 	for {
-		f, err := d.next()
-		if err == nil {
-			err = c.take(f, &heads)
-		}
+		ended, err := c.advance()
 		if err != nil {
 			c.fail(err)
 			return
+		}
+		if !ended {
+			continue
+		}
+		c.mu.Lock()
+		if len(c.calls) == 0 && c.err == nil {
+			c.retire()
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+// lead reads for everybody until the call has its answer or ctx ends. The leadership was taken
+// by begin.
+func (c *Conn) lead(ctx context.Context, cl *call) (reply, bool) {
+	defer c.read.Done()
+	stop := context.AfterFunc(ctx, func() { c.interrupt(cl.term) })
+	var r reply
+	got := false
+	for !got && ctx.Err() == nil {
+		if _, err := c.advance(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.fail(err) // answers the call
+		}
+		select {
+		case r = <-cl.head:
+			got = true
+		default:
+		}
+	}
+	if !stop() {
+		c.forgive() // the interruption was for this call alone
+	}
+	c.mu.Lock()
+	switch {
+	case c.err != nil:
+	case len(c.calls) > 0: // others', or what this one leaves behind
+		c.read.Go(c.keep)
+	default:
+		c.retire()
+	}
+	c.mu.Unlock()
+	return r, got
+}
+
+// retire ends a leadership that nobody needs to take over. The caller holds mu.
+func (c *Conn) retire() {
+	c.led = false
+	if c.rests {
+		return // looks at terms when it ends
+	}
+	c.rests, c.seen = true, c.terms
+	if c.rest == nil {
+		c.rest = time.AfterFunc(restTime, c.rested)
+	} else {
+		c.rest.Reset(restTime)
+	}
+}
+
+// rested makes a keeper read if there was no call for a while.
+func (c *Conn) rested() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rests = false
+	switch {
+	case c.led || c.err != nil: // who leads will retire
+	case c.terms == c.seen:
+		c.led = true
+		c.read.Go(c.keep)
+	default:
+		c.rests, c.seen = true, c.terms
+		c.rest.Reset(restTime)
+	}
+}
+
+// interrupt ends the read of a leader whose context has ended, if it leads still.
+func (c *Conn) interrupt(term uint64) {
+	c.breaking.Lock()
+	defer c.breaking.Unlock()
+	if c.term.Load() == term {
+		c.broken = true
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // fails on a closed one, which ends the read too
+	}
+}
+
+// forgive makes reading possible again. An interruption that comes later does nothing.
+func (c *Conn) forgive() {
+	c.breaking.Lock()
+	defer c.breaking.Unlock()
+	c.term.Store(0)
+	if c.broken {
+		c.broken = false
+		_ = c.conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// advance takes the frames that are there, and reads only if there are none. It never waits for
+// a call: what a call's reader has not taken lies in the call, bounded by its window. It says
+// whether the instance has ended a call.
+func (c *Conn) advance() (ended bool, err error) {
+	for taken := false; ; {
+		f, ok, err := c.frames.next()
+		if err != nil {
+			return ended, err
+		}
+		if ok {
+			if err := c.take(f); err != nil {
+				return ended, err
+			}
+			taken = true
+			ended = ended || f.typ == frameResult || f.typ == frameEnd
+			continue
+		}
+		if taken {
+			return ended, nil
+		}
+		n, err := c.conn.Read(c.frames.room())
+		c.frames.filled(n)
+		if n == 0 && err != nil {
+			if err == io.EOF && c.frames.torn() {
+				err = io.ErrUnexpectedEOF
+			}
+			return false, err
 		}
 	}
 }
 
 // take handles one frame; an error ends the connection.
-func (c *Conn) take(f frame, heads *answers) error {
+func (c *Conn) take(f frame) error {
 	if f.stream == 0 {
 		return c.takeOwn(f)
 	}
@@ -298,7 +450,7 @@ func (c *Conn) take(f frame, heads *answers) error {
 	default:
 		return &protocolError{fmt.Sprintf("frame type %d on stream %d", f.typ, f.stream)}
 	}
-	return call.take(f, heads)
+	return call.take(f, &c.heads)
 }
 
 // forget drops a call that the instance has ended. It comes before the caller learns of the end,

@@ -1,12 +1,14 @@
 package runtimes
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -385,5 +387,219 @@ func TestCallBehindLoad(t *testing.T) {
 				t.Errorf("active = %d", c.Active())
 			}
 		})
+	}
+}
+
+// echo answers every call with its body, after what the host sent is looked at by before.
+func (h *hostile) echo(before func(stream uint32)) {
+	for {
+		typ, stream, payload := h.next()
+		switch typ {
+		case 0:
+			return
+		case frameCall:
+			if before != nil {
+				before(stream)
+			}
+			_, body, err := splitMeta(payload)
+			if err != nil {
+				h.t.Error(err)
+			}
+			h.answer(stream, `{"status":200}`, string(body))
+		}
+	}
+}
+
+func echoed(ctx context.Context, c *Conn, want string, logs LogSink) error {
+	res, err := c.RoundTrip(ctx, invocation(want), logs)
+	if err != nil {
+		return err
+	}
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != want {
+		return fmt.Errorf("got %q, %v; want %q", b, err, want)
+	}
+	return nil
+}
+
+// Whoever reads, each call gets its own answer: calls alone, beside others, and those whose
+// caller leaves while it reads for all.
+func TestLeadershipIsHandedOn(t *testing.T) {
+	c, h := play(t, Options{})
+	go h.echo(nil)
+	var wait sync.WaitGroup
+	for g := range 8 {
+		wait.Go(func() {
+			for i := range 500 {
+				want := fmt.Sprintf("%d-%d", g, i)
+				if g%2 == 0 {
+					if err := echoed(t.Context(), c, want, nil); err != nil {
+						t.Error(err)
+						return
+					}
+					continue
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				if i%3 == 0 {
+					cancel()
+				} else {
+					go cancel()
+				}
+				if err := echoed(ctx, c, want, nil); err != nil && faas.CodeOf(err) != faas.Canceled {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wait.Wait()
+	for i := range 100 {
+		if err := echoed(t.Context(), c, fmt.Sprint(i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Idle(t.Context()); err != nil || c.Active() != 0 {
+		t.Errorf("active = %d, %v", c.Active(), err)
+	}
+}
+
+// settled is a conversation in which nobody reads, because a call has ended just now.
+func settled(t *testing.T, opts Options) (*Conn, *hostile) {
+	t.Helper()
+	c, h := play(t, opts)
+	go func() {
+		_, stream, _ := h.next()
+		h.answer(stream, `{"status":200}`, "first")
+	}()
+	if err := echoed(t.Context(), c, "first", nil); err != nil {
+		t.Fatal(err)
+	}
+	for c.mu.Lock(); c.led; c.mu.Lock() { // the keeper of the beginning goes
+		c.mu.Unlock()
+		runtime.Gosched()
+	}
+	c.mu.Unlock()
+	return c, h
+}
+
+// A caller that leaves while it leads leaves the call of another to be read by somebody else,
+// from the very byte on where it stopped.
+func TestLeaderLeaves(t *testing.T) {
+	for size, body := range map[string]string{"short": "waits", "long": strings.Repeat("waits", MaxWhole/5)} {
+		t.Run(size, func(t *testing.T) {
+			c, h := settled(t, Options{})
+			ctx, leave := context.WithCancel(t.Context())
+			lead, other := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := c.RoundTrip(ctx, invocation("leads"), nil)
+				lead <- err
+			}()
+			_, first, _ := h.next()
+			go func() { other <- echoed(t.Context(), c, body, nil) }()
+			_, second, _ := h.next()
+			answer := appendFrame(nil, frameResult, second, metaPayload(`{"status":200}`, body))
+			_, _ = h.Write(answer[:len(answer)/2])
+			leave()
+			if err := <-lead; faas.CodeOf(err) != faas.Canceled {
+				t.Errorf("the leader's call = %v, want Canceled", err)
+			}
+			if typ, stream, _ := h.next(); typ != frameCancel || stream != first {
+				t.Errorf("host sent type %d on stream %d, want CANCEL on %d", typ, stream, first)
+			}
+			_, _ = h.Write(answer[len(answer)/2:])
+			if err := <-other; err != nil {
+				t.Error(err)
+			}
+			h.answer(first, `{"status":200}`, "late")
+			if err := c.Idle(t.Context()); err != nil {
+				t.Error(err)
+			}
+			go h.echo(nil)
+			if err := echoed(t.Context(), c, "next", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An answer that streams is read on when its call has returned.
+func TestAnswerStreamsBehindItsLeader(t *testing.T) {
+	c, h := settled(t, Options{})
+	const pieces = 3 * InitialWindow / bodyChunk
+	go func() {
+		_, stream, _ := h.next()
+		h.send(frameHeadOf, stream, metaPayload(`{"status":200}`, ""))
+		room := InitialWindow
+		for range pieces {
+			if room < bodyChunk {
+				_, _, b := h.next()
+				room += int(binary.BigEndian.Uint32(b))
+			}
+			h.send(frameData, stream, make([]byte, bodyChunk))
+			room -= bodyChunk
+		}
+		h.send(frameEnd, stream, nil)
+	}()
+	res, err := c.RoundTrip(t.Context(), invocation(""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); n != pieces*bodyChunk || err != nil {
+		t.Errorf("read %d bytes, %v; want %d", n, err, pieces*bodyChunk)
+	}
+}
+
+// What an instance does while nobody waits for it is noticed: a line, its end, and what is
+// against the protocol.
+func TestInstanceThatNobodyReads(t *testing.T) {
+	own := newSink()
+	c, h := settled(t, Options{Log: own})
+	h.send(frameLog, 0, []byte("\x01between calls"))
+	<-own.got
+	if got := own.String(); got != "stdout between calls\n" {
+		t.Errorf("lines = %q", got)
+	}
+	go h.echo(nil)
+	if err := echoed(t.Context(), c, "with a keeper that reads", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := echoed(t.Context(), c, "without", nil); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	<-c.Done()
+
+	c, h = settled(t, Options{})
+	h.send(frameCall, 1, nil)
+	<-c.Done()
+	if err := c.Err(); !BrokeProtocol(err) {
+		t.Errorf("Err = %v", err)
+	}
+}
+
+// An instance that never stops writing lines cannot hold its caller past its deadline.
+func TestLeaderOfAFlood(t *testing.T) {
+	c, h := settled(t, Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	go func() {
+		_, stream, _ := h.next()
+		flood := bytes.Repeat(appendFrame(nil, frameLog, stream, []byte("\x01x")), 1000)
+		for {
+			if _, err := h.Write(flood); err != nil {
+				return
+			}
+		}
+	}()
+	if _, err := c.RoundTrip(ctx, invocation(""), NewLog(1000, nil)); faas.CodeOf(err) != faas.Timeout {
+		t.Errorf("call = %v, want Timeout", err)
+	}
+}
+
+// Closing waits for whoever reads, a caller too.
+func TestCloseOfALeader(t *testing.T) {
+	c, h := settled(t, Options{})
+	go func() { h.next(); _ = c.Close() }()
+	if _, err := c.RoundTrip(t.Context(), invocation(""), nil); faas.CodeOf(err) != faas.Crashed {
+		t.Errorf("call = %v, want Crashed", err)
 	}
 }

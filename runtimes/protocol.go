@@ -1,12 +1,10 @@
 package runtimes
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"unicode/utf8"
 
@@ -72,60 +70,90 @@ func BrokeProtocol(err error) bool {
 	return broke
 }
 
-// decoder reads the frames that an instance sends.
-type decoder struct{ r *bufio.Reader }
+// decoder finds frames in what an instance sends. What has come lies in it until there is a whole
+// frame, so that whoever reads may leave off at any byte and another go on.
+//
+// It is used in turns: next until there is no more, then a read into room, which filled notes.
+type decoder struct {
+	buf  []byte // of readBuffer bytes; those from r to w were read and not yet taken
+	r, w int
+	big  frame // whose payload is being read into memory of its own; its type is 0: none
+	got  int   // bytes of it that have come
+}
 
 // readBuffer holds a usual answer and its log lines, so that they cost one read; there is one
 // per instance, so it is no larger.
 const readBuffer = 16 << 10
 
-func newDecoder(r io.Reader) *decoder { return &decoder{bufio.NewReaderSize(r, readBuffer)} }
+func (d *decoder) init() { d.buf = make([]byte, readBuffer) }
 
-// next reads a frame. It allocates only for a RESULT, which the caller keeps, and for what is
-// larger than the buffer.
-func (d *decoder) next() (frame, error) {
-	head, err := d.r.Peek(frameHead)
-	if err != nil {
-		if err == io.EOF && len(head) > 0 {
-			err = io.ErrUnexpectedEOF
+// next returns the next whole frame, false if more must be read for it. Its payload is good until
+// room is called. It allocates only for a RESULT, which the caller keeps, and for what is larger
+// than the buffer.
+func (d *decoder) next() (f frame, ok bool, err error) {
+	if d.big.typ != 0 {
+		if d.got < len(d.big.payload) {
+			return frame{}, false, nil
 		}
-		return frame{}, err
+		f, d.big, d.got = d.big, frame{}, 0
+		return f, true, nil
 	}
-	length := binary.BigEndian.Uint32(head)
-	f := frame{typ: frameType(head[4]), stream: binary.BigEndian.Uint32(head[5:])}
+	have := d.buf[d.r:d.w]
+	if len(have) < frameHead {
+		return frame{}, false, nil
+	}
+	length := binary.BigEndian.Uint32(have)
+	f = frame{typ: frameType(have[4]), stream: binary.BigEndian.Uint32(have[5:])}
 	if length < frameHead-4 || length > frameHead-4+MaxPayload {
-		return f, &protocolError{fmt.Sprintf("a frame of %d bytes; it must be from 5 to %d", length, frameHead-4+MaxPayload)}
+		return f, false, &protocolError{fmt.Sprintf("a frame of %d bytes; it must be from 5 to %d", length, frameHead-4+MaxPayload)}
 	}
 	if !f.typ.fromInstance() {
-		return f, &protocolError{fmt.Sprintf("frame type %d, which no instance sends", f.typ)}
+		return f, false, &protocolError{fmt.Sprintf("frame type %d, which no instance sends", f.typ)}
 	}
 	size := int(length) - (frameHead - 4)
 	whole := frameHead + size
 	if whole <= readBuffer && f.typ != frameResult {
-		b, err := d.r.Peek(whole)
-		if err != nil {
-			return f, unexpected(err)
+		if len(have) < whole {
+			return frame{}, false, nil
 		}
-		f.payload = b[frameHead:]
-		_, err = d.r.Discard(whole) // of what was peeked: moves an index, the bytes stay until the next read
-		return f, err
-	}
-	if _, err := d.r.Discard(frameHead); err != nil {
-		return f, err
+		f.payload = have[frameHead:whole]
+		d.r += whole
+		return f, true, nil
 	}
 	f.payload, f.owned = make([]byte, size), true
-	if _, err := io.ReadFull(d.r, f.payload); err != nil {
-		return f, unexpected(err)
+	n := copy(f.payload, have[frameHead:])
+	d.r += frameHead + n
+	if n < size {
+		d.big, d.got = f, n
+		return frame{}, false, nil
 	}
-	return f, nil
+	return f, true, nil
 }
 
-func unexpected(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+// room returns where the next read belongs; it is never empty. What next returned before is no
+// longer good.
+func (d *decoder) room() []byte {
+	if d.big.typ != 0 {
+		return d.big.payload[d.got:]
 	}
-	return err
+	if d.r > 0 {
+		d.w = copy(d.buf, d.buf[d.r:d.w])
+		d.r = 0
+	}
+	return d.buf[d.w:]
 }
+
+// filled notes how much was read into room.
+func (d *decoder) filled(n int) {
+	if d.big.typ != 0 {
+		d.got += n
+	} else {
+		d.w += n
+	}
+}
+
+// torn says that what was read ends within a frame.
+func (d *decoder) torn() bool { return d.big.typ != 0 || d.r < d.w }
 
 // splitMeta cuts a payload into its META's JSON and the rest.
 func splitMeta(payload []byte) (meta, rest []byte, err error) {

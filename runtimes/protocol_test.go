@@ -14,6 +14,35 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
+// reader reads frames as a Conn does.
+type reader struct {
+	decoder
+	from io.Reader
+}
+
+func newReader(from io.Reader) *reader {
+	r := &reader{from: from}
+	r.init()
+	return r
+}
+
+func (r *reader) read() (frame, error) {
+	for {
+		f, ok, err := r.next()
+		if ok || err != nil {
+			return f, err
+		}
+		n, err := r.from.Read(r.room())
+		r.filled(n)
+		if n == 0 && err != nil {
+			if r.torn() {
+				err = io.ErrUnexpectedEOF
+			}
+			return frame{}, err
+		}
+	}
+}
+
 func TestDecoderReadsWhatWasWritten(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), MaxPayload)
 	var wire []byte
@@ -22,18 +51,18 @@ func TestDecoderReadsWhatWasWritten(t *testing.T) {
 	wire = appendFrame(wire, frameEnd, 7, nil)
 	wire = appendFrame(wire, frameData, 9, large[:readBuffer])
 	for name, r := range map[string]io.Reader{"whole": bytes.NewReader(wire), "by bytes": iotest.OneByteReader(bytes.NewReader(wire)), "by halves": iotest.HalfReader(bytes.NewReader(wire))} {
-		d := newDecoder(r)
+		d := newReader(r)
 		for i, want := range []struct {
 			typ    frameType
 			stream uint32
 			size   int
 		}{{frameLog, 3, 5}, {frameResult, 5, MaxPayload}, {frameEnd, 7, 0}, {frameData, 9, readBuffer}} {
-			f, err := d.next()
+			f, err := d.read()
 			if err != nil || f.typ != want.typ || f.stream != want.stream || len(f.payload) != want.size {
 				t.Fatalf("%s: frame %d = type %d, stream %d, %d bytes, %v; want %+v", name, i, f.typ, f.stream, len(f.payload), err, want)
 			}
 		}
-		if _, err := d.next(); err != io.EOF {
+		if _, err := d.read(); err != io.EOF {
 			t.Errorf("%s: after the last frame: %v, want EOF", name, err)
 		}
 	}
@@ -47,13 +76,13 @@ func TestDecoderRefuses(t *testing.T) {
 		"type of the host": "\x00\x00\x00\x05\x02\x00\x00\x00\x00",
 		"unknown type":     "\x00\x00\x00\x05\xff\x00\x00\x00\x00",
 	} {
-		_, err := newDecoder(strings.NewReader(wire)).next()
+		_, err := newReader(strings.NewReader(wire)).read()
 		if _, ok := err.(*protocolError); !ok {
 			t.Errorf("%s: %v, want a protocol error", name, err)
 		}
 	}
 	for name, wire := range map[string]string{"half a head": "\x00\x00\x00\x05", "half a payload": "\x00\x00\x00\x09\x13\x00\x00\x00\x00ab"} {
-		if _, err := newDecoder(strings.NewReader(wire)).next(); err != io.ErrUnexpectedEOF {
+		if _, err := newReader(strings.NewReader(wire)).read(); err != io.ErrUnexpectedEOF {
 			t.Errorf("%s: %v, want unexpected EOF", name, err)
 		}
 	}
@@ -66,11 +95,11 @@ func FuzzDecoder(f *testing.F) {
 	f.Add(appendFrame(nil, frameResult, 1, metaPayload(`{"status":200,"headers":{"a":["b"]}}`, "body")))
 	f.Add([]byte("\x00\x00\x00\x05\x11\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		d := newDecoder(bytes.NewReader(wire))
+		d := newReader(bytes.NewReader(wire))
 		var heads answers
 		total := 0
 		for {
-			fr, err := d.next()
+			fr, err := d.read()
 			if err != nil {
 				return
 			}
