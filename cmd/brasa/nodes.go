@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/spf13/cobra"
+)
+
+func newNodes(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "nodes",
+		Aliases: []string{"node", "top"},
+		Short:   "See which processes stand ready, for which function or for any",
+		Long: `See what each node holds: the instances, which have a function's code loaded, and the stems, which
+are booted and confined and wait for whatever function comes. It needs an administrator's key.`,
+		Example: "  brasa nodes\n  brasa nodes --json | jq '.data.nodes[].stems'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			nodes, err := client.Nodes(c.Context())
+			if err != nil {
+				return cli.While(err, "list the nodes")
+			}
+			var names []string
+			g := cli.NewGrid("NODE", "KIND", "WHAT", "READY", "BUSY", "CALLS", "MEMORY", "IDLE")
+			for _, n := range nodes {
+				names = append(names, n.Name)
+				for _, s := range n.Stems {
+					what := s.Class
+					if s.Network != "" && s.Network != "none" {
+						what += ", with network"
+					}
+					g.Row(n.Name, "stem", what, fmt.Sprint(s.Ready), "", "", cli.Size(s.Memory), "")
+				}
+				for _, in := range n.Instances {
+					idle := ""
+					if in.Active == 0 {
+						idle = cli.Took(time.Duration(in.IdleMS) * time.Millisecond)
+					}
+					g.Row(n.Name, "instance", in.Namespace+"/"+in.Function, "", fmt.Sprint(in.Active), fmt.Sprint(in.Calls), cli.Size(in.Memory), idle)
+				}
+			}
+			err = a.list(map[string]any{"nodes": nodes}, names, g, "no process stands ready")
+			for _, n := range nodes {
+				a.out.Say("%s: %s of %s are promised to functions; %d calls wait", n.Name, cli.Size(n.Reserved), cli.Size(n.Memory), n.Waiting)
+			}
+			return err
+		},
+	}
+}
