@@ -131,14 +131,18 @@ func ExecCall(ctx context.Context, p ExecProcess, inv *faas.Invocation, rev *faa
 // bare makes a result of bytes whose kind must be guessed: JSON if they are a JSON value, else
 // text if they are UTF-8.
 func bare(out []byte) *faas.Result {
-	kind := "application/octet-stream"
+	return &faas.Result{Status: 200, Header: map[string][]string{"Content-Type": {ContentTypeOf(out)}}, Body: faas.NewBytesBody(out)}
+}
+
+// ContentTypeOf guesses the content type of an answer that comes without one.
+func ContentTypeOf(out []byte) string {
 	switch {
 	case json.Valid(out):
-		kind = "application/json"
+		return "application/json"
 	case utf8.Valid(out):
-		kind = "text/plain; charset=utf-8"
+		return "text/plain; charset=utf-8"
 	}
-	return &faas.Result{Status: 200, Header: map[string][]string{"Content-Type": {kind}}, Body: faas.NewBytesBody(out)}
+	return "application/octet-stream"
 }
 
 // tailLog passes lines on and remembers the last of them.

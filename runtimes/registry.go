@@ -12,9 +12,17 @@ const (
 	Python     = "python"
 	Node       = "node"
 	Go         = "go"
+	Wasm       = "wasm"
 	Executable = "exec"
 	JSONLines  = "lines"
 	HTTPServer = "http"
+)
+
+// Arguments with which the program in Config.Wasm is begun to serve a module of WebAssembly, and to
+// compile the module in a file into a directory.
+const (
+	WasmWorker  = "brasa-wasm-worker"
+	WasmCompile = "brasa-wasm-compile"
 )
 
 // GoBinary is what deploy names the program that it built from Go source.
@@ -26,6 +34,7 @@ var names = []struct{ name, title, install string }{
 	{Python, "Python", "install Python 3.8 or newer where root can read it: apt-get install python3"},
 	{Node, "Node.js", "install Node.js 18 or newer: apt-get install nodejs"},
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
+	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
 	{HTTPServer, "HTTP server", ""},
@@ -47,6 +56,7 @@ func styleOf(name string) Style {
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
 	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go,
+	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,
 }
