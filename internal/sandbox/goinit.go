@@ -91,7 +91,7 @@ var kept = struct {
 
 type keptNest struct {
 	pid, pidfd, program int
-	id                  uint64
+	id, made            uint64
 }
 
 // ended is what the spawner's function of that name is.
@@ -176,14 +176,14 @@ func serveNest(a *answer, head requestHeader, body []byte) (pidfd int) {
 	for kept.nests[kept.next] != nil {
 		kept.next = (kept.next + 1) % (1 << 20)
 	}
-	kept.nests[kept.next] = &keptNest{pid: pid, pidfd: pidfd}
+	kept.nests[kept.next] = &keptNest{pid: pid, pidfd: pidfd, made: head.id}
 	a.nest = kept.next
 	return pidfd
 }
 
 func serveStart(a *answer, head requestHeader, body []byte, fds []int) (pidfd int) {
 	n := kept.nests[head.nest]
-	if n == nil || n.program != 0 {
+	if n == nil || n.program != 0 || n.made != head.made {
 		a.errno = int32(unix.ESRCH)
 		return -1
 	}

@@ -120,6 +120,8 @@ func (s *step) run(fds []int) error {
 		return syscall.Exec(args[0], args, env)
 	case opHold:
 		hold()
+	case opReplace:
+		return overwrite(s.text[0], s.text[1])
 	}
 	return unix.ENOSYS
 }

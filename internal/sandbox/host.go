@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -38,14 +40,15 @@ type Host struct {
 	trash    chan *cgroup
 
 	mu       sync.Mutex
-	running  bool                // guarded by mu
-	spawners []*spawner          // nil where one is being restarted; guarded by mu
-	turn     int                 // guarded by mu
-	changed  chan struct{}       // closed and replaced when spawners change; guarded by mu
-	live     map[string]*Sandbox // nil value while starting; guarded by mu
-	uids     uidRange            // guarded by mu
-	starting sync.WaitGroup      // Add under mu while running
-	minding  sync.WaitGroup      // one or two goroutines per live sandbox
+	running  bool                 // guarded by mu
+	spawners []*spawner           // nil where one is being restarted; guarded by mu
+	turn     int                  // guarded by mu
+	changed  chan struct{}        // closed and replaced when spawners change; guarded by mu
+	live     map[string]*Sandbox  // nil value while starting; guarded by mu
+	uids     uidRange             // guarded by mu
+	zygotes  map[*Zygote]struct{} // guarded by mu
+	starting sync.WaitGroup       // Add under mu while running
+	minding  sync.WaitGroup       // one or two goroutines per live sandbox
 }
 
 // New checks what this machine can do and removes what a predecessor with the same Dir left
@@ -64,6 +67,7 @@ func New(cfg Config) (*Host, error) {
 		changed:  make(chan struct{}),
 		live:     map[string]*Sandbox{},
 		trash:    make(chan *cgroup, 1024),
+		zygotes:  map[*Zygote]struct{}{},
 	}
 	h.uids = uidRange{base: cfg.UIDBase, count: cfg.UIDCount, used: map[int]bool{}}
 	h.features = probe(cfg)
@@ -214,8 +218,12 @@ func (h *Host) stop() {
 	for _, s := range h.live {
 		all = append(all, s)
 	}
+	zygotes := slices.Collect(maps.Keys(h.zygotes))
 	h.mu.Unlock()
 	var closing sync.WaitGroup
+	for _, z := range zygotes {
+		closing.Go(func() { z.Close() })
+	}
 	for _, s := range all {
 		closing.Go(func() { s.Close() })
 	}

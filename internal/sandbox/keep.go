@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -106,5 +107,22 @@ func (h *Host) pick(ctx context.Context) (*spawner, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// pickFor returns the spawner for a program: any, or that of its zygote.
+func (h *Host) pickFor(ctx context.Context, spec *Spec) (*spawner, error) {
+	z := spec.Zygote
+	if z == nil {
+		return h.pick(ctx)
+	}
+	if z.host != h {
+		return nil, errors.New("the zygote is another host's")
+	}
+	select {
+	case <-z.done:
+		return nil, errZygoteGone
+	default:
+		return z.spawner, nil
 	}
 }

@@ -43,7 +43,14 @@ type life struct {
 // nest is a set of namespaces with a pid 1, ready for one program.
 type nest struct {
 	slot  int32
-	pidfd int // of pid 1: killing it kills all
+	made  uint64 // the request that made it, as slots are used again
+	pidfd int    // of pid 1: killing it kills all
+}
+
+// kill ends a nest that no program came to live in.
+func (n *nest) kill() {
+	unix.PidfdSendSignal(n.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone, as wanted
+	unix.Close(n.pidfd)
 }
 
 // spawned is an answer and the pidfd that came with it.
@@ -84,16 +91,18 @@ func startSpawner(r *root, nests int, layout nestLayout) (*spawner, error) {
 	setup := &plan{cgroup: -1}
 	if !layout.inProcess {
 		setup.do("enter the root", opPivot, 0, 0, 0)
+		// Without a bounding set only what is inheritable survives exec, as a zygote's have to.
+		setup.do("make capabilities inheritable", opCaps, ^uint64(0), 0, 0)
 		setup.do("drop bounding set", opDropBounding, 0, 0, 0)
 	}
 	// Inherited by all that comes of it. The first touch of a huge page takes milliseconds,
 	// and most programs here never need the rest of it.
 	setup.steps = append(setup.steps, step{name: "do without huge pages", op: opPrctl, optional: true, a: unix.PR_SET_THP_DISABLE, b: 1})
-	if _, err := s.call(kindSetup, 0, setup, nil); err != nil {
+	if _, err := s.call(kindSetup, nil, setup, nil); err != nil {
 		s.close()
 		return nil, fmt.Errorf("settle spawner: %w", err)
 	}
-	s.nests = newPool(nests, func() (*nest, error) { return s.makeNest(planNest(layout)) }, func(n *nest) { unix.Close(n.pidfd) })
+	s.nests = newPool(nests, func() (*nest, error) { return s.makeNest(planNest(layout)) }, (*nest).kill)
 	return s, nil
 }
 
@@ -157,17 +166,17 @@ func spawnerProgram() (*os.File, error) {
 }
 
 func (s *spawner) makeNest(p *plan) (*nest, error) {
-	got, err := s.call(kindNest, 0, p, nil)
+	got, err := s.call(kindNest, nil, p, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	return &nest{slot: got.nest, pidfd: got.pidfd}, nil
+	return &nest{slot: got.nest, made: got.id, pidfd: got.pidfd}, nil
 }
 
 // start runs a program in a nest, which it uses up. l is told of the end, also if that is the
 // spawner's; it is not if start returns an error.
 func (s *spawner) start(n *nest, p *plan, l *life) (*process, error) {
-	got, err := s.call(kindStart, n.slot, p, l)
+	got, err := s.call(kindStart, n, p, l)
 	if err != nil {
 		unix.Close(n.pidfd) // the spawner has killed it
 		return nil, err
@@ -175,11 +184,15 @@ func (s *spawner) start(n *nest, p *plan, l *life) (*process, error) {
 	return &process{nest: n.pidfd, program: got.pidfd}, nil
 }
 
-func (s *spawner) call(kind uint32, slot int32, p *plan, l *life) (spawned, error) {
+// call makes one request; n is the nest that it is about, if it is about one.
+func (s *spawner) call(kind uint32, n *nest, p *plan, l *life) (spawned, error) {
 	if len(p.fds) >= maxFDs {
 		return spawned{}, fmt.Errorf("%d descriptors, more than %d", len(p.fds), maxFDs)
 	}
-	head := requestHeader{kind: kind, cloneFlags: p.flags, cgroup: int32(p.cgroup), nest: slot}
+	head := requestHeader{kind: kind, cloneFlags: p.flags, cgroup: int32(p.cgroup), pid: p.pid}
+	if n != nil {
+		head.nest, head.made = n.slot, n.made
+	}
 	if p.copy {
 		head.flags |= requestCopy
 	}
@@ -226,7 +239,7 @@ func (s *spawner) call(kind uint32, slot int32, p *plan, l *life) (spawned, erro
 }
 
 func (s *spawner) write(head requestHeader, p *plan) error {
-	message, err := encodeRequest(head, p.steps)
+	message, err := encodeRequest(&head, p.steps)
 	if err != nil {
 		return err
 	}
@@ -244,24 +257,26 @@ func (s *spawner) write(head requestHeader, p *plan) error {
 		message = message[:requestHeaderSize]
 		fds = append(fds[:len(fds):len(fds)], fd)
 	}
+	if err := sendMessage(&s.send, s.raw, message, fds); err != nil {
+		return fmt.Errorf("ask the spawner: %w", err)
+	}
+	return nil
+}
+
+// sendMessage sends a message and descriptors on a socket in the poller, one at a time.
+func sendMessage(turn *sync.Mutex, to syscall.RawConn, message []byte, fds []int) error {
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	s.send.Lock()
-	defer s.send.Unlock()
+	turn.Lock()
+	defer turn.Unlock()
 	var sent error
-	err = s.raw.Write(func(fd uintptr) bool {
+	err := to.Write(func(fd uintptr) bool {
 		sent = unix.Sendmsg(int(fd), message, rights, nil, unix.MSG_NOSIGNAL)
 		return !errors.Is(sent, unix.EAGAIN)
 	})
-	if err == nil {
-		err = sent
-	}
-	if err != nil {
-		return fmt.Errorf("ask the spawner: %w", err)
-	}
-	return nil
+	return errors.Join(err, sent)
 }
 
 // listen hands answers and exits to those who wait for them, until the spawner is gone.

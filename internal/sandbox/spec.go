@@ -20,6 +20,9 @@ type Spec struct {
 	Args []string
 	// Env is the whole environment; nothing is inherited.
 	Env []string
+	// Zygote, if set, is what the program is forked from; Args and Env are not used then. The
+	// child is confined as a program is, and goes on as the zygote's program lets it.
+	Zygote *Zygote
 	// Dir is where the program starts: default /code if something is mounted there, else /tmp.
 	Dir string
 	// Mounts are files and directories of the host that this sandbox sees.
@@ -85,7 +88,9 @@ func (s Spec) complete() (Spec, error) {
 	if !hostnameForm.MatchString(s.Hostname) {
 		return s, fmt.Errorf("sandbox %s: hostname %q: not a host name", s.Name, s.Hostname)
 	}
-	if len(s.Args) == 0 || !path.IsAbs(s.Args[0]) {
+	if s.Zygote != nil {
+		s.Args, s.Env = nil, nil
+	} else if len(s.Args) == 0 || !path.IsAbs(s.Args[0]) {
 		return s, fmt.Errorf("sandbox %s: the program must be an absolute path, got %q", s.Name, s.Args)
 	}
 	for _, text := range slices.Concat(s.Args, s.Env, []string{s.Dir}) {

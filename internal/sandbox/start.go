@@ -11,7 +11,7 @@ import (
 )
 
 // Start confines and starts a program. When it returns without an error the program has been
-// executed; ctx bounds the start only. The caller must Close what it gets.
+// executed, or, with a Zygote, forked; ctx bounds the start only. The caller must Close what it gets.
 //
 // What cannot be enforced is refused with an *UnsupportedError, and a step the kernel refuses
 // comes back as a *StepError that names it.
@@ -90,7 +90,7 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("network")
 
-	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.standIn}
+	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.standIn, forked: s.spec.Zygote != nil}
 	defer func() {
 		for _, fd := range in.mounts {
 			unix.Close(fd)
@@ -126,7 +126,7 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 			return err
 		}
 	}
-	sp, err := h.pick(ctx)
+	sp, err := h.pickFor(ctx, &s.spec)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,14 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("namespaces")
 	reaped := make(chan Exit, 1)
-	if s.proc, err = sp.start(n, planSandbox(in), &life{func(e Exit) { reaped <- e }, func() { close(s.empty) }}); err != nil {
+	l := &life{func(e Exit) { reaped <- e }, func() { close(s.empty) }}
+	var waits *gate
+	if z := s.spec.Zygote; z != nil {
+		s.proc, waits, err = z.fork(ctx, n, planSandbox(in), l)
+	} else {
+		s.proc, err = sp.start(n, planSandbox(in), l)
+	}
+	if err != nil {
 		return err
 	}
 	step("spawn")
@@ -148,6 +155,13 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 		s.watch = h.watcher.add(s)
 	}
 	h.minding.Go(func() { s.finish(<-reaped) })
+	if waits != nil {
+		err := waits.open(ctx)
+		step("confine")
+		if err != nil {
+			return err
+		}
+	}
 	return ctx.Err()
 }
 

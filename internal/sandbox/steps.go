@@ -33,6 +33,7 @@ type plan struct {
 	flags  uint64
 	cgroup int // index into fds for CLONE_INTO_CGROUP, or -1
 	copy   bool
+	pid    int32 // of the process that is made a program
 }
 
 func (p *plan) fd(fd int) uint64 {
@@ -59,6 +60,7 @@ type planInput struct {
 	conn      int // -1: none
 	filter    []byte
 	inProcess bool // by the Go stand-in
+	forked    bool // by a zygote: there is no exec
 }
 
 type masks struct{ files, dirs []string }
@@ -152,8 +154,37 @@ func planSandbox(in planInput) *plan {
 	// The pid namespace of the spawner already ends with it; this is the second rope.
 	p.do("set death signal", opPrctl, unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL), 0)
 	p.do("enter "+spec.Dir, opChdir, 0, 0, 0, spec.Dir)
-	p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
+	if in.forked {
+		// What exec gives a program that its user may read: its own /proc/self is its own.
+		p.do("make dumpable", opPrctl, unix.PR_SET_DUMPABLE, 1, 0)
+	} else {
+		p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
+	}
+	planDescriptors(p, in)
+	p.steps = append(p.steps, step{name: "install seccomp filter", op: opSeccomp, a: uint64(len(in.filter) / 8), raw: in.filter})
+	if !in.forked {
+		planExec(p, spec)
+	}
+	return p
+}
 
+// planZygote is a process of ours that makes programs by forking. It is one of few, so nothing is
+// made ahead for it.
+func planZygote(in planInput) *plan {
+	p := &plan{cgroup: -1, flags: unix.CLONE_NEWNS | unix.CLONE_NEWIPC}
+	p.do("enter network namespace", opSetns, p.fd(in.netns), unix.CLONE_NEWNET, 0)
+	for i, m := range in.spec.Mounts {
+		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
+	}
+	p.do("limit core files", opRlimit, unix.RLIMIT_CORE, 0, 0)
+	p.do("limit capabilities", opCaps, zygoteCaps, 0, 0)
+	p.do("set death signal", opPrctl, unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL), 0)
+	planDescriptors(p, in)
+	planExec(p, &in.spec)
+	return p
+}
+
+func planDescriptors(p *plan, in planInput) {
 	first := uint64(len(p.fds))
 	for _, fd := range in.stdio {
 		p.fd(fd)
@@ -162,9 +193,10 @@ func planSandbox(in planInput) *plan {
 		p.fd(in.conn)
 	}
 	p.do("arrange descriptors", opFDs, uint64(len(p.fds))-first, first, 0)
-	p.steps = append(p.steps, step{name: "install seccomp filter", op: opSeccomp, a: uint64(len(in.filter) / 8), raw: in.filter})
+}
+
+func planExec(p *plan, spec *Spec) {
 	p.do("exec "+spec.Args[0], opExec, uint64(len(spec.Args)), uint64(len(spec.Env)), 0, append(append([]string(nil), spec.Args...), spec.Env...)...)
-	return p
 }
 
 func planMounts(p *plan, in planInput, rootless bool) {

@@ -24,6 +24,10 @@ const (
 	kindDone   = 4
 	kindExited = 5
 	kindEmpty  = 6
+	kindZygote = 7
+	kindReady  = 8
+	kindFork   = 9
+	kindForked = 10
 
 	requestByFD = 1
 	requestCopy = 2
@@ -55,6 +59,8 @@ const (
 	opSeccomp
 	opExec
 	opHold
+	opCaps
+	opReplace
 )
 
 // step is one thing done on the way into a sandbox.
@@ -76,7 +82,8 @@ type requestHeader struct {
 	steps         uint32
 	bytes         uint32
 	nest          int32
-	spare         uint32
+	pid           int32
+	made          uint64
 }
 
 type stepHeader struct {
@@ -119,7 +126,7 @@ func (a *answer) exited() Exit {
 }
 
 // encode lays a request out as the spawner reads it.
-func encodeRequest(head requestHeader, steps []step) ([]byte, error) {
+func encodeRequest(head *requestHeader, steps []step) ([]byte, error) {
 	b := make([]byte, requestHeaderSize, 4096)
 	for _, s := range steps {
 		at := len(b)
@@ -156,7 +163,7 @@ func encodeRequest(head requestHeader, steps []step) ([]byte, error) {
 	if len(b) > inlineRequest {
 		head.flags |= requestByFD
 	}
-	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&head)), requestHeaderSize)) // plain numbers, no pointers
+	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(head)), requestHeaderSize)) // plain numbers, no pointers
 	return b, nil
 }
 

@@ -47,6 +47,7 @@
 #define O_WRONLY 1
 #define O_CREAT 0100
 #define O_EXCL 0200
+#define O_TRUNC 01000
 #define O_CLOEXEC 02000000
 #define MNT_DETACH 2
 #define SOCK 3 /* where the host puts its socket */
@@ -80,6 +81,7 @@ struct nest {
 	s32 pid, pidfd; /* of its pid 1; 0: this slot is free */
 	s32 program;    /* 0: none yet */
 	u64 id;         /* of the request that started it */
+	u64 made;       /* of the request that made the nest */
 };
 static struct nest nests[MAX_NESTS];
 static s32 top;      /* slots in use are below */
@@ -110,9 +112,9 @@ static char *text(struct step *s, u32 n)
 /* or_null is for arguments of mount that may be absent. */
 static char *or_null(char *s) { return *s ? s : 0; }
 
-static long write_file(const char *path, const char *content)
+static long write_file(const char *path, const char *content, int flags)
 {
-	long fd = sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+	long fd = sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC | flags, 0);
 	if (fd < 0)
 		return fd;
 	long n = sys(__NR_write, fd, content, length(content));
@@ -155,6 +157,22 @@ static long drop_caps(void)
 	struct __user_cap_data_struct data[2];
 	memset(data, 0, sizeof data);
 	sys(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return sys(__NR_capset, &head, data);
+}
+
+/* keep_caps leaves of our capabilities those that are wanted. They are inheritable
+ * as well: without a bounding set, that is what root has after exec. */
+static long keep_caps(u64 wanted)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[2];
+	long r = sys(__NR_capget, &head, data);
+	if (r < 0)
+		return r;
+	for (int i = 0; i < 2; i++) {
+		data[i].permitted &= (u32)(wanted >> (32 * i));
+		data[i].effective = data[i].inheritable = data[i].permitted;
+	}
 	return sys(__NR_capset, &head, data);
 }
 
@@ -256,10 +274,10 @@ static long run_step(struct step *s)
 		return sys(__NR_prlimit64, 0, s->a, limit, 0);
 	}
 	case OP_MAP_IDS: {
-		long r = write_file("/proc/self/setgroups", "deny");
+		long r = write_file("/proc/self/setgroups", "deny", 0);
 		if (r >= 0)
-			r = write_file("/proc/self/uid_map", text(s, 0));
-		return r < 0 ? r : write_file("/proc/self/gid_map", text(s, 1));
+			r = write_file("/proc/self/uid_map", text(s, 0), 0);
+		return r < 0 ? r : write_file("/proc/self/gid_map", text(s, 1), 0);
 	}
 	case OP_IDS:
 		return take_ids(s->a, s->b, !s->c);
@@ -287,6 +305,10 @@ static long run_step(struct step *s)
 		return run_exec(s);
 	case OP_HOLD:
 		hold();
+	case OP_CAPS:
+		return keep_caps(s->a);
+	case OP_REPLACE:
+		return write_file(text(s, 0), text(s, 1), O_TRUNC);
 	}
 	return -ENOSYS;
 }
@@ -374,6 +396,7 @@ static long make_nest(struct request *q, s32 *pidfd)
 		nests[slot].pid = (s32)pid;
 		nests[slot].pidfd = *pidfd;
 		nests[slot].program = 0;
+		nests[slot].made = q->id;
 		if (slot >= top)
 			top = slot + 1;
 		if (outcome->error)
@@ -383,11 +406,19 @@ static long make_nest(struct request *q, s32 *pidfd)
 	return pid < 0 ? pid : slot;
 }
 
+/* vacant says whether the request's nest is the one it means, alive and without a
+ * program. */
+static int vacant(struct request *q)
+{
+	return q->nest >= 0 && q->nest < top && nests[q->nest].pid && !nests[q->nest].program &&
+	       nests[q->nest].made == q->made;
+}
+
 /* start_program runs a program in a nest. setns for pids counts for children,
  * and only until it is taken back. */
 static long start_program(struct request *q, s32 *pidfd)
 {
-	if (q->nest < 0 || q->nest >= top || !nests[q->nest].pid || nests[q->nest].program)
+	if (!vacant(q))
 		return -ESRCH;
 	here = q->nest;
 	struct nest *n = &nests[here];
@@ -404,6 +435,41 @@ static long start_program(struct request *q, s32 *pidfd)
 	}
 	here = -1;
 	return pid < 0 ? pid : q->nest;
+}
+
+/* take_program makes a process that a zygote has cloned into a nest the nest's
+ * program. It is our child. If it has been reaped already, its end was told to
+ * nobody, and its pid may be another's: the pidfd tells. */
+static long take_program(struct request *q)
+{
+	u8 info[128];
+	if (!vacant(q) || q->pid <= 1 || nfds < 1)
+		return -ESRCH;
+	long r = sys(__NR_waitid, P_PIDFD, fds[0], info, WEXITED | WNOHANG | WNOWAIT, 0);
+	if (r < 0) {
+		sys(__NR_pidfd_send_signal, nests[q->nest].pidfd, SIGKILL, 0, 0);
+		return r;
+	}
+	nests[q->nest].program = q->pid;
+	nests[q->nest].id = q->id;
+	return q->nest;
+}
+
+static long make(struct request *q, s32 *pidfd)
+{
+	switch (q->kind) {
+	case KIND_NEST:
+		return make_nest(q, pidfd);
+	case KIND_START:
+		return start_program(q, pidfd);
+	case KIND_FORKED:
+		return take_program(q);
+	case KIND_ZYGOTE: {
+		long pid = make_process(q, pidfd);
+		return pid < 0 ? pid : -outcome->error;
+	}
+	}
+	return -EBADMSG;
 }
 
 static void say(struct answer *a, s32 fd)
@@ -486,7 +552,7 @@ static void serve(u64 size)
 			run_steps();
 		} else {
 			outcome->step = -1;
-			long nest = q->kind == KIND_NEST ? make_nest(q, &pidfd) : start_program(q, &pidfd);
+			long nest = make(q, &pidfd);
 			if (nest < 0)
 				outcome->error = (s32)-nest;
 			a.nest = (s32)nest;
@@ -496,7 +562,7 @@ static void serve(u64 size)
 	}
 	a.took = now() - begin;
 	say(&a, a.error ? -1 : pidfd);
-	if (pidfd >= 0 && q->kind == KIND_START) /* a nest's is kept */
+	if (pidfd >= 0 && q->kind != KIND_NEST) /* a nest's is kept */
 		sys(__NR_close, pidfd);
 	for (u32 i = 0; i < nfds; i++)
 		sys(__NR_close, fds[i]);
@@ -579,6 +645,8 @@ static void reap(void)
 	}
 }
 
+static void leave(void) { sys(__NR_exit_group, 0); }
+
 __attribute__((used)) void spawner_main(void)
 {
 	struct { void *handler; u64 flags; void *restorer; u64 mask; } dfl = {0, 0, 0, 0};
@@ -595,6 +663,9 @@ __attribute__((used)) void spawner_main(void)
 	if (sigfd < 0 || self_fd < 0 || (page < 0 && page > -4096))
 		sys(__NR_exit_group, 1);
 	outcome = (void *)page;
+	/* Programs are pid 2 of their namespaces. No zygote may be that in ours: OpenSSL
+	 * knows by its pid that it has been forked. */
+	raw_clone(SIGCHLD, 0, 0, leave);
 	for (;;) {
 		struct pollfd p[2] = {{SOCK, POLLIN, 0}, {(int)sigfd, POLLIN, 0}};
 		long r = sys(__NR_ppoll, p, 2, 0, 0, 8);

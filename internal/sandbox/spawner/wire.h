@@ -1,8 +1,9 @@
-/* What the host says to the spawner and back, over one SEQPACKET socket.
+/* What the host says to the spawner and to zygotes, and back, over one SEQPACKET
+ * socket each.
  *
  * Both ends run on one machine from one binary, so numbers are in the
- * machine's own order. internal/sandbox/wire.go is the other copy of this
- * page; wire_test.go holds the two together.
+ * machine's own order. internal/sandbox/wire.go and the zygotes of
+ * runtimes/ hold the other copies of this page; wire_test.go holds them together.
  *
  * A request is a struct request, then its steps. A step is a struct step, then
  * its text: strings, each ended by a NUL, all padded to eight bytes. Steps are
@@ -27,6 +28,16 @@ enum kind {
 	KIND_DONE = 4,    /* answer to these; carries a pidfd to the last two when error is 0 */
 	KIND_EXITED = 5,  /* a program has ended, and what is left in its nest is being killed */
 	KIND_EMPTY = 6,   /* the nest is gone, with everything that was in it */
+	KIND_ZYGOTE = 7,  /* run the steps in a new process beside the spawner, in no nest; they
+			     end in exec. Answered like KIND_START; its end is not told */
+	KIND_READY = 8,   /* a zygote's first word: it takes requests. With an error, a text
+			     follows that says why it does not */
+	KIND_FORK = 9,    /* to a zygote: clone a child, sibling of its own, into the pid namespace of
+			     descriptor `nest`. It runs the steps, says the outcome on descriptor
+			     `pid`, reads one byte from it and goes on as a program. Answered by
+			     KIND_DONE with a pidfd, and the pid as the spawner sees it in `nest` */
+	KIND_FORKED = 10, /* the process of descriptor 0 and `pid`, which a zygote has made, is the
+			     program of the nest */
 };
 
 enum request_flag {
@@ -43,8 +54,9 @@ struct request {
 	u32 flags;
 	u32 steps;
 	u32 bytes; /* of all steps */
-	s32 nest;  /* KIND_START: where */
-	u32 spare;
+	s32 nest;  /* KIND_START, KIND_FORKED: where */
+	s32 pid;
+	u64 made;  /* with nest: the id of the request that made it, as places are taken again */
 };
 
 struct answer {
@@ -81,6 +93,8 @@ enum op {
 	OP_SECCOMP,      /* a instructions, eight bytes each */
 	OP_EXEC,         /* a arguments, then b variables */
 	OP_HOLD,         /* the last step of a nest: close everything, reap for ever */
+	OP_CAPS,         /* keep the capabilities a, over exec too, and no others */
+	OP_REPLACE,      /* path, content: of a file that is there */
 };
 
 enum step_flag {
