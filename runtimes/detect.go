@@ -102,6 +102,7 @@ func (p *Plan) fromEntry(tree fs.FS, h Hints) error {
 	p.Entry = entry
 	if h.Language != "" {
 		p.Runtime, p.Why = h.Language, "language and entry are given"
+		p.Build = h.Language == Wasm && (info.IsDir() || path.Ext(entry) == ".go")
 		return nil
 	}
 	if info.IsDir() {
@@ -132,8 +133,8 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 		if err != nil {
 			return err
 		}
-		if ok && c.runtime == Go && h.Language != "" && styleOf(h.Language) != StyleFrames {
-			c.runtime, p.Build = h.Language, true // a program in Go that serves lines, say
+		if ok && c.runtime == Go && h.Language != "" && (styleOf(h.Language) != StyleFrames || h.Language == Wasm) {
+			c.runtime, p.Build = h.Language, true // a program in Go that serves lines, or is built for WASI
 		}
 		if ok && (h.Language == "" || h.Language == c.runtime) {
 			have = append(have, c)

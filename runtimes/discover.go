@@ -28,6 +28,7 @@ type Config struct {
 	Python string       // interpreter to use; empty: the best that is found
 	Node   string       // the same
 	Go     string       // go command to use; empty: the same
+	Wasm   string       // program that serves modules of WebAssembly; empty: the one that OfferWasm has named
 	Logger *slog.Logger // nil: silent
 }
 
@@ -51,7 +52,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo,
+		Python: findPython, Node: findNode, Go: findGo, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
 		if err != nil {

@@ -30,8 +30,12 @@ func languageOf(tree fs.FS, name string) (language, why string) {
 	case bytes.HasPrefix(head, []byte("#!")):
 		program := shebang(head)
 		return Executable, name + " is run by " + program + ", which its first line says"
+	case bytes.HasPrefix(head, []byte("\x00asm")):
+		return Wasm, name + " is a module of WebAssembly by its first bytes"
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 		return Executable, name + " is a program of this kind of system"
+	case path.Ext(name) == ".wasm": // whose bytes are not those of one, which the compiler says
+		return Wasm, name + " is WebAssembly by its extension"
 	case path.Ext(name) == ".sh":
 		return Executable, name + " is a shell script by its extension"
 	}

@@ -18,13 +18,6 @@ const (
 	HTTPServer = "http"
 )
 
-// Arguments with which the program in Config.Wasm is begun to serve a module of WebAssembly, and to
-// compile the module in a file into a directory.
-const (
-	WasmWorker  = "brasa-wasm-worker"
-	WasmCompile = "brasa-wasm-compile"
-)
-
 // GoBinary is what deploy names the program that it built from Go source.
 const GoBinary = "brasa-function"
 

@@ -36,13 +36,13 @@ func (s Style) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Runtime is a language at a version, as found on this host. It is fixed after Discover.
 type Runtime struct {
-	Name    string // python, node, go, exec, lines, http
+	Name    string // python, node, go, wasm, exec, lines, http
 	Version string // "3.11.2"; empty where there is none
 	Style   Style
 	Program string // absolute path of the interpreter or toolchain, on the host and in the sandbox
 	RootDir string // directory outside /usr that the program needs; empty: none
 
-	bootDir string   // host directory that is mounted at BootDir; empty: none
+	bootDir string   // host directory, for wasm the program, that is mounted at BootDir; empty: none
 	boot    string   // bootstrap's file in it
 	args    []string // of the interpreter
 	others  map[string]string
@@ -62,7 +62,10 @@ const Port = 8080
 // caller adds Environ. For StyleExec it is the command of one call.
 func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mount) {
 	env = []string{"PATH=" + rt.path(), "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}
-	if rt.bootDir != "" {
+	switch {
+	case rt.Name == Wasm:
+		mounts = append(mounts, Mount{rt.bootDir, WasmProgram}) // one file
+	case rt.bootDir != "":
 		mounts = append(mounts, Mount{rt.bootDir, BootDir})
 	}
 	switch rt.Name {
@@ -75,6 +78,8 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 			args = append(args, fmt.Sprintf("--max-old-space-size=%d", heapMiB(rev.Limits.Memory)))
 		}
 		args = append(args, BootDir+"/"+rt.boot)
+	case Wasm:
+		args = []string{WasmProgram, WasmWorker}
 	case Go:
 		args = []string{CodeDir + "/" + entry(rev, GoBinary)}
 	default:

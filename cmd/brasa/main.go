@@ -16,9 +16,11 @@ import (
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/wasm"
 )
 
 func main() {
+	wasm.Main(os.Args) // what runs modules of WebAssembly, in a sandbox, is this program too
 	os.Exit(run(os.Args[1:]))
 }
 

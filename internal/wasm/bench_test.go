@@ -27,10 +27,10 @@ func compiled(t testing.TB, module []byte) string {
 	if err := os.WriteFile(file, module, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, Dir), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, runtimes.WasmMade), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := compileTo(t.Context(), file, filepath.Join(dir, Dir)); err != nil {
+	if err := compileTo(t.Context(), file, filepath.Join(dir, runtimes.WasmMade)); err != nil {
 		t.Fatalf("compile: %v", err)
 	}
 	return dir

@@ -12,18 +12,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"golang.org/x/sys/cpu"
+
+	"github.com/brasa-dev/brasa/runtimes"
 )
 
 // What the compiler leaves beside the module.
 const (
-	Dir          = ".brasa" // directory in the code
 	moduleFile   = "module.wasm"
 	manifestFile = "manifest.json"
 	codeDir      = "code"
@@ -39,18 +39,6 @@ type manifest struct {
 	Arch   string `json:"arch"`
 	CPU    string `json:"cpu"`  // digest of what the processor has beyond its architecture
 	Size   int64  `json:"size"` // of the module as it was deployed
-}
-
-// wazeroVersion is that which is linked in; its compiled code is good for no other.
-func wazeroVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, d := range info.Deps {
-			if d.Path == "github.com/tetratelabs/wazero" {
-				return d.Version
-			}
-		}
-	}
-	return "unknown"
 }
 
 // processor tells processors apart: the compiler uses what this one has.
@@ -196,7 +184,7 @@ func compileTo(ctx context.Context, file, out string) error {
 	if _, err := conventionOf(c); err != nil {
 		return err
 	}
-	about, err := json.Marshal(manifest{format, wazeroVersion(), runtime.GOARCH, processor(), int64(len(b))})
+	about, err := json.Marshal(manifest{format, runtimes.WazeroVersion(), runtime.GOARCH, processor(), int64(len(b))})
 	if err != nil {
 		return err
 	}
@@ -238,7 +226,7 @@ func load(ctx context.Context, dir, entry string) (*loaded, error) {
 }
 
 func loadCompiled(ctx context.Context, dir, entry string) (*loaded, error) {
-	made := filepath.Join(dir, Dir)
+	made := filepath.Join(dir, runtimes.WasmMade)
 	about, err := os.ReadFile(filepath.Join(made, manifestFile))
 	if err != nil {
 		return nil, err
@@ -251,7 +239,7 @@ func loadCompiled(ctx context.Context, dir, entry string) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := (manifest{format, wazeroVersion(), runtime.GOARCH, processor(), info.Size()}); have != want {
+	if want := (manifest{format, runtimes.WazeroVersion(), runtime.GOARCH, processor(), info.Size()}); have != want {
 		return nil, fmt.Errorf("compiled for %+v, want %+v", have, want)
 	}
 	b, err := readModule(filepath.Join(made, moduleFile))

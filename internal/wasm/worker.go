@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -18,32 +17,25 @@ import (
 	"github.com/brasa-dev/brasa/runtimes/golang/bootstrap"
 )
 
-// What the program is begun with to be one of the processes here; see Main.
-const (
-	WorkerArg  = runtimes.WasmWorker
-	CompileArg = runtimes.WasmCompile
-)
-
 // Main does what the arguments ask for, if it is one of the things that this package does, and
-// does not return then. It is called first of all in main.
+// does not return then. Else it tells package runtimes that this program can do them. It is called
+// first of all in main.
 func Main(args []string) {
-	if len(args) < 2 {
-		return
+	arg := ""
+	if len(args) > 1 {
+		arg = args[1]
 	}
-	switch args[1] {
-	case WorkerArg:
+	switch arg {
+	case runtimes.WasmWorker:
 		work()
-	case CompileArg:
+	case runtimes.WasmCompile:
 		if len(args) != 4 {
 			os.Exit(64)
 		}
 		os.Exit(compileMain(args[2], args[3]))
 	}
+	runtimes.OfferWasm()
 }
-
-// RefusedFile is where the compiler says why it has refused a module, in the directory that it was
-// given: a Refused as JSON.
-const RefusedFile = "refused.json"
 
 // compileMain compiles a module, as a deploy does in a sandbox. A refused module is a result like
 // another; what is not expected ends with another code than 0.
@@ -54,7 +46,7 @@ func compileMain(file, out string) int {
 	}
 	if r, ok := errors.AsType[*Refused](err); ok {
 		b, _ := json.Marshal(r)
-		if err = os.WriteFile(filepath.Join(out, RefusedFile), b, 0o644); err == nil {
+		if err = os.WriteFile(filepath.Join(out, runtimes.WasmRefused), b, 0o644); err == nil {
 			return 0
 		}
 	}
@@ -82,7 +74,7 @@ func work() {
 	debug.SetMemoryLimit(processMemory)
 	w := &worker{}
 	bootstrap.Host{
-		Runtime: runtimes.Wasm, Version: strings.TrimPrefix(wazeroVersion(), "v"),
+		Runtime: runtimes.Wasm, Version: runtimes.WazeroVersion(),
 		Load: w.load, Call: w.call,
 	}.Serve()
 }
