@@ -122,10 +122,12 @@ func (d *Depot) put(ctx context.Context, write func(io.Writer) error) (_ faas.Di
 		return "", err
 	}
 	defer func() { err = errors.Join(err, spool.Close(), os.Remove(spool.Name())) }()
-	packed, err := zstd.NewWriter(spool, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		return "", err
-	}
+	packed := encoders.Get().(*zstd.Encoder)
+	defer func() {
+		packed.Reset(nil) // or it keeps the spool
+		encoders.Put(packed)
+	}()
+	packed.Reset(spool)
 	sum := sha256.New()
 	if err := errors.Join(write(io.MultiWriter(packed, sum)), packed.Close()); err != nil {
 		return "", err
@@ -168,12 +170,26 @@ func (d *Depot) Get(ctx context.Context, digest faas.Digest) (io.ReadCloser, err
 	if err != nil {
 		return nil, storeError(op, err)
 	}
-	r, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1))
-	if err != nil {
+	plain := decoders.Get().(*zstd.Decoder)
+	if err := plain.Reset(packed); err != nil {
 		return nil, errors.Join(storeError(op, err), packed.Close())
 	}
-	return &checkedReader{packed: packed, plain: r, sum: sha256.New(), want: digest}, nil
+	return &checkedReader{packed: packed, plain: plain, sum: sha256.New(), want: digest}, nil
 }
+
+// Making one costs more than packing a small function does. Neither New nor Reset can fail with
+// these options; with a concurrency of one they run on the caller's goroutine and own nothing
+// that would have to be closed.
+var (
+	encoders = sync.Pool{New: func() any {
+		e, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+		return e
+	}}
+	decoders = sync.Pool{New: func() any {
+		d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		return d
+	}}
+)
 
 // checkedReader compares the digest at the end.
 type checkedReader struct {
@@ -184,6 +200,9 @@ type checkedReader struct {
 }
 
 func (r *checkedReader) Read(p []byte) (int, error) {
+	if r.plain == nil {
+		return 0, fs.ErrClosed
+	}
 	n, err := r.plain.Read(p)
 	_, _ = r.sum.Write(p[:n]) // never fails
 	if errors.Is(err, io.EOF) {
@@ -199,7 +218,12 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 }
 
 func (r *checkedReader) Close() error {
-	r.plain.Close()
+	if r.plain == nil {
+		return nil
+	}
+	_ = r.plain.Reset(nil) // or it keeps what it read; it fails for want of a source, as is meant
+	decoders.Put(r.plain)
+	r.plain = nil
 	return r.packed.Close()
 }
 
