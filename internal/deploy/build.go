@@ -37,8 +37,12 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 	if err != nil {
 		return "", err
 	}
+	binary := runtimes.GoBinary
+	if plan.Runtime == runtimes.Wasm {
+		binary = runtimes.WasmEntry
+	}
 	b, err := golang.Generate(src, work, golang.Options{
-		Handler: plan.Handler, Entry: plan.Entry, Go: rt.Program, Version: rt.Version, Output: "/out/" + runtimes.GoBinary,
+		Handler: plan.Handler, Entry: plan.Entry, Go: rt.Program, Version: rt.Version, Output: "/out/" + binary,
 	})
 	if err != nil {
 		return "", err
@@ -47,9 +51,16 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 		return "", faas.Errorf(faas.Invalid, "build function", "the module requires others and has no vendor directory").
 			WithFix("add them to the code: go mod vendor")
 	}
+	if plan.Runtime == runtimes.Wasm {
+		if b.Form != golang.FormProgram {
+			return "", faas.Errorf(faas.Invalid, "build function", "the source has the handler %s, and no main", b.Handler).
+				WithFix("deploy it as Go, or write a program: func main reads the request from stdin and writes the answer to stdout")
+		}
+		b.Env = append(b.Env, "GOOS=wasip1", "GOARCH=wasm")
+	}
 	log := &tail{most: 64 << 10}
 	spec := sandbox.Spec{
-		Name: "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):]), Hostname: "build",
+		Name: buildName(dir), Hostname: "build",
 		Args: b.Args,
 		Env:  append(b.Env, "GOCACHE=/cache", "GOPATH=/tmp/go", "HOME=/tmp", "PATH=/usr/bin:/bin"),
 		Dir:  "/src",
@@ -63,11 +74,16 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 	if err := d.runBuild(ctx, spec, log); err != nil {
 		return "", err
 	}
-	plan.Entry, plan.Handler = runtimes.GoBinary, b.Handler
+	plan.Entry, plan.Handler = binary, b.Handler
 	if b.Form == golang.FormProgram && plan.Runtime == runtimes.Go { // with a main of its own it is an executable like any other
 		plan.Runtime = runtimes.Executable
 	}
 	return out, nil
+}
+
+// buildName names the sandbox of what is built in a work directory.
+func buildName(dir string) string {
+	return "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):])
 }
 
 // runBuild runs a compiler to its end.

@@ -13,8 +13,12 @@ type builder func(ctx context.Context, req Request, plan *runtimes.Plan, dir, sr
 // builder returns what is done to the code of a plan before it is stored, or nil.
 func (d *Deployer) builder(plan *runtimes.Plan) builder {
 	switch {
+	case plan.Runtime == runtimes.Wasm:
+		return d.buildWasm
 	case plan.Build: // Go source
 		return d.buildGo
+	case plan.Runtime == runtimes.Python && d.cfg.Sandbox != nil:
+		return d.compilePython
 	}
 	return nil
 }

@@ -135,6 +135,10 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 			WithLimit("cpu_millis").WithFix("leave cpu_millis out, or run the server as root; brasa doctor tells more")
 	}
 	switch plan.Style() {
+	case runtimes.StyleFrames:
+		if plan.Runtime == runtimes.Wasm && l.Concurrency == 0 {
+			l.Concurrency = wasmConcurrency
+		}
 	case runtimes.StyleHTTP:
 		fillServer(&l)
 	case runtimes.StyleExec:
@@ -154,6 +158,12 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 // serverConcurrency is how many calls an HTTP server gets at once unless told otherwise: such
 // programs are made to serve many.
 const serverConcurrency = 100
+
+// wasmConcurrency is how many calls a process gets at once that runs modules of WebAssembly, unless
+// told otherwise. They see nothing of each other, so one process costs less than several; but each
+// may have an equal part of its memory only, and they compute more than they wait, so that more of
+// them than a few for each processor gain nothing.
+const wasmConcurrency = 4
 
 func fillServer(l *faas.Limits) {
 	if l.Concurrency == 0 {
