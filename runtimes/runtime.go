@@ -44,6 +44,7 @@ type Runtime struct {
 
 	bootDir string   // host directory, for wasm the program, that is mounted at BootDir; empty: none
 	boot    string   // bootstrap's file in it
+	zygote  string   // the zygote's file in it; empty: there is none
 	args    []string // of the interpreter
 	others  map[string]string
 }
@@ -73,9 +74,11 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		args = append([]string{rt.Program}, rt.args...)
 		args = append(args, BootDir+"/"+rt.boot)
 	case Node:
-		var more []string
-		args, more = rt.nodeCommand(rev)
-		env = append(env, more...)
+		args = append([]string{rt.Program}, rt.args...)
+		if rev != nil && rev.Limits.Memory > 0 {
+			args = append(args, fmt.Sprintf("--max-old-space-size=%d", heapMiB(rev.Limits.Memory)))
+		}
+		args = append(args, BootDir+"/"+rt.boot)
 	case Wasm:
 		args = []string{WasmProgram, WasmWorker}
 	case Go:

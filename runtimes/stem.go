@@ -1,6 +1,10 @@
 package runtimes
 
-import "github.com/brasa-dev/brasa/internal/faas"
+import (
+	"fmt"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
 
 // Stem is how a process of a runtime is started before it is known whose it will be. It sees no
 // code and holds no secret; both come with the claim.
@@ -21,10 +25,25 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	if rt.Style != StyleFrames || rt.Name == Go {
 		return Stem{}, false
 	}
-	if rt.Name == Node {
-		return rt.nodeStem(rev), true
-	}
 	s := Stem{Class: rt.Name}
 	s.Args, s.Env, s.Mounts = rt.Command(nil)
+	if rt.Name == Node && rev.Limits.Memory > 0 {
+		// V8 takes the bound of its heap at the start only.
+		heap := heapMiB(rev.Limits.Memory)
+		s.Class = fmt.Sprintf("%s-%d", rt.Name, heap)
+		s.Args, s.Env, s.Mounts = rt.Command(&faas.Revision{Limits: faas.Limits{Memory: rev.Limits.Memory}})
+	}
+	if rt.zygote != "" {
+		s.Zygote = append([]string{rt.Program}, rt.args...)
+		s.Zygote = append(s.Zygote, BootDir+"/"+rt.zygote, BootDir+"/"+rt.boot)
+	}
 	return s, true
 }
+
+// Rewinds says whether a process of the runtime can be put back to an earlier state. Go's signals
+// to its own threads come in between, and its processes are quick to start.
+func (rt *Runtime) Rewinds() bool { return rt.Style != StyleExec && rt.Name != Go }
+
+// Fresh says whether the runtime gives each call a state of its own, so that nothing needs to be
+// done between two.
+func (rt *Runtime) Fresh() bool { return rt.Name == "wasm" }

@@ -117,6 +117,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	running.start(ctx, part{"worker", n.worker.Run})
 	running.start(ctx, part{"gateway", gate.Run})
+	running.start(ctx, part{"stems", func(ctx context.Context) error {
+		expect(n)
+		<-ctx.Done()
+		return nil
+	}})
 	d.ready.Store(true)
 	d.log.Info("node started", "url", d.cfg.URL, "data", d.cfg.Data)
 	select {
@@ -206,6 +211,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 			d.recordStray(n, rev, instance, lines)
 		},
 		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Idle: d.cfg.Keep.Idle}, Logger: d.log.With("part", "worker"),
+		NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
 	})
 	n.deployer, err = deploy.New(deploy.Config{
 		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,

@@ -15,16 +15,25 @@ import (
 
 // KeepConfig bounds how long idle instances stay.
 type KeepConfig struct {
-	Idle time.Duration // the time that an idle instance stays
+	Idle time.Duration // the time that an idle instance stays whose code loads at once
 }
+
+// What an instance cost to load is what its loss costs the next caller, so that a dear one stays
+// longer: once more the time for each step, up to most times.
+const (
+	keepStep = 50 * time.Millisecond
+	keepMost = 12
+)
 
 // DefaultKeep keeps an idle instance for five minutes: memory that nobody else asks for costs
 // nothing, and what somebody asks for is taken by Evict long before.
 func DefaultKeep() KeepConfig { return KeepConfig{Idle: 5 * time.Minute} }
 
 // Keep returns for how much longer an instance is worth keeping that has been idle for the given
-// time; zero or less means that it may go.
-func Keep(c KeepConfig, idle time.Duration) time.Duration { return c.Idle - idle }
+// time, and whose code took load to be loaded; zero or less means that it may go.
+func Keep(c KeepConfig, idle, load time.Duration) time.Duration {
+	return c.Idle*time.Duration(min(1+load/keepStep, keepMost)) - idle
+}
 
 // Evict chooses which idle instances go so that at least need bytes become free, and returns
 // their indices in the order in which to end them. Instances with calls are never chosen. If all

@@ -11,11 +11,23 @@ import (
 
 func TestKeepEndsAfterIdleTime(t *testing.T) {
 	c := policy.KeepConfig{Idle: time.Minute}
-	if got := policy.Keep(c, 40*time.Second); got != 20*time.Second {
+	if got := policy.Keep(c, 40*time.Second, time.Millisecond); got != 20*time.Second {
 		t.Errorf("Keep after 40s = %v, want 20s more", got)
 	}
-	if got := policy.Keep(c, time.Minute); got > 0 {
+	if got := policy.Keep(c, time.Minute, time.Millisecond); got > 0 {
 		t.Errorf("Keep after the whole minute = %v, want none", got)
+	}
+}
+
+func TestKeepLongerWhatWasDearToLoad(t *testing.T) {
+	c := policy.KeepConfig{Idle: time.Minute}
+	for _, tt := range []struct{ load, want time.Duration }{
+		{0, time.Minute}, {49 * time.Millisecond, time.Minute}, {60 * time.Millisecond, 2 * time.Minute},
+		{time.Second, 12 * time.Minute}, {time.Minute, 12 * time.Minute},
+	} {
+		if got := policy.Keep(c, 0, tt.load); got != tt.want {
+			t.Errorf("a load of %v: kept for %v, want %v", tt.load, got, tt.want)
+		}
 	}
 }
 

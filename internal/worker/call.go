@@ -22,11 +22,24 @@ type call struct {
 
 // startedWarm notes that the call found an instance at once.
 func (c *call) startedWarm(in *instance, waited time.Duration) {
-	c.inv.Report.Start = faas.StartWarm
-	c.inv.Report.Instance = in.id
+	c.took(in)
 	c.inv.Timing.Add(faas.PhaseQueue, 0)
 	c.inv.Timing.Add(faas.PhaseProvisioning, waited)
 	in.markUsed(c)
+}
+
+// took notes which instance that stood there the call has got.
+func (c *call) took(in *instance) {
+	c.inv.Report.Instance = in.id
+	switch {
+	case in.rewound:
+		c.inv.Report.Start = faas.StartRestored
+		c.inv.Seed = newSeed()
+	case in.pool.oneCall():
+		c.inv.Report.Start = faas.StartPrewarmed
+	default:
+		c.inv.Report.Start = faas.StartWarm
+	}
 }
 
 // granted notes what became of waiting in line.
@@ -55,7 +68,7 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 		}
 		return g.in, nil
 	}
-	c.inv.Report.Start = faas.StartWarm
+	c.took(g.in)
 	c.inv.Timing.Add(faas.PhaseQueue, waited)
 	return g.in, nil
 }

@@ -23,7 +23,9 @@ type instance struct {
 	pool    *pool
 	box     *sandbox.Sandbox
 	conn    conn
-	out     *logPipe // what is written to descriptors 1 and 2
+	frames  *runtimes.Conn // conn, where the runtime speaks frames
+	forked  bool           // from a zygote; fixed after start
+	out     *logPipe       // what is written to descriptors 1 and 2
 	stray   *strayLog
 	release func() // gives back the code's place in the cache
 	births  births // how it came to be; fixed after start
@@ -31,12 +33,16 @@ type instance struct {
 	tree    []int  // processes after load, sorted; nil: not known
 
 	// Guarded by Worker.mu.
-	active    int
-	calls     int64
-	idleSince time.Time
-	held      faas.Bytes // reserved for it
-	ending    bool
-	leaving   bool // ends when its calls have ended
+	active     int
+	calls      int64
+	idleSince  time.Time
+	held       faas.Bytes // reserved for it
+	armed      bool       // it can be rewound to its state after load
+	rewound    bool       // since its last call
+	rewinds    int64
+	rewindTook time.Duration
+	ending     bool
+	leaving    bool // ends when its calls have ended
 
 	used atomic.Bool // a call, or the proof, has taken the times of its birth
 }
@@ -49,10 +55,17 @@ type births struct {
 	log    []faas.LogLine
 }
 
+// load returns how long the function's own code took to load.
+func (b *births) load() time.Duration {
+	dep, _ := b.timing.Get(faas.PhaseDependencies)
+	code, _ := b.timing.Get(faas.PhaseCodeLoad)
+	return dep + code
+}
+
 func (in *instance) status(now time.Time) faas.InstanceStatus {
 	s := faas.InstanceStatus{
 		ID: in.id, Function: in.pool.key.name, Revision: in.pool.key.revision,
-		Calls: in.calls, Active: in.active, Memory: in.held,
+		Calls: in.calls, Active: in.active, Memory: in.held, Rewinds: in.rewinds, RewindUS: in.rewindTook.Microseconds(),
 	}
 	if in.active == 0 {
 		s.Idle = faas.Duration(now.Sub(in.idleSince))
@@ -134,28 +147,54 @@ const (
 // release gives back a call's slot. held is what the instance holds now, 0 if that is not known:
 // an idle one counts at that and not at what it may grow to.
 func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
-	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := in.pool
-	in.active--
-	if c.inv.Kind != faas.KindProof {
+	clean := c.inv.Kind == faas.KindProof // nothing of the function ran but its load
+	if !clean {
 		in.calls++
+		in.rewound = false
 	}
+	again := w.mayServe(in, clean)
+	if next == keep && again && !clean && p.oneCall() && !in.ending && !in.leaving && !w.draining {
+		w.cleanse(in)
+		return
+	}
+	in.active--
 	if in.ending {
 		return
 	}
 	if next == leave && !in.leaving {
 		w.drainInstance(in) // takes it out of the free ones
 	}
-	over := in.leaving || p.rt.Style == runtimes.StyleExec || (p.rev.Reuse == faas.ReuseNever || p.rev.State == faas.StatePristine) && c.inv.Kind != faas.KindProof || w.draining
+	over := in.leaving || !again || w.draining
 	if next == end || over && in.active == 0 {
 		w.retire(in, "done")
+		w.park(p)
 		return
 	}
 	if over {
 		return
 	}
+	w.offer(in, held)
+}
+
+// mayServe says whether the instance may serve another call after one; clean says that there was
+// none. The caller holds mu.
+func (w *Worker) mayServe(in *instance, clean bool) bool {
+	switch {
+	case in.pool.rt.Style == runtimes.StyleExec:
+		return false
+	case clean || !in.pool.oneCall():
+		return true
+	}
+	return in.armed
+}
+
+// offer gives the instance's free slots to the calls in line, or to whoever comes. The caller
+// holds mu.
+func (w *Worker) offer(in *instance, held faas.Bytes) {
+	p := in.pool
 	for in.active < in.slots {
 		wt := p.line.pop()
 		if wt == nil {
@@ -168,7 +207,7 @@ func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 		p.free = append(p.free, in)
 	}
 	if in.active == 0 {
-		in.idleSince = now
+		in.idleSince = time.Now()
 		if held > 0 {
 			held = min(held, p.rev.Limits.Memory)
 			w.reserved += held - in.held

@@ -33,6 +33,13 @@ func (s *strayLog) Full() bool {
 	return s.log != nil && s.log.Full()
 }
 
+// bound changes how much is kept between two takes.
+func (s *strayLog) bound(limit faas.Bytes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = limit
+}
+
 func (s *strayLog) take() []faas.LogLine {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,7 +28,10 @@ type pool struct {
 	line      line
 	starting  int
 	inHungry  bool
-	renewed   time.Time // what was begun before this is given up: the function has moved on, or a secret changed
+	claims    policy.Claims // calls that needed an instance of their own
+	load      time.Duration // what the code took to load the last time
+	failed    int           // instances in a row that could not be rewound
+	renewed   time.Time     // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
 func (w *Worker) pool(rev *faas.Revision, rt *runtimes.Runtime) *pool {
@@ -57,6 +60,9 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		return nil, shuttingDown()
 	}
 	p := w.pool(rev, rt)
+	if p.oneCall() {
+		p.claims.Add(since.Unix())
+	}
 	if in := w.take(p); in != nil {
 		w.mu.Unlock()
 		c.startedWarm(in, time.Since(since))
@@ -194,10 +200,16 @@ func (w *Worker) reserve(need faas.Bytes) bool {
 	return true
 }
 
-// evict ends idle instances, save one, that hold at least need together; it returns false and
-// ends none if there are too few. The caller holds mu.
+// evict ends stems and idle instances, save one, that hold at least need together; it returns false
+// and ends none if there are too few. Stems go first: what they are ready for may never come. The
+// caller holds mu.
 func (w *Worker) evict(need faas.Bytes, save *instance) bool {
 	now := time.Now()
+	stems := w.stemMemory()
+	if stems >= need {
+		w.dropStems(need)
+		return true
+	}
 	var idle []*instance
 	var status []faas.InstanceStatus
 	for _, p := range w.pools {
@@ -208,11 +220,15 @@ func (w *Worker) evict(need faas.Bytes, save *instance) bool {
 			}
 		}
 	}
-	chosen := policy.Evict(status, need)
+	chosen := policy.Evict(status, need-stems)
+	if chosen == nil {
+		return false
+	}
+	w.dropStems(stems)
 	for _, i := range chosen {
 		w.retire(idle[i], "memory")
 	}
-	return chosen != nil
+	return true
 }
 
 // reap ends instances that have been idle for as long as the policy says.
@@ -221,9 +237,10 @@ func (w *Worker) reap(now time.Time) {
 	defer w.mu.Unlock()
 	for _, p := range w.pools {
 		for _, in := range p.instances {
-			if in.active == 0 && !in.ending && policy.Keep(w.cfg.Keep, now.Sub(in.idleSince)) <= 0 {
+			if in.active == 0 && !in.ending && policy.Keep(w.cfg.Keep, now.Sub(in.idleSince), in.births.load()) <= 0 {
 				w.retire(in, "idle")
 			}
 		}
 	}
+	w.tendStems(now)
 }

@@ -28,6 +28,15 @@ func (w *Worker) start(p *pool, of *waiter) {
 	in, wrote, err := w.make(ctx, p, of)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err == nil {
+		p.load = in.births.load()
+		// Those in line need it more than it needs to be armed: it serves one and is replaced.
+		if of == nil && p.line.len() == 0 && p.rewinds() {
+			w.mu.Unlock()
+			w.arm(in)
+			w.mu.Lock()
+		}
+	}
 	old := !began.After(p.renewed)
 	p.starting--
 	w.starting--
@@ -90,23 +99,46 @@ func (p *pool) concerned(of *waiter) int {
 // make makes an instance. What it wrote is returned even if it fails.
 func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, wrote []faas.LogLine, err error) {
 	began := time.Now()
+	if in = w.claim(p); in != nil {
+		err = w.makeOf(ctx, p, in, began)
+		if !isStale(err) {
+			return w.born(in, began, err)
+		}
+		w.cfg.Logger.Warn("a stem was of no use; an instance is made without", "function", p.key.name.String(), "err", err)
+		in.close()
+	}
 	in = &instance{id: newInstanceID(), pool: p, slots: max(1, p.rev.Limits.Concurrency), held: p.rev.Limits.Memory}
 	in.births.start = faas.StartCold
 	in.stray = &strayLog{limit: p.rev.Limits.Log}
 	t := &in.births.timing
 	defer func() {
-		if err != nil {
-			in.close()
-		}
-		wrote = in.stray.take() // what belongs to no call so far is what was written while loading
-		err = lastWords(err, wrote)
-		in.births.log = wrote
-		in.births.total = time.Since(began)
+		in, wrote, err = w.born(in, began, err)
 	}()
 
 	spec, err := w.spec(ctx, p.rev, p.rt, in, t)
 	if err != nil {
 		return in, nil, err
+	}
+	if p.rt.Style == runtimes.StyleFrames {
+		how, _ := p.rt.Stem(p.rev)
+		if w.cfg.NoStems {
+			how.Zygote = nil
+		}
+		if err = w.startFrames(ctx, in, p.rt, &how, spec); err != nil {
+			return in, nil, err
+		}
+		if in.forked {
+			in.births.start = faas.StartForked
+		}
+		t.Add(faas.PhaseProvisioning, time.Since(began))
+		addSteps(t, in.box.Steps())
+		mark, cpu := time.Now(), in.cpu()
+		if _, err = in.frames.Hello(ctx); err != nil {
+			return in, nil, w.explainDeath(ctx, in, err)
+		}
+		t.Add(faas.PhaseRuntimeLoad, time.Since(mark))
+		t.AddCPU(faas.PhaseRuntimeLoad, in.cpu()-cpu)
+		return in, nil, w.loadCode(ctx, in)
 	}
 	std := &stdio{}
 	defer func() {
@@ -130,50 +162,78 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 	if err = w.load(ctx, in, std); err != nil {
 		return in, nil, w.explainDeath(ctx, in, err)
 	}
-	if in.out != nil {
-		in.out.aim(in.stray) // once more, which reads it empty
-	}
-	if tree, e := in.box.Processes(); e == nil {
-		slices.Sort(tree)
-		in.tree = tree
-	}
-	w.cfg.Logger.Debug("instance started", "function", p.key.name.String(), "revision", p.key.revision.Short(),
-		"instance", in.id, "start", string(in.births.start), "took", time.Since(began))
 	return in, nil, nil
 }
 
-// load waits until the process in the sandbox can take calls.
+// makeOf makes an instance of a stem.
+func (w *Worker) makeOf(ctx context.Context, p *pool, in *instance, began time.Time) error {
+	in.pool, in.slots, in.held = p, max(1, p.rev.Limits.Concurrency), p.rev.Limits.Memory
+	in.births.start = faas.StartPrewarmed
+	in.stray.take() // what the runtime had to say while it booted is nobody's
+	in.stray.bound(p.rev.Limits.Log)
+	if err := w.adopt(ctx, in, &in.births.timing); err != nil {
+		return err
+	}
+	return w.loadCode(ctx, in)
+}
+
+// born ends the making of an instance, also of one that failed.
+func (w *Worker) born(in *instance, began time.Time, failed error) (*instance, []faas.LogLine, error) {
+	if failed != nil {
+		in.close()
+	} else {
+		if in.out != nil {
+			in.out.aim(in.stray) // once more, which reads it empty
+		}
+		if tree, err := in.box.Processes(); err == nil {
+			slices.Sort(tree)
+			in.tree = tree
+		}
+		w.cfg.Logger.Debug("instance started", "function", in.pool.key.name.String(), "revision", in.pool.key.revision.Short(),
+			"instance", in.id, "start", string(in.births.start), "took", time.Since(began))
+	}
+	wrote := in.stray.take() // what belongs to no call so far is what was written while loading
+	in.births.log = wrote
+	in.births.total = time.Since(began)
+	return in, wrote, lastWords(failed, wrote)
+}
+
+// loadCode gives a booted process its function and waits until it can take calls.
+func (w *Worker) loadCode(ctx context.Context, in *instance) error {
+	t, rev := &in.births.timing, in.pool.rev
+	cpu, mark := in.cpu(), time.Now()
+	secrets, err := w.secrets(ctx, rev)
+	if err != nil {
+		return err
+	}
+	spec := runtimes.SpecOf(rev, secrets)
+	if in.forked {
+		spec.Seed = newSeed()
+	}
+	loaded, err := in.frames.Load(ctx, spec)
+	if err != nil {
+		return w.explainDeath(ctx, in, err)
+	}
+	all := time.Since(mark)
+	dep := min(time.Duration(loaded.DependencyUS)*time.Microsecond, all)
+	t.Add(faas.PhaseDependencies, dep)
+	t.Add(faas.PhaseCodeLoad, all-dep)
+	t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
+	return nil
+}
+
+// newSeed returns fresh randomness for a process whose own may be another's.
+func newSeed() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// load waits until a process that is started with its code can take calls.
 func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 	t, rev := &in.births.timing, in.pool.rev
-	cpu := in.cpu()
-	mark := time.Now()
-	phase := func(p faas.Phase, took time.Duration) {
-		now := in.cpu()
-		t.Add(p, took)
-		t.AddCPU(p, now-cpu)
-		cpu = now
-	}
+	cpu, mark := in.cpu(), time.Now()
 	switch in.pool.rt.Style {
-	case runtimes.StyleFrames:
-		c := runtimes.NewConn(in.box.Conn(), runtimes.Options{Log: in.stray})
-		in.conn = c
-		if _, err := c.Hello(ctx); err != nil {
-			return err
-		}
-		phase(faas.PhaseRuntimeLoad, time.Since(mark))
-		mark = time.Now()
-		secrets, err := w.secrets(ctx, rev)
-		if err != nil {
-			return err
-		}
-		loaded, err := c.Load(ctx, runtimes.SpecOf(rev, secrets))
-		if err != nil {
-			return err
-		}
-		all := time.Since(mark)
-		dep := min(time.Duration(loaded.DependencyUS)*time.Microsecond, all)
-		t.Add(faas.PhaseDependencies, dep)
-		phase(faas.PhaseCodeLoad, all-dep)
 	case runtimes.StyleLines:
 		in.conn = runtimes.NewLines(runtimes.LinesConfig{Stdin: std.in, Conn: in.box.Conn(), Log: in.stray, Response: rev.Limits.Response})
 	case runtimes.StyleHTTP:
@@ -182,7 +242,8 @@ func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 		if err := c.Ready(ctx, in.box.Done()); err != nil {
 			return err
 		}
-		phase(faas.PhaseCodeLoad, time.Since(mark))
+		t.Add(faas.PhaseCodeLoad, time.Since(mark))
+		t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
 	case runtimes.StyleExec:
 		in.conn = &execConn{in: in, std: std}
 	}

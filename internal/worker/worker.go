@@ -42,8 +42,12 @@ type Config struct {
 	Stray  func(rev *faas.Revision, instance string, lines []faas.LogLine)
 	Memory faas.Bytes // that all instances may hold together; default four fifths of the machine's
 	Starts int        // instances made at once; default two a processor, since more only slow each other
-	Keep   policy.KeepConfig
-	Logger *slog.Logger
+	// StemMemory is what processes may hold together that are ready for whatever function comes;
+	// default an eighth of Memory.
+	StemMemory faas.Bytes
+	NoStems    bool // no process is made before it is known whose it will be
+	Keep       policy.KeepConfig
+	Logger     *slog.Logger
 }
 
 // Worker is safe for concurrent use.
@@ -51,11 +55,14 @@ type Worker struct {
 	cfg Config
 
 	mu       sync.Mutex
-	pools    map[poolKey]*pool // guarded by mu
-	hungry   []*pool           // guarded by mu; pools with calls in line that could not grow, in order of asking
-	reserved faas.Bytes        // guarded by mu; what instances hold or may come to hold
-	starting int               // guarded by mu
-	draining bool              // guarded by mu
+	pools    map[poolKey]*pool    // guarded by mu
+	stems    map[stemClass]*stems // guarded by mu
+	zygotes  map[string]*zygote   // by class of stem; guarded by mu
+	hungry   []*pool              // guarded by mu; pools with calls in line that could not grow, in order of asking
+	reserved faas.Bytes           // guarded by mu; what instances hold or may come to hold, and waiting stems hold
+	stemming faas.Bytes           // guarded by mu; what stems will hold that are being made
+	starting int                  // guarded by mu
+	draining bool                 // guarded by mu
 
 	work sync.WaitGroup // starts and endings of instances
 	life context.Context
@@ -66,6 +73,9 @@ type Worker struct {
 func New(cfg Config) *Worker {
 	if cfg.Memory == 0 {
 		cfg.Memory = machineMemory() / 5 * 4
+	}
+	if cfg.StemMemory == 0 {
+		cfg.StemMemory = cfg.Memory / 8
 	}
 	if cfg.Starts == 0 {
 		cfg.Starts = 2 * runtime.NumCPU()
@@ -79,7 +89,7 @@ func New(cfg Config) *Worker {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}}
+	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}}
 	// An instance outlives the call that it was made for, so its life hangs on the worker's, not
 	// on a call's context.
 	w.life, w.end = context.WithCancel(context.Background())
@@ -114,9 +124,13 @@ func (w *Worker) close() {
 			wt.answer(grant{err: shuttingDown()})
 		}
 	}
+	for _, s := range w.stems {
+		w.emptyStems(s, 0)
+	}
 	w.mu.Unlock()
 	w.end()
 	w.work.Wait()
+	w.endZygotes()
 }
 
 // tellStray hands on what instances wrote that belongs to no call.
@@ -237,7 +251,10 @@ func (w *Worker) Status() faas.NodeStatus {
 	defer w.mu.Unlock()
 	s := faas.NodeStatus{
 		Name: w.cfg.Node, Memory: w.cfg.Memory, Reserved: w.reserved,
-		Starting: w.starting, Draining: w.draining, Instances: []faas.InstanceStatus{},
+		Starting: w.starting, Draining: w.draining, Instances: []faas.InstanceStatus{}, Stems: []faas.StemStatus{},
+	}
+	for _, st := range w.stems {
+		s.Stems = append(s.Stems, st.status())
 	}
 	for _, p := range w.pools {
 		s.Waiting += p.line.len()

@@ -1,9 +1,8 @@
 // Brasa's bootstrap for Node.js 18 and newer: frame protocol 1 over descriptor 3.
 //
-// It boots, rehearses, is told its function (load), and serves calls. Booting knows nothing of
-// the function, so that a booted process can wait in stock: all that a first call needs is loaded
-// and compiled by then (rehearse), and nothing is left to see of how. What a function may return
-// and what it gets is written in docs/runtimes/node.md and tested in test/contract.
+// It boots, is told its function (load), and serves calls. Booting knows nothing of the
+// function, so that a booted process can wait in stock. What a function may return and what it
+// gets is written in docs/runtimes/node.md and tested in test/contract.
 'use strict';
 
 const fs = require('fs');
@@ -25,7 +24,6 @@ const DEFAULT_HANDLERS = ['main', 'handle', 'handler'];
 const NOTHING = Buffer.alloc(0);
 const current = new AsyncLocalStorage(); // the call on whose behalf code runs
 const { exit, hrtime } = process; // the function may replace its own, not ours
-const builtinRandom = Math.random;
 
 // --- Frames --------------------------------------------------------------------------------
 
@@ -63,12 +61,8 @@ let socket;
 let spec = null;
 let fn = null;
 let rest = NOTHING; // of what was read, less than a frame
-let early = []; // calls that came before the function was loaded
 
-// send hands a frame to the host; while rehearsing it goes nowhere.
-let send = write;
-
-function write(b) {
+function send(b) {
   socket.write(b);
 }
 
@@ -93,9 +87,7 @@ function dispatch(type, stream, payload) {
     const n = 4 + payload.readUInt32BE(0);
     const call = new Call(stream, JSON.parse(payload.toString('utf8', 4, n)), payload.subarray(n));
     calls.set(stream, call);
-    if (call.meta.seed !== undefined) reseed(call.meta.seed);
-    if (fn === null) early.push(call);
-    else current.run(call, serve, call);
+    current.run(call, serve, call);
     return;
   }
   if (type === LOAD) {
@@ -406,10 +398,6 @@ function trace(err, depth = 0) {
 // that is not known but only one call is under way, it is that one's. Otherwise nothing can be
 // said of the instance's state any more.
 function stray(err, origin) {
-  if (spec !== null && fn === null) {
-    loadFailed(err);
-    return;
-  }
   let call = current.getStore();
   if (call === undefined && calls.size === 1) call = calls.values().next().value;
   if (call !== undefined && calls.has(call.stream)) {
@@ -420,6 +408,10 @@ function stray(err, origin) {
   const what = origin === 'unhandledRejection' ? 'a promise was rejected and nobody caught it' : 'an error was thrown and nobody caught it';
   const who = call === undefined ? '' : ` (on behalf of invocation ${call.meta.id}, which has ended)`;
   const text = `${what}${who}; the instance ends\n${f.trace || f.message}\n`;
+  if (spec !== null && fn === null) {
+    loadFailed(err);
+    return;
+  }
   instanceLog.write(2, text);
   socket.end(() => exit(1));
 }
@@ -644,11 +636,9 @@ function isModule(file) {
   if (file.endsWith('.mjs')) return true;
   if (file.endsWith('.cjs')) return false;
   for (let dir = path.dirname(file); dir.startsWith(spec.code); dir = path.dirname(dir)) {
-    const manifest = path.join(dir, 'package.json');
-    if (!fs.existsSync(manifest)) continue; // to ask is a twentieth of what an error costs
     try {
-      return JSON.parse(fs.readFileSync(manifest, 'utf8')).type === 'module';
-    } catch { /* none to be read: look above */ }
+      return JSON.parse(fs.readFileSync(path.join(dir, 'package.json'), 'utf8')).type === 'module';
+    } catch { /* none here: look above */ }
   }
   return false;
 }
@@ -749,8 +739,6 @@ function there(exported) {
 
 async function load() {
   const begin = hrtime.bigint();
-  if (spec.seed !== undefined) reseed(spec.seed);
-  process.chdir(spec.code);
   Object.assign(process.env, spec.env);
   process.argv = [process.execPath, path.join(spec.code, spec.entry)];
   const [found, spent] = await measured(async () => {
@@ -761,9 +749,6 @@ async function load() {
   instanceLog.flush();
   const total = Number((hrtime.bigint() - begin) / 1000n);
   send(jsonFrame(LOADED, 0, { dependency_us: spent(), code_us: Math.max(total - spent(), 0) }));
-  for (const call of early.splice(0)) {
-    if (calls.has(call.stream)) current.run(call, serve, call);
-  }
 }
 
 // loadFailed says why and ends the process.
@@ -787,40 +772,6 @@ function syntaxTrace() {
   }
 }
 
-// --- Randomness ----------------------------------------------------------------------------
-
-// reseed gives whatever draws random numbers in this process a new start. seed is 64 hex digits.
-//
-// A process that was forked, or put back to an earlier state of its memory, would else repeat
-// what another drew before it. Math.random of V8 cannot be seeded again, so it is replaced.
-function reseed(seed) {
-  const bytes = Buffer.from(seed, 'hex');
-  state.set([bytes.readUInt32LE(0), bytes.readUInt32LE(4), bytes.readUInt32LE(8), bytes.readUInt32LE(12) | 1]);
-  Math.random = random;
-}
-
-const state = new Uint32Array(4); // of random, never all zero
-
-// random is Math.random by xoshiro128++.
-const { random } = {
-  random() {
-    return ((next() >>> 5) * 67108864 + (next() >>> 6)) / 9007199254740992;
-  },
-};
-
-function next() {
-  const sum = (state[0] + state[3]) | 0;
-  const out = ((sum << 7 | sum >>> 25) + state[0]) | 0;
-  const t = state[1] << 9;
-  state[2] ^= state[0];
-  state[3] ^= state[1];
-  state[1] ^= state[2];
-  state[0] ^= state[3];
-  state[2] ^= t;
-  state[3] = state[3] << 11 | state[3] >>> 21;
-  return out;
-}
-
 // --- Boot ----------------------------------------------------------------------------------
 
 function boot() {
@@ -828,6 +779,7 @@ function boot() {
   socket.on('data', receive);
   socket.on('end', () => exit(0)); // the host is gone, and with it whoever would care
   socket.on('error', () => exit(0));
+  send(jsonFrame(HELLO, 0, { protocol: 1, runtime: 'node', version: process.versions.node }));
   for (const [name, which] of [['stdout', 1], ['stderr', 2]]) {
     const out = new Output(which);
     Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => out });
@@ -840,71 +792,4 @@ function boot() {
   });
 }
 
-function hello() {
-  send(jsonFrame(HELLO, 0, { protocol: 1, runtime: 'node', version: process.versions.node }));
-}
-
-// common are modules that functions use most, of which each takes up to two milliseconds to load.
-// fetch is not among them: with it a process would wait with 2 MB more, and most have no network.
-const common = [
-  'buffer', 'crypto', 'dns', 'events', 'fs/promises', 'http', 'https', 'os', 'querystring', 'stream', 'stream/promises',
-  'string_decoder', 'timers', 'timers/promises', 'tls', 'url', 'util', 'zlib',
-];
-
-// rehearse goes the way of a first call a few times, with functions of ours and an audience of
-// none, and then forgets it. What it loads, compiles and touches is what a claimed process need
-// not: the first call takes a third of the time.
-async function rehearse() {
-  for (const name of common) require(name);
-  await startThreads();
-  const Module = require('module');
-  const paths = new Set(Object.keys(Module._pathCache));
-  const { argv } = process;
-  const cwd = process.cwd();
-  const stage = path.join(__dirname, 'rehearsal');
-  const seed = '00'.repeat(32);
-  for (const entry of ['function.js', 'function.mjs', 'function.js', 'event.js', 'function.js']) {
-    await new Promise((done, failed) => {
-      send = (b) => {
-        if (b[4] === RESULT) done();
-        if (b[4] === LOAD_FAILED) failed(new Error(b.toString('utf8', 9)));
-      };
-      receive(Buffer.concat([
-        jsonFrame(LOAD, 0, {
-          namespace: '', function: '', revision: '', entry, code: stage, env: { BRASA_FUNCTION: '' }, seed,
-          memory_bytes: 1, timeout_ms: 1, concurrency: 1, response_bytes: MAX_PAYLOAD, log_bytes: MAX_PAYLOAD,
-        }),
-        metaFrame(CALL, 1, JSON.stringify({
-          id: '', deadline_ms: Date.now(), kind: 'invoke', method: 'POST', path: '/', query: 'a=1',
-          headers: { 'Content-Type': ['application/json'] }, attempt: 1, cause: '', body: 'whole', length: 9, seed,
-        }), '{"n":[1]}'),
-      ]));
-    });
-    spec = fn = null;
-    delete require.cache[path.join(stage, entry)];
-    delete process.env.BRASA_FUNCTION;
-  }
-  for (const name of Object.keys(Module._pathCache)) if (!paths.has(name)) delete Module._pathCache[name];
-  process.argv = argv;
-  process.chdir(cwd);
-  Math.random = builtinRandom;
-  send = write;
-}
-
-// startThreads starts the threads that Node.js starts at their first use, so that a process has
-// the same ones from here on.
-async function startThreads() {
-  await require('fs/promises').stat('/');
-  await require('util').promisify(require('crypto').randomFill)(Buffer.alloc(1));
-}
-
 boot();
-if (process.argv[2] === 'stem') {
-  rehearse().catch((err) => {
-    fs.writeSync(2, `brasa: the rehearsal failed, the first call will take longer: ${err.stack}\n`);
-    spec = fn = null;
-    send = write;
-  }).finally(hello);
-} else {
-  hello();
-}

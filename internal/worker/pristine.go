@@ -1,0 +1,132 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// A pristine function's calls each find the process as it was just after load. There are two ways
+// to that, and a pool takes the cheaper: a process that was armed is rewound after its answer has
+// been sent; any other is ended, and one that has never served a call takes its place. What can't
+// be rewound to the last bit is ended, whatever the plan was.
+
+const (
+	// rewindTime bounds a rewind, which takes a millisecond: longer is as bad as a failure.
+	rewindTime = time.Second
+	// armTime bounds the preparation for it, which copies the process's memory.
+	armTime = 5 * time.Second
+	// rewindTries is how many instances in a row may turn out not to be rewound before the pool
+	// gives up on it: what a function does once, it does each time.
+	rewindTries = 3
+)
+
+// oneCall says whether a process of the pool serves one call only, unless it is rewound.
+func (p *pool) oneCall() bool {
+	return p.rev.Reuse == faas.ReuseNever || p.rev.State == faas.StatePristine && !p.rt.Fresh()
+}
+
+// rewinds says whether instances of the pool are worth arming. The caller holds Worker.mu.
+func (p *pool) rewinds() bool {
+	return p.oneCall() && p.rev.Reuse != faas.ReuseNever && p.failed < rewindTries && p.rt.Rewinds() && p.rev.Limits.Concurrency <= 1
+}
+
+// arm prepares an instance that has loaded its code and served nobody to be put back to this
+// state. One that can't be armed serves one call and is replaced.
+func (w *Worker) arm(in *instance) {
+	ctx, cancel := context.WithTimeout(w.life, armTime)
+	defer cancel()
+	err := armBox(ctx, in.box)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		in.armed = true
+		return
+	}
+	in.pool.giveUp(err)
+	w.cfg.Logger.Debug("instance not armed", "function", in.pool.key.name.String(), "instance", in.id, "err", err)
+}
+
+// giveUp counts a failure to rewind. The caller holds Worker.mu.
+func (p *pool) giveUp(err error) {
+	p.failed++
+	if _, never := errors.AsType[*sandbox.UnsupportedError](err); never {
+		p.failed = rewindTries
+	}
+}
+
+// cleanse puts an armed instance back to its state after load and gives it to the next call. Its
+// slot is still taken. The caller holds mu.
+func (w *Worker) cleanse(in *instance) {
+	w.work.Add(1)
+	go func() {
+		defer w.work.Done()
+		ctx, cancel := context.WithTimeout(w.life, rewindTime)
+		defer cancel()
+		took, err := rewindBox(ctx, in.box)
+		held := faas.Bytes(0)
+		if u, e := in.box.Usage(); e == nil {
+			held = faas.Bytes(u.Memory)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		p := in.pool
+		in.active--
+		if in.ending {
+			return
+		}
+		if err != nil || in.died() {
+			p.giveUp(err)
+			w.cfg.Logger.Debug("instance not rewound; it is replaced", "function", p.key.name.String(), "instance", in.id, "err", err)
+			w.retire(in, "changed")
+			w.park(p)
+			return
+		}
+		p.failed = 0
+		in.rewound = true
+		in.rewinds++
+		in.rewindTook = took
+		if in.leaving || w.draining {
+			w.retire(in, "moved on")
+			return
+		}
+		w.offer(in, held)
+	}()
+}
+
+// park has instances made that no call waits for yet, where each serves one call only: as many as
+// were asked for in the busiest second of late, if that is worth it. The caller holds mu.
+func (w *Worker) park(p *pool) {
+	if !p.oneCall() || p.rt.Style == runtimes.StyleExec || w.draining || w.pools[p.key] != p {
+		return
+	}
+	now := time.Now()
+	want := policy.Park(p.load, p.claims.Busiest(now.Unix()), p.rewinds())
+	for len(p.free)+p.starting < want+p.line.len() {
+		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
+			return
+		}
+		// Nothing gives way for what nobody has asked for.
+		if w.starting >= w.cfg.Starts || len(w.hungry) > 0 || w.reserved+w.stemming+p.rev.Limits.Memory > w.cfg.Memory {
+			return
+		}
+		w.reserved += p.rev.Limits.Memory
+		p.starting++
+		w.starting++
+		w.work.Add(1)
+		go w.start(p, nil)
+	}
+}
+
+func armBox(context.Context, *sandbox.Sandbox) error {
+	return &sandbox.UnsupportedError{Feature: "rewind", Why: "not built"}
+}
+
+func rewindBox(context.Context, *sandbox.Sandbox) (time.Duration, error) {
+	return 0, &sandbox.UnsupportedError{Feature: "rewind", Why: "not built"}
+}

@@ -1,0 +1,369 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// stemClass tells stems apart that cannot serve the same functions: a namespace of the network
+// and what the runtime itself tells apart are given to a process for life.
+type stemClass struct {
+	name    string // of runtimes.Stem
+	network faas.Network
+}
+
+// stems are the processes of one class that are booted and confined and wait for a function. All
+// fields save the first three are guarded by Worker.mu.
+type stems struct {
+	class stemClass
+	rt    *runtimes.Runtime
+	how   runtimes.Stem
+
+	ready  []*instance // the newest last; it is taken first, since the machine's caches know it best
+	making int
+	claims policy.Claims
+	size   faas.Bytes // what the last one made held
+	fails  int        // in a row
+	retry  time.Time  // not before this, after failures
+	used   time.Time  // when a function last asked for the class
+}
+
+const (
+	// stemsMade is how many of a class are made at once. More would only take the processor from
+	// the calls that wait for it.
+	stemsMade = 2
+	// stemWait lets the call that took a stem go first: to make the next one takes some
+	// milliseconds of a processor.
+	stemWait = 4 * time.Millisecond
+	// stemSize is what a stem is expected to hold before one was measured.
+	stemSize = 16 * faas.MiB
+	// stemTime bounds the boot of a stem.
+	stemTime = 30 * time.Second
+	// classKeep is how long stems of a class are kept that no function has asked for.
+	classKeep = time.Hour
+	// maxRetry is the longest pause between attempts to make a stem where they fail.
+	maxRetry = time.Minute
+)
+
+// stemBase is how many stems wait of a class that nobody has asked for lately. Forked ones share
+// most of their memory, and a burst empties them first.
+func stemBase(how *runtimes.Stem) int {
+	if how.Zygote != nil {
+		return 4
+	}
+	return 2
+}
+
+// maxStems is how many stems of a class there ever are.
+const maxStems = 256
+
+// stemsOf returns the stems that can serve a revision, nil if none can. The caller holds mu.
+func (w *Worker) stemsOf(rev *faas.Revision, rt *runtimes.Runtime) *stems {
+	if w.cfg.NoStems {
+		return nil
+	}
+	how, ok := rt.Stem(rev)
+	if !ok {
+		return nil
+	}
+	class := stemClass{how.Class, rev.Network}
+	s := w.stems[class]
+	if s == nil {
+		s = &stems{class: class, rt: rt, how: how, size: stemSize}
+		w.stems[class] = s
+	}
+	s.used = time.Now()
+	return s
+}
+
+// Expect has stems made ahead for a revision that may be called.
+func (w *Worker) Expect(rev *faas.Revision) {
+	rt, err := w.cfg.Runtimes.Lookup(rev.Runtime)
+	if err != nil {
+		return // a call will say why
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.stemsOf(rev, rt); s != nil && !w.draining {
+		w.refill(s)
+	}
+}
+
+// claim takes a stem for the pool, nil if none is ready. What it held is no longer counted: the
+// caller has reserved what the instance may come to hold.
+func (w *Worker) claim(p *pool) *instance {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stemsOf(p.rev, p.rt)
+	if s == nil || w.draining {
+		return nil
+	}
+	s.claims.Add(time.Now().Unix())
+	in := w.popStem(s)
+	w.refill(s)
+	return in
+}
+
+// popStem takes a live stem out. The caller holds mu.
+func (w *Worker) popStem(s *stems) *instance {
+	for len(s.ready) > 0 {
+		in := s.ready[len(s.ready)-1]
+		s.ready = s.ready[:len(s.ready)-1]
+		if in.died() {
+			w.dropStem(in)
+			continue
+		}
+		w.reserved -= in.held
+		return in
+	}
+	return nil
+}
+
+// refill begins to make as many stems as the class lacks. The caller holds mu.
+func (w *Worker) refill(s *stems) {
+	now := time.Now()
+	if w.draining || now.Before(s.retry) {
+		return
+	}
+	want := policy.Stems(policy.StemConfig{Base: stemBase(&s.how), Max: maxStems}, s.claims.Busiest(now.Unix()))
+	for len(s.ready)+s.making < want && s.making < stemsMade && w.stemRoom(s.size) {
+		s.making++
+		w.stemming += s.size
+		w.work.Add(1)
+		go w.makeStem(s, s.size, len(s.ready)+s.making > want/2)
+	}
+}
+
+// stemRoom says whether there is memory for one more stem that nobody else has a use for. The
+// caller holds mu.
+func (w *Worker) stemRoom(size faas.Bytes) bool {
+	return w.stemMemory()+w.stemming+size <= w.cfg.StemMemory && w.reserved+w.stemming+size <= w.cfg.Memory && len(w.hungry) == 0
+}
+
+// makeStem makes one stem. expected is what it was expected to hold; unhurried ones wait a moment.
+func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
+	defer w.work.Done()
+	if unhurried {
+		select {
+		case <-time.After(stemWait):
+		case <-w.life.Done():
+		}
+	}
+	ctx, cancel := context.WithTimeout(w.life, stemTime)
+	defer cancel()
+	in, err := w.newStem(ctx, s)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.making--
+	w.stemming -= expected
+	if err != nil {
+		in.close()
+		if w.draining {
+			return
+		}
+		s.fails++
+		pause := min(time.Second<<min(s.fails-1, 10), maxRetry)
+		s.retry = time.Now().Add(pause)
+		w.cfg.Logger.Warn("stem not made; calls start cold meanwhile", "class", s.class.name, "again_in", pause, "err", err)
+		return
+	}
+	s.fails = 0
+	s.size = max(in.held, faas.MiB)
+	w.reserved += in.held
+	if w.draining || w.stems[s.class] != s {
+		w.dropStem(in)
+		return
+	}
+	s.ready = append(s.ready, in)
+	w.refill(s)
+}
+
+// newStem starts or forks a process and waits until it has booted. What it returns must be closed
+// even if it failed.
+func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
+	began := time.Now()
+	in := &instance{id: newInstanceID(), stray: &strayLog{limit: faas.DefaultLimits().Log}}
+	l := faas.DefaultLimits()
+	spec := sandbox.Spec{
+		Name: in.id, Hostname: "function", Args: s.how.Args, Env: s.how.Env, Dir: "/tmp",
+		Tmp: int64(l.Tmp), Memory: int64(l.Memory), CPU: l.CPU, PIDs: l.PIDs,
+		Network: s.class.network == faas.NetworkEgress, Conn: true,
+	}
+	for _, m := range s.how.Mounts {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
+	}
+	if err := w.startFrames(ctx, in, s.rt, &s.how, spec); err != nil {
+		return in, err
+	}
+	if _, err := in.frames.Hello(ctx); err != nil {
+		return in, err
+	}
+	u, err := in.box.Usage()
+	if err != nil {
+		return in, err
+	}
+	in.held = faas.Bytes(u.Memory)
+	in.idleSince = time.Now()
+	w.cfg.Logger.Debug("stem made", "class", s.class.name, "instance", in.id, "forked", in.forked, "took", time.Since(began))
+	return in, nil
+}
+
+// startFrames starts the sandbox of a process that speaks frames, by a fork of the runtime's
+// zygote where there is one.
+func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Runtime, how *runtimes.Stem, spec sandbox.Spec) (err error) {
+	std := &stdio{}
+	defer std.closeTheirs()
+	if err = std.open(in, runtimes.StyleFrames, &spec); err != nil {
+		return &faas.Error{Code: faas.Unavailable, Op: "make pipes", Err: err}
+	}
+	if z := w.zygote(ctx, rt, how); z != nil {
+		spec.Zygote = z
+		if in.box, err = w.cfg.Sandbox.Start(ctx, spec); err == nil {
+			in.forked = true
+		} else {
+			in.box = nil
+			w.cfg.Logger.Debug("not forked; started instead", "runtime", rt.Name, "err", err)
+			spec.Zygote = nil
+		}
+	}
+	if in.box == nil {
+		if in.box, err = w.cfg.Sandbox.Start(ctx, spec); err != nil {
+			in.box = nil
+			return unsupported(err)
+		}
+	}
+	std.closeTheirs()
+	in.frames = runtimes.NewConn(in.box.Conn(), runtimes.Options{Log: in.stray})
+	in.conn = in.frames
+	return nil
+}
+
+// adopt makes a claimed stem an instance of the pool: its code is mounted, its limits are set.
+func (w *Worker) adopt(ctx context.Context, in *instance, t *faas.Timing) error {
+	began := time.Now()
+	rev := in.pool.rev
+	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
+	if err != nil {
+		return faas.AsError(err)
+	}
+	in.release = release
+	t.Add(faas.PhaseFetch, time.Since(began))
+	mark := time.Now()
+	err = in.box.Adopt(ctx, sandbox.Claim{
+		Hostname: hostname(rev.Name.Function), Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}},
+		Tmp: int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
+	})
+	if err != nil {
+		return &staleStem{err}
+	}
+	t.Add(faas.PhaseSpawn, time.Since(mark))
+	t.Add(faas.PhaseProvisioning, time.Since(began))
+	return nil
+}
+
+// staleStem is what is wrong with a stem rather than with the function that was to get it.
+type staleStem struct{ err error }
+
+func (e *staleStem) Error() string { return "claim a stem: " + e.err.Error() }
+func (e *staleStem) Unwrap() error { return e.err }
+
+// status says what waits. The caller holds Worker.mu.
+func (s *stems) status() faas.StemStatus {
+	out := faas.StemStatus{Class: s.class.name, Network: s.class.network, Ready: len(s.ready), Making: s.making}
+	for _, in := range s.ready {
+		out.Memory += in.held
+	}
+	return out
+}
+
+// dropStem ends a stem that was taken out of its class. The caller holds mu.
+func (w *Worker) dropStem(in *instance) {
+	w.work.Add(1)
+	go func() {
+		defer w.work.Done()
+		in.close()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.reserved -= in.held
+		w.feed()
+	}()
+}
+
+// dropStems ends stems that hold at least need together, the largest classes first, or all of
+// them; it returns what is still needed. The caller holds mu.
+func (w *Worker) dropStems(need faas.Bytes) faas.Bytes {
+	for need > 0 {
+		var most *stems
+		for _, s := range w.stems {
+			if len(s.ready) > 0 && (most == nil || len(s.ready) > len(most.ready)) {
+				most = s
+			}
+		}
+		if most == nil {
+			break
+		}
+		in := most.ready[0]
+		most.ready = most.ready[1:]
+		// Not at once again: who takes the memory now needs it.
+		most.retry = time.Now().Add(time.Second)
+		need -= in.held
+		w.dropStem(in)
+	}
+	return need
+}
+
+// stemMemory is what all waiting stems hold. The caller holds mu.
+func (w *Worker) stemMemory() (sum faas.Bytes) {
+	for _, s := range w.stems {
+		for _, in := range s.ready {
+			sum += in.held
+		}
+	}
+	return sum
+}
+
+// tendStems replaces stems that died, lets classes shrink and go that nobody asks for, and has
+// those made that are missing. The caller holds mu.
+func (w *Worker) tendStems(now time.Time) {
+	for class, s := range w.stems {
+		s.ready = slices.DeleteFunc(s.ready, func(in *instance) bool {
+			dead := in.died()
+			if dead {
+				w.dropStem(in)
+			}
+			return dead
+		})
+		if now.Sub(s.used) > classKeep {
+			w.emptyStems(s, 0)
+			if s.making == 0 {
+				delete(w.stems, class)
+			}
+			continue
+		}
+		w.emptyStems(s, policy.Stems(policy.StemConfig{Base: stemBase(&s.how), Max: maxStems}, s.claims.Busiest(now.Unix())))
+		w.refill(s)
+	}
+}
+
+// emptyStems ends the oldest stems of a class until n are left. The caller holds mu.
+func (w *Worker) emptyStems(s *stems, n int) {
+	for len(s.ready) > n {
+		w.dropStem(s.ready[0])
+		s.ready = s.ready[1:]
+	}
+}
+
+// isStale says whether a start may have failed for the stem's sake, so that another way may do. A
+// process that died while it loaded may have been dying when it was claimed; if it was the code's
+// doing, a process of its own will show that.
+func isStale(err error) bool {
+	_, stale := errors.AsType[*staleStem](err)
+	return stale || err != nil && faas.CodeOf(err) == faas.Crashed
+}
