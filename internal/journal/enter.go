@@ -4,33 +4,81 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math/rand/v2"
 )
 
+// rows are what is on its way into the index.
+type rows struct {
+	chunks []*chunk
+	rests  []rest
+}
+
+// begun returns the lowest sequence of the stream that any of them has; 0 if none has.
+func (r *rows) begun() (lowest int64) {
+	note := func(seq int64) {
+		if seq > 0 && (lowest == 0 || seq < lowest) {
+			lowest = seq
+		}
+	}
+	for _, c := range r.chunks {
+		note(c.seq)
+	}
+	for i := range r.rests {
+		note(r.rests[i].seq)
+	}
+	return lowest
+}
+
+// byDay splits them into those of each day's file.
+func (r *rows) byDay() map[string]*rows {
+	days := map[string]*rows{}
+	of := func(day string) *rows {
+		if days[day] == nil {
+			days[day] = &rows{}
+		}
+		return days[day]
+	}
+	for _, c := range r.chunks {
+		d := of(c.day())
+		d.chunks = append(d.chunks, c)
+	}
+	for _, l := range r.rests {
+		d := of(dayOf(l.id))
+		d.rests = append(d.rests, l)
+	}
+	return days
+}
+
 // insertAgain is insert for rows that may be there already, in another file of their day too.
-func (x *index) insertAgain(ctx context.Context, rows []row) error {
-	var news []row
-	for _, r := range rows {
-		known, err := x.has(ctx, r)
+func (x *index) insertAgain(ctx context.Context, r *rows) error {
+	news := &rows{}
+	for _, c := range r.chunks {
+		known, err := x.has(ctx, c.day(), `SELECT count(*) FROM chunk WHERE seq = ? AND part = ?`, c.seq, c.part)
 		if err != nil {
 			return err
 		}
 		if !known {
-			news = append(news, r)
+			news.chunks = append(news.chunks, c)
+		}
+	}
+	for _, l := range r.rests {
+		known, err := x.has(ctx, dayOf(l.id), `SELECT count(*) FROM log WHERE id = ? AND part = ?`, blob(l.id), l.part)
+		if err != nil {
+			return err
+		}
+		if !known {
+			news.rests = append(news.rests, l)
 		}
 	}
 	return x.insert(ctx, news)
 }
 
-func (x *index) has(ctx context.Context, r row) (bool, error) {
+func (x *index) has(ctx context.Context, day, query string, args ...any) (bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, f := range x.files {
-		if f.day() != dayOf(r.act.ID) {
+		if f.day() != day {
 			continue
-		}
-		query, args := `SELECT count(*) FROM activation WHERE id = ?`, []any{blob(r.act.ID)}
-		if r.data == nil {
-			query, args = `SELECT count(*) FROM log WHERE id = ? AND part = ?`, append(args, len(r.logs)-1)
 		}
 		var n int
 		if err := f.db.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
@@ -44,24 +92,20 @@ func (x *index) has(ctx context.Context, r row) (bool, error) {
 }
 
 // insert enters rows.
-func (x *index) insert(ctx context.Context, rows []row) error {
-	days := map[string][]row{}
-	for _, r := range rows {
-		d := dayOf(r.act.ID)
-		days[d] = append(days[d], r)
-	}
+func (x *index) insert(ctx context.Context, r *rows) error {
 	var errs []error
-	for day, rows := range days {
+	begun := r.begun()
+	for day, rows := range r.byDay() {
 		f, err := x.fileFor(day)
 		if err == nil {
-			err = x.insertFile(ctx, f, rows)
+			err = x.insertFile(ctx, f, rows, begun)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func (x *index) insertFile(ctx context.Context, f *file, rows []row) (err error) {
+func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (err error) {
 	tx, err := f.db.BeginTx(ctx, nil)
 	if err != nil {
 		return &fileError{f, "write", err}
@@ -71,35 +115,30 @@ func (x *index) insertFile(ctx context.Context, f *file, rows []row) (err error)
 			err = &fileError{f, "write", errors.Join(err, rollback(tx))}
 		}
 	}()
-	record, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO activation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	if err != nil {
-		return err
-	}
-	log, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`)
-	if err != nil {
-		return err
-	}
-	last := uint64(0)
-	for _, r := range rows {
-		a := r.act
-		if r.data != nil {
-			if _, err := record.ExecContext(ctx, blob(a.ID), a.Namespace, a.Function, a.Outcome.String(), string(a.Start), string(a.Kind),
-				a.Timing.Begin.UnixMicro(), a.Timing.Total.Microseconds(), r.data); err != nil {
-				return err
-			}
+	last := int64(0)
+	for _, c := range r.chunks {
+		seq := c.seq
+		if seq == 0 {
+			seq = -rand.Int64N(1<<62) - 1 // the stream does not have it: any number that is nobody's
 		}
-		for i, part := range r.logs {
-			if part == nil {
-				continue
-			}
-			if _, err := log.ExecContext(ctx, blob(a.ID), i, part); err != nil {
-				return err
-			}
+		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			seq, c.part, c.namespace, c.function, c.low, c.high, c.bad, c.head, c.data); err != nil {
+			return err
 		}
-		last = max(last, r.seq)
+		last = max(last, c.seq)
+	}
+	for _, l := range r.rests {
+		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`, blob(l.id), l.part, l.data); err != nil {
+			return err
+		}
+		last = max(last, l.seq)
 	}
 	if last > 0 {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO state VALUES ('last', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`, int64(last)); err != nil {
+		const state = `INSERT INTO state VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`
+		if _, err := tx.ExecContext(ctx, state, "last", last); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, state, "begun", begun); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"math"
 	"time"
 
@@ -173,18 +175,27 @@ func (j *Journal) loadFigures(ctx context.Context) error {
 }
 
 func (f *file) count(ctx context.Context, into figures, from []byte, most int) (n int, err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT namespace, function, outcome, start, kind, began, took FROM activation WHERE id >= ? ORDER BY id DESC LIMIT ?`, from, most)
+	rows, err := f.db.QueryContext(ctx, `SELECT namespace, function, head FROM chunk WHERE high >= ? ORDER BY high DESC`, from)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close() // only read
-	for ; rows.Next(); n++ {
-		var namespace, function, outcome, start, kind string
-		var began, took int64
-		if err := rows.Scan(&namespace, &function, &outcome, &start, &kind, &began, &took); err != nil {
+	for rows.Next() && n < most {
+		var namespace, function string
+		var head sql.RawBytes
+		if err := rows.Scan(&namespace, &function, &head); err != nil {
 			return n, err
 		}
-		into.count(namespace, function, outcome, faas.Start(start), faas.Kind(kind), time.UnixMicro(began), time.Duration(took)*time.Microsecond)
+		all, err := entries(head)
+		if err != nil {
+			return n, err
+		}
+		for _, e := range all {
+			if bytes.Compare(e.id, from) >= 0 {
+				into.count(namespace, function, e.outcome, faas.Start(e.start), faas.Kind(e.kind), time.UnixMicro(e.began), time.Duration(e.took)*time.Microsecond)
+				n++
+			}
+		}
 	}
 	return n, rows.Err()
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,7 +100,7 @@ func (j *Journal) Find(ctx context.Context, q Query) ([]*faas.Activation, string
 		return nil, "", indexError(op, err)
 	}
 	found = append(found, indexed...)
-	slices.SortStableFunc(found, func(a, b *faas.Activation) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	newestFirst(found)
 	found = slices.CompactFunc(found, func(a, b *faas.Activation) bool { return a.ID == b.ID })
 	if len(found) < limit {
 		return found, "", nil
@@ -190,67 +189,76 @@ func dayOfBlob(b []byte) string {
 	return time.UnixMilli(min(ms, end)).UTC().Format("20060102")
 }
 
-func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) (_ []*faas.Activation, err error) {
-	var where strings.Builder
-	where.WriteString(`namespace = ? AND id >= ? AND id < ?`)
+func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) (found []*faas.Activation, err error) {
+	where := `namespace = ? AND high >= ? AND low < ?`
 	args := []any{q.Namespace, from, to}
-	add := func(condition string, values ...any) {
-		where.WriteString(` AND ` + condition)
-		args = append(args, values...)
-	}
 	if q.Function != "" {
-		add(`function = ?`, q.Function)
-	}
-	if q.Start != "" {
-		add(`start = ?`, string(q.Start))
-	}
-	if q.Calls {
-		add(`kind <> ?`, string(faas.KindInstance))
+		where += ` AND function = ?`
+		args = append(args, q.Function)
 	}
 	if q.Outcome != "" && q.Outcome != faas.OK.String() || q.Fault != "" {
-		add(`outcome <> 'ok'`) // as the partial index says it, so that it is used
+		where += ` AND bad > 0` // as the partial index says it, so that it is used
 	}
-	if q.Outcome != "" && q.Outcome != "error" {
-		add(`outcome = ?`, q.Outcome)
-	}
-	if q.Fault != "" {
-		marks, names := "", []any{}
-		for c := faas.OK; c <= faas.Internal; c++ {
-			if c.Fault() == q.Fault {
-				marks, names = marks+", ?", append(names, c.String())
-			}
-		}
-		add(`outcome IN (`+strings.TrimPrefix(marks, ", ")+`)`, names...)
-	}
-	columns := `record, NULL, 0`
-	if !q.NoLogs {
-		columns = `record, (SELECT data FROM log WHERE log.id = activation.id AND part = 0), (SELECT count(*) FROM log WHERE log.id = activation.id)`
-	}
-	rows, err := f.db.QueryContext(ctx, `SELECT `+columns+` FROM activation WHERE `+where.String()+` ORDER BY id DESC LIMIT ?`, append(args, limit)...)
+	rows, err := f.db.QueryContext(ctx, `SELECT high, head, data FROM chunk WHERE `+where+` ORDER BY high DESC`, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	var out []*faas.Activation
 	for rows.Next() {
-		var record, head sql.RawBytes
-		var parts int
-		if err := rows.Scan(&record, &head, &parts); err != nil {
+		var high, head, data sql.RawBytes
+		if err := rows.Scan(&high, &head, &data); err != nil {
 			return nil, err
 		}
-		a := &faas.Activation{}
-		if err := json.Unmarshal(record, a); err != nil {
-			return nil, err
-		}
-		if len(head) > 0 {
-			if a.Logs, err = unpackLines(head); err != nil {
-				return nil, err
+		if len(found) >= limit {
+			newestFirst(found)
+			found = found[:limit]
+			if bytes.Compare(blob(found[limit-1].ID), high) > 0 {
+				break // so is all that comes after it
 			}
 		}
-		a.LogTruncated = a.LogTruncated || parts > 1
-		out = append(out, a)
+		all, err := entries(head)
+		if err != nil {
+			return nil, err
+		}
+		var plain []byte
+		for i, left := len(all)-1, limit; i >= 0 && left > 0; i-- {
+			e := &all[i]
+			if bytes.Compare(e.id, from) < 0 || bytes.Compare(e.id, to) >= 0 || !q.wants(e) {
+				continue
+			}
+			if plain == nil {
+				if plain, err = unpacker.DecodeAll(data, nil); err != nil {
+					return nil, err
+				}
+			}
+			a, err := e.record(plain, !q.NoLogs)
+			if err != nil {
+				return nil, err
+			}
+			a.LogTruncated = a.LogTruncated || e.parts > 1 && !q.NoLogs
+			found = append(found, a)
+			left--
+		}
 	}
-	return out, rows.Err()
+	return found, rows.Err()
+}
+
+// wants says whether an entry of the right namespace, function and time is what is wanted.
+func (q *Query) wants(e *entry) bool {
+	switch {
+	case q.Start != "" && e.start != string(q.Start), q.Calls && e.kind == string(faas.KindInstance):
+		return false
+	case q.Outcome == "error" && e.outcome == faas.OK.String(), q.Outcome != "" && q.Outcome != "error" && e.outcome != q.Outcome:
+		return false
+	case q.Fault == "":
+		return true
+	}
+	var c faas.Code
+	return c.UnmarshalText([]byte(e.outcome)) == nil && c.Fault() == q.Fault
+}
+
+func newestFirst(as []*faas.Activation) {
+	slices.SortStableFunc(as, func(a, b *faas.Activation) int { return strings.Compare(string(b.ID), string(a.ID)) })
 }
 
 // Get returns one activation with all of its logs, or a NotFound. It finds what was recorded
@@ -280,7 +288,7 @@ func (j *Journal) Get(ctx context.Context, namespace string, id faas.ID) (*faas.
 	j.mu.Unlock()
 	var a *faas.Activation
 	err = j.mending(ctx, func() error {
-		a, err = j.index.get(ctx, id)
+		a, err = j.index.get(ctx, namespace, id)
 		return err
 	})
 	if err != nil {
@@ -292,51 +300,76 @@ func (j *Journal) Get(ctx context.Context, namespace string, id faas.ID) (*faas.
 	return a, nil
 }
 
-func (x *index) get(ctx context.Context, id faas.ID) (*faas.Activation, error) {
+func (x *index) get(ctx context.Context, namespace string, id faas.ID) (*faas.Activation, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, f := range x.files {
 		if f.day() != dayOf(id) {
 			continue
 		}
-		a, err := f.get(ctx, id)
+		a, parts, err := f.get(ctx, namespace, id)
 		if err != nil {
 			return nil, &fileError{f, "read", err}
 		}
 		if a != nil {
-			return a, x.logs(ctx, a)
+			return a, x.rests(ctx, a, parts)
 		}
 	}
 	return nil, nil
 }
 
-func (f *file) get(ctx context.Context, id faas.ID) (*faas.Activation, error) {
-	var record []byte
-	err := f.db.QueryRowContext(ctx, `SELECT record FROM activation WHERE id = ?`, blob(id)).Scan(&record)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
+// get returns a record with the first part of its log, and how many parts that has.
+func (f *file) get(ctx context.Context, namespace string, id faas.ID) (_ *faas.Activation, parts int, err error) {
+	key := blob(id)
+	rows, err := f.db.QueryContext(ctx, `SELECT head, data FROM chunk WHERE namespace = ? AND high >= ? AND low <= ? ORDER BY high`, namespace, key, key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	a := &faas.Activation{}
-	return a, json.Unmarshal(record, a)
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var head, data sql.RawBytes
+		if err := rows.Scan(&head, &data); err != nil {
+			return nil, 0, err
+		}
+		all, err := entries(head)
+		if err != nil {
+			return nil, 0, err
+		}
+		i, has := slices.BinarySearchFunc(all, key, func(e entry, key []byte) int { return bytes.Compare(e.id, key) })
+		if !has {
+			continue
+		}
+		plain, err := unpacker.DecodeAll(data, nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		a, err := all[i].record(plain, true)
+		return a, all[i].parts, err
+	}
+	return nil, 0, rows.Err()
 }
 
-// logs fills in all parts of an activation's logs; a replay may have put them into another file
-// of the day than the record.
-func (x *index) logs(ctx context.Context, a *faas.Activation) error {
-	parts := map[int][]byte{}
+// rests fills in what of an activation's log does not lie with the record; a replay may have put
+// it into another file of the day.
+func (x *index) rests(ctx context.Context, a *faas.Activation, parts int) error {
+	if parts <= 1 {
+		return nil
+	}
+	found := map[int][]byte{}
 	for _, f := range x.files {
 		if f.day() != dayOf(a.ID) {
 			continue
 		}
-		if err := f.logs(ctx, a.ID, parts); err != nil {
+		if err := f.logs(ctx, a.ID, found); err != nil {
 			return &fileError{f, "read", err}
 		}
 	}
-	for i := range len(parts) {
-		lines, err := unpackLines(parts[i])
+	for i := 1; i < parts; i++ {
+		if found[i] == nil {
+			a.LogTruncated = true // it was written and is lost
+			continue
+		}
+		lines, err := unpackLines(found[i])
 		if err != nil {
 			return fmt.Errorf("logs of activation %s, part %d: %w", a.ID, i, err)
 		}

@@ -53,27 +53,28 @@ const (
 
 // schemaVersion is raised with every change of schema; a file of another version is made again
 // from the stream.
-const schemaVersion = 1
+const schemaVersion = 2
 
 const schema = `
-CREATE TABLE IF NOT EXISTS activation (
-	id        BLOB PRIMARY KEY NOT NULL, -- 16 bytes, in the order of time
+CREATE TABLE IF NOT EXISTS chunk (
+	seq       INTEGER NOT NULL, -- of its message in the stream; negative: it is in none
+	part      INTEGER NOT NULL, -- its place in the message
 	namespace TEXT NOT NULL,
 	function  TEXT NOT NULL,
-	outcome   TEXT NOT NULL,
-	start     TEXT NOT NULL,
-	kind      TEXT NOT NULL,
-	began     INTEGER NOT NULL, -- microseconds
-	took      INTEGER NOT NULL, -- microseconds
-	record    BLOB NOT NULL     -- JSON without logs
+	low       BLOB NOT NULL,    -- 16 bytes, in the order of time
+	high      BLOB NOT NULL,
+	bad       INTEGER NOT NULL, -- how many records are not ok
+	head      BLOB NOT NULL,
+	data      BLOB NOT NULL,    -- zstd
+	PRIMARY KEY (seq, part)
 );
-CREATE INDEX IF NOT EXISTS by_function  ON activation (namespace, function, id);
-CREATE INDEX IF NOT EXISTS by_namespace ON activation (namespace, id);
-CREATE INDEX IF NOT EXISTS not_ok       ON activation (namespace, id) WHERE outcome <> 'ok';
+CREATE INDEX IF NOT EXISTS by_function  ON chunk (namespace, function, high);
+CREATE INDEX IF NOT EXISTS by_namespace ON chunk (namespace, high);
+CREATE INDEX IF NOT EXISTS not_ok       ON chunk (namespace, high) WHERE bad > 0;
 CREATE TABLE IF NOT EXISTS log (
 	id   BLOB NOT NULL,
-	part INTEGER NOT NULL,
-	data BLOB NOT NULL, -- zstd of JSON lines
+	part INTEGER NOT NULL, -- from 1; what comes before lies with the record
+	data BLOB NOT NULL,    -- zstd of JSON lines
 	PRIMARY KEY (id, part)
 );
 CREATE TABLE IF NOT EXISTS state (
@@ -291,10 +292,11 @@ func (x *index) sizeOf(f *file) int64 {
 	return size
 }
 
-// last returns the greatest sequence of the stream that the file has seen; 0 for a new file.
-func (f *file) last(ctx context.Context) (uint64, error) {
+// state returns what the file notes of the stream: as "last" the greatest sequence that it has
+// seen, as "begun" the lowest of the batch that it saw last; 0 for a new file.
+func (f *file) state(ctx context.Context, key string) (uint64, error) {
 	var v int64
-	err := f.db.QueryRowContext(ctx, `SELECT value FROM state WHERE key = 'last'`).Scan(&v)
+	err := f.db.QueryRowContext(ctx, `SELECT value FROM state WHERE key = ?`, key).Scan(&v)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}

@@ -3,8 +3,8 @@ package journal
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,11 +14,6 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
-
-// A batch enters the index by one transaction for each day, so a crash may leave one day's done
-// and the other's not. Reading the stream again from this far before the newest that any file has
-// seen covers every batch that may be torn: its records and the parts of their logs.
-const replayOverlap = 4 * (batchRecords + (64<<20)/logPart)
 
 // catchUp brings the index to where the stream is: what a crash left out, and all of those days
 // whose files are lost or damaged.
@@ -47,18 +42,25 @@ func (j *Journal) catchUpOnce(ctx context.Context) error {
 	if state.State.Msgs == 0 {
 		return nil
 	}
-	seen := uint64(0)
+	// A batch enters the index by one transaction for each day, so a crash may leave one day's done
+	// and the other's not. Each notes where its batch began; all before that is there.
+	seen, begun := uint64(0), uint64(0)
 	var lost []string // days
 	for _, f := range j.index.files {
 		f.size = j.index.sizeOf(f)
-		last, err := f.last(ctx)
+		last, err := f.state(ctx, "last")
 		if err != nil {
 			return err
 		}
 		if last == 0 {
 			lost = append(lost, f.day())
 		}
-		seen = max(seen, last)
+		if last > seen {
+			seen = last
+			if begun, err = f.state(ctx, "begun"); err != nil {
+				return err
+			}
+		}
 	}
 	// Async persistence may have lost the stream's end while the index has it; sequences go on
 	// from there, so what the index has seen beyond says nothing of what is to come.
@@ -66,12 +68,9 @@ func (j *Journal) catchUpOnce(ctx context.Context) error {
 		if err := j.forgetBeyond(ctx, end); err != nil {
 			return err
 		}
-		seen = end
+		begun = min(begun, end)
 	}
-	from := uint64(1)
-	if seen > replayOverlap {
-		from = seen - replayOverlap
-	}
+	from := max(begun, 1)
 	if len(lost) > 0 && from > first {
 		j.config.Logger.Info("index made again from the stream", "days", lost)
 		if err := j.replay(ctx, first, from, lost); err != nil {
@@ -82,9 +81,15 @@ func (j *Journal) catchUpOnce(ctx context.Context) error {
 }
 
 func (j *Journal) forgetBeyond(ctx context.Context, seq uint64) error {
+	other := rand.Int64N(1 << 61)
 	for _, f := range j.index.files {
-		if _, err := f.db.ExecContext(ctx, `UPDATE state SET value = ? WHERE key = 'last' AND value > ?`, int64(seq), int64(seq)); err != nil {
-			return &fileError{f, "write", err}
+		for _, change := range []string{
+			`UPDATE state SET value = ?1 WHERE value > ?1`,
+			`UPDATE chunk SET seq = -(?2 + seq) WHERE seq > ?1`,
+		} {
+			if _, err := f.db.ExecContext(ctx, change, int64(seq), other); err != nil {
+				return &fileError{f, "write", err}
+			}
 		}
 	}
 	return nil
@@ -101,12 +106,12 @@ func (j *Journal) replay(ctx context.Context, from, to uint64, days []string) er
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(batchRecords))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(64))
 	if err != nil {
 		return err
 	}
 	defer messages.Stop()
-	var rows []row
+	r, records := &rows{}, 0
 	for {
 		next, cancel := context.WithTimeout(ctx, publishTimeout)
 		m, err := messages.Next(jetstream.NextContext(next))
@@ -120,21 +125,27 @@ func (j *Journal) replay(ctx context.Context, from, to uint64, days []string) er
 		}
 		seq := meta.Sequence.Stream
 		if seq < to {
-			r, err := decode(m)
+			chunks, l, err := decode(m, int64(seq))
 			switch {
 			case err != nil:
 				j.config.Logger.Error("record not readable", "sequence", seq, "cause", err)
-			case days == nil || slices.Contains(days, dayOf(r.act.ID)):
-				r.seq = seq
-				rows = append(rows, r)
+			case l != nil && (days == nil || slices.Contains(days, dayOf(l.id))):
+				r.rests = append(r.rests, *l)
+				records++
+			}
+			for _, c := range chunks {
+				if days == nil || slices.Contains(days, c.day()) {
+					r.chunks = append(r.chunks, c)
+					records += c.count
+				}
 			}
 		}
 		done := seq+1 >= to || meta.NumPending == 0
-		if len(rows) == batchRecords || done {
-			if err := j.index.insertAgain(ctx, rows); err != nil {
+		if records >= batchRecords || done {
+			if err := j.index.insertAgain(ctx, r); err != nil {
 				return err
 			}
-			rows = rows[:0]
+			r, records = &rows{}, 0
 		}
 		if done {
 			return nil
@@ -143,32 +154,23 @@ func (j *Journal) replay(ctx context.Context, from, to uint64, days []string) er
 }
 
 // decode reads what publish wrote.
-func decode(m jetstream.Msg) (row, error) {
+func decode(m jetstream.Msg, seq int64) ([]*chunk, *rest, error) {
 	if strings.HasPrefix(m.Subject(), logSubject) {
 		id, err := faas.ParseID(m.Headers().Get(idHeader))
 		if err != nil {
-			return row{}, err
+			return nil, nil, err
 		}
 		part, err := strconv.Atoi(m.Headers().Get(partHeader))
 		if err != nil || part < 1 || part > 1<<16 {
-			return row{}, fmt.Errorf("part %q", m.Headers().Get(partHeader))
+			return nil, nil, fmt.Errorf("part %q", m.Headers().Get(partHeader))
 		}
-		logs := make([][]byte, part+1)
-		logs[part] = bytes.Clone(m.Data())
-		return row{act: &faas.Activation{ID: id}, logs: logs}, nil
+		return nil, &rest{id: id, part: part, data: bytes.Clone(m.Data()), seq: seq}, nil
 	}
-	data, head, found := bytes.Cut(m.Data(), []byte{'\n'})
-	r := row{act: &faas.Activation{}, data: bytes.Clone(data)}
-	if err := json.Unmarshal(data, r.act); err != nil {
-		return row{}, err
+	if m.Subject() != chunkSubject {
+		return nil, nil, fmt.Errorf("subject %q", m.Subject())
 	}
-	if _, err := faas.ParseID(string(r.act.ID)); err != nil {
-		return row{}, err
-	}
-	if found {
-		r.logs = [][]byte{bytes.Clone(head)}
-	}
-	return r, nil
+	chunks, err := chunksIn(bytes.Clone(m.Data()), seq)
+	return chunks, nil, err
 }
 
 // mend replaces the files of a day that SQLite found to be damaged. It is called with write held.
@@ -221,7 +223,7 @@ func (j *Journal) expire(ctx context.Context, now time.Time) error {
 		if f.day() >= oldest && !tooMuch {
 			break
 		}
-		last, err := f.last(ctx)
+		last, err := f.state(ctx, "last")
 		if err != nil && !isCorrupt(err) {
 			return err
 		}

@@ -1,15 +1,12 @@
 package journal
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -18,14 +15,14 @@ import (
 )
 
 const (
-	streamName    = "ACT"
-	recordSubject = "act." // and the namespace, and the function
-	logSubject    = "log." // likewise: the rest of a long log, before its record
+	streamName   = "ACT"
+	chunkSubject = "acts" // records by the chunk
+	logSubject   = "log." // and the namespace, and the function: the rest of a long log, before its record
 
 	idHeader   = "Brasa-Id"
 	partHeader = "Brasa-Part"
 
-	batchRecords = 512
+	batchRecords = 4096
 	batchBytes   = 8 << 20
 	// Text of logs that lies with the record in the stream, and in each message after it.
 	logHead = 64 << 10
@@ -38,7 +35,7 @@ func streamConfig(c Config) jetstream.StreamConfig {
 	most := min(int64(c.MaxBytes)/2, c.Engine.MaxBytes()/4)
 	return jetstream.StreamConfig{
 		Name:         streamName,
-		Subjects:     []string{recordSubject + ">", logSubject + ">"},
+		Subjects:     []string{chunkSubject, logSubject + ">"},
 		Storage:      jetstream.FileStorage,
 		Retention:    jetstream.LimitsPolicy,
 		Discard:      jetstream.DiscardOld,
@@ -51,14 +48,6 @@ func streamConfig(c Config) jetstream.StreamConfig {
 		PersistMode:  jetstream.AsyncPersistMode, // allowed to records alone: the caller has its answer already
 		Duplicates:   time.Second,                // ids of messages would lie in memory; the index knows its own
 	}
-}
-
-// row is an activation on its way into the index.
-type row struct {
-	act  *faas.Activation
-	data []byte   // without logs, as JSON
-	logs [][]byte // parts, each compressed JSON lines; the first is the head
-	seq  uint64   // of its message in the stream
 }
 
 // drain writes everything that was recorded before the call. It takes no context: a batch that is
@@ -117,171 +106,126 @@ var fault = func(string) {}
 // writeBatch puts a batch into the stream and the index and returns how many records are in
 // neither.
 func (j *Journal) writeBatch(ctx context.Context, batch []*faas.Activation) (lost int, err error) {
-	rows := make([]row, 0, len(batch))
-	var errs []error
-	for _, a := range batch {
-		r, err := encode(a)
-		if err != nil {
-			errs = append(errs, err)
-			lost++
-			continue
-		}
-		rows = append(rows, r)
+	r := &rows{}
+	if r.chunks, r.rests, err = chunksOf(batch); err != nil {
+		return len(batch), fmt.Errorf("encode records: %w", err)
 	}
 	fault("journal: begun")
-	if err := j.publish(ctx, rows); err != nil {
+	var errs []error
+	if err := j.publish(ctx, r); err != nil {
 		errs = append(errs, fmt.Errorf("publish records: %w", err))
 	}
 	fault("journal: published")
-	err = j.enter(ctx, rows)
+	err = j.enter(ctx, r)
 	fault("journal: indexed")
 	if err == nil {
-		return lost, errors.Join(errs...)
+		return 0, errors.Join(errs...)
 	}
 	// What is in the stream comes into the index as soon as that takes something again. Until then
 	// nothing newer enters it, so that a restart finds where it ended.
-	for _, r := range rows {
-		if r.seq == 0 {
-			lost++
-		} else if j.missing == 0 || r.seq < j.missing {
-			j.missing = r.seq
+	for _, c := range r.chunks {
+		if c.seq == 0 {
+			lost += c.count
 		}
+	}
+	if begun := r.begun(); begun > 0 && (j.missing == 0 || uint64(begun) < j.missing) {
+		j.missing = uint64(begun)
 	}
 	return lost, errors.Join(append(errs, err)...)
 }
 
-func (j *Journal) enter(ctx context.Context, rows []row) error {
+func (j *Journal) enter(ctx context.Context, r *rows) error {
 	if j.missing > 0 {
 		state, err := j.stream.Info(ctx)
 		if err != nil {
 			return err
 		}
-		from := max(uint64(1), j.missing-min(j.missing, replayOverlap)) // the parts of a log come before its record
-		if err := j.replay(ctx, max(from, state.State.FirstSeq), state.State.LastSeq+1, nil); err != nil {
+		// These rows too, as far as the stream has them.
+		if err := j.replay(ctx, max(j.missing, state.State.FirstSeq), state.State.LastSeq+1, nil); err != nil {
 			return err
 		}
 		j.missing = 0
+		return j.index.insertAgain(ctx, r)
 	}
-	err := j.index.insert(ctx, rows)
+	err := j.index.insert(ctx, r)
 	if day := damagedDay(err); day != "" {
 		if err := j.mend(ctx, day); err != nil {
 			return err
 		}
-		err = j.index.insertAgain(ctx, rows)
+		err = j.index.insertAgain(ctx, r)
 	}
 	return err
 }
 
-// encode splits an activation into record and logs.
-func encode(a *faas.Activation) (row, error) {
-	short := *a
-	short.Logs = nil
-	data, err := json.Marshal(&short)
-	if err != nil {
-		return row{}, fmt.Errorf("encode activation %s: %w", a.ID, err)
-	}
-	r := row{act: a, data: data}
-	for lines, most := a.Logs, logHead; len(lines) > 0; most = logPart {
-		n, size := 0, 0
-		for n < len(lines) && (n == 0 || size+len(lines[n].Text) <= most) {
-			size += len(lines[n].Text)
-			n++
-		}
-		part, err := packLines(lines[:n])
-		if err != nil {
-			return row{}, fmt.Errorf("encode logs of activation %s: %w", a.ID, err)
-		}
-		r.logs = append(r.logs, part)
-		lines = lines[n:]
-	}
-	return r, nil
-}
-
-var (
-	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
-	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(256<<20))
-)
-
-func packLines(lines []faas.LogLine) ([]byte, error) {
-	b, err := json.Marshal(lines)
-	if err != nil {
-		return nil, err
-	}
-	return packer.EncodeAll(b, nil), nil
-}
-
-func unpackLines(part []byte) ([]faas.LogLine, error) {
-	b, err := unpacker.DecodeAll(part, nil)
-	if err != nil {
-		return nil, err
-	}
-	var lines []faas.LogLine
-	return lines, json.Unmarshal(b, &lines)
-}
-
-// The payload of a record's message is the JSON of the record, a line feed, and the compressed
-// head of its logs, if any. JSON has no line feed outside of strings, and none in them.
-func payload(r row) []byte {
-	if len(r.logs) == 0 {
-		return r.data
-	}
-	return bytes.Join([][]byte{r.data, r.logs[0]}, []byte{'\n'})
-}
-
-func subject(prefix string, a *faas.Activation) string {
-	return prefix + store.EncodePart(a.Namespace) + "." + store.EncodePart(a.Function)
-}
-
-func sizeOfRows(rows []row) (size int64) {
-	for _, r := range rows {
-		size += int64(len(r.data))
-		for _, part := range r.logs {
-			size += int64(len(part))
-		}
-	}
-	return size
-}
-
 // publish puts rows into the stream, the rest of a log before the record that it belongs to, and
 // notes their sequences. It returns when the engine has them.
-func (j *Journal) publish(ctx context.Context, rows []row) error {
-	if err := j.config.Engine.Room(sizeOfRows(rows)); err != nil {
+func (j *Journal) publish(ctx context.Context, r *rows) error {
+	if err := j.config.Engine.Room(r.size()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	js := j.config.Engine.JetStream()
-	acks := make([]jetstream.PubAckFuture, 0, len(rows))
-	var rests []jetstream.PubAckFuture
-	for i := range rows {
-		r := &rows[i]
-		for n := 1; n < len(r.logs); n++ {
-			ack, err := js.PublishMsgAsync(&nats.Msg{Subject: subject(logSubject, r.act), Data: r.logs[n], Header: nats.Header{
-				idHeader: {string(r.act.ID)}, partHeader: {strconv.Itoa(n)},
-			}})
-			if err != nil {
-				return err
-			}
-			rests = append(rests, ack)
-		}
-		ack, err := js.PublishMsgAsync(&nats.Msg{Subject: subject(recordSubject, r.act), Data: payload(*r)})
+	type pending struct {
+		ack  jetstream.PubAckFuture
+		note func(seq int64)
+	}
+	var all []pending
+	for i := range r.rests {
+		l := &r.rests[i]
+		ack, err := js.PublishMsgAsync(&nats.Msg{Subject: subject(logSubject, l.act), Data: l.data, Header: nats.Header{
+			idHeader: {string(l.id)}, partHeader: {strconv.Itoa(l.part)},
+		}})
 		if err != nil {
 			return err
 		}
-		acks = append(acks, ack)
+		all = append(all, pending{ack, func(seq int64) { l.seq = seq }})
+	}
+	for chunks := r.chunks; len(chunks) > 0; {
+		// A message has records of one day only: it goes when the day does.
+		var data []byte
+		n := 0
+		for n < len(chunks) && len(data) < messageBytes && chunks[n].day() == chunks[0].day() {
+			chunks[n].part = n
+			data = chunks[n].append(data)
+			n++
+		}
+		ack, err := js.PublishMsgAsync(&nats.Msg{Subject: chunkSubject, Data: data})
+		if err != nil {
+			return err
+		}
+		message := chunks[:n]
+		all = append(all, pending{ack, func(seq int64) {
+			for _, c := range message {
+				c.seq = seq
+			}
+		}})
+		chunks = chunks[n:]
 	}
 	var errs []error
-	for i, ack := range append(acks, rests...) {
+	for _, p := range all {
 		select {
-		case ok := <-ack.Ok():
-			if i < len(rows) {
-				rows[i].seq = ok.Sequence
-			}
-		case err := <-ack.Err():
+		case ok := <-p.ack.Ok():
+			p.note(int64(ok.Sequence))
+		case err := <-p.ack.Err():
 			errs = append(errs, err)
 		case <-ctx.Done():
 			return errors.Join(append(errs, ctx.Err())...)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func subject(prefix string, a *faas.Activation) string {
+	return prefix + store.EncodePart(a.Namespace) + "." + store.EncodePart(a.Function)
+}
+
+func (r *rows) size() (size int64) {
+	for _, c := range r.chunks {
+		size += int64(len(c.head) + len(c.data))
+	}
+	for i := range r.rests {
+		size += int64(len(r.rests[i].data))
+	}
+	return size
 }
