@@ -40,12 +40,27 @@ type Process struct {
 
 // Plain starts processes without any confinement, by package os/exec. Paths inside a sandbox are
 // replaced by the host's.
-type Plain struct{}
+type Plain struct {
+	// Stems asks for processes that don't know whose they will be until they are loaded, where a
+	// runtime has such.
+	Stems bool
+}
+
+// command is what rt.Command says, or for stems rt.Stem.
+func command(rt *runtimes.Runtime, rev *faas.Revision, stems bool) (args, env []string, mounts []runtimes.Mount, stem bool) {
+	if stems {
+		if s, ok := rt.Stem(rev); ok {
+			return s.Args, s.Env, s.Mounts, true
+		}
+	}
+	args, env, mounts = rt.Command(rev)
+	return args, env, mounts, false
+}
 
 // Start is Launcher's.
-func (Plain) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code string, env map[string]string, conn bool) *Process {
+func (l Plain) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code string, env map[string]string, conn bool) *Process {
 	t.Helper()
-	args, vars, mounts := rt.Command(rev)
+	args, vars, mounts, stem := command(rt, rev, l.Stems)
 	places := []string{runtimes.CodeDir, code}
 	for _, m := range mounts {
 		places = append(places, m.Target, m.Source)
@@ -60,6 +75,9 @@ func (Plain) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code 
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = code
+	if stem {
+		cmd.Dir = "/tmp"
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p := &Process{Code: code, Dial: net.Dial}
 	for k, v := range env {

@@ -18,7 +18,13 @@ import (
 
 // TestSandboxed runs the whole suite in real sandboxes: what every runtime promises must hold
 // with the limits, the filter of system calls and the read-only root in place.
-func TestSandboxed(t *testing.T) {
+func TestSandboxed(t *testing.T) { confined(t, false) }
+
+// TestSandboxedStems runs it with sandboxes that stood ready before they were given the code.
+func TestSandboxedStems(t *testing.T) { confined(t, true) }
+
+func confined(t *testing.T, stems bool) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: sandboxes are made in the initial user namespace")
 	}
@@ -46,18 +52,19 @@ func TestSandboxed(t *testing.T) {
 	case err := <-done:
 		t.Fatal(err)
 	}
-	NewSuite(t, &sandboxed{host: host}).Run(t)
+	NewSuite(t, &sandboxed{host: host, stems: stems}).Run(t)
 }
 
 // sandboxed starts processes as package worker does.
 type sandboxed struct {
-	host *sandbox.Host
-	n    atomic.Int64
+	host  *sandbox.Host
+	stems bool
+	n     atomic.Int64
 }
 
 func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code string, env map[string]string, conn bool) *Process {
 	t.Helper()
-	args, vars, mounts := rt.Command(rev)
+	args, vars, mounts, stem := command(rt, rev, l.stems)
 	for k, v := range env {
 		vars = append(vars, k+"="+v)
 	}
@@ -66,6 +73,9 @@ func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision
 		Name: fmt.Sprintf("contract-%d", l.n.Add(1)), Args: args, Env: vars, Dir: runtimes.CodeDir,
 		Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}},
 		Tmp:    int64(limits.Tmp), Memory: int64(limits.Memory), CPU: limits.CPU, PIDs: limits.PIDs, Conn: conn,
+	}
+	if stem {
+		spec.Dir, spec.Mounts = "/tmp", nil
 	}
 	for _, m := range mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
@@ -96,6 +106,12 @@ func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision
 			_ = e[0].Close()
 		}
 	})
+	if stem {
+		err := box.Adopt(t.Context(), sandbox.Claim{Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	p := &Process{
 		Stdin: ends[0][0], Stdout: ends[1][0], Stderr: ends[2][0], Code: runtimes.CodeDir, Port: runtimes.Port, Kill: box.Kill,
 		Wait: func() runtimes.Exit {
