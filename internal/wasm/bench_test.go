@@ -51,7 +51,6 @@ func readyIn(t testing.TB, dir string, memory faas.Bytes, concurrency int) *pool
 
 func BenchmarkInstances(b *testing.B) {
 	p := ready(b, tiny(), 256*faas.MiB, 4)
-	lim := &limits{memory: p.size, response: 1 << 20}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -60,7 +59,7 @@ func BenchmarkInstances(b *testing.B) {
 				b.Error(err)
 				return
 			}
-			c := &call{ctx: context.Background(), limits: lim}
+			c := &call{ctx: context.Background(), limits: p.limits}
 			if out, err := c.run(p.loaded, in); err != nil || string(out) != "hi" {
 				b.Errorf("answer %q, %v", out, err)
 			}

@@ -269,10 +269,12 @@ func (c *call) run(l *loaded, in *instance) ([]byte, error) {
 		err = c.enter(ctx, l, in)
 	}
 	c.finish()
-	if err == nil {
-		return c.out, nil
+	if err != nil {
+		if err = c.explain(err); err != nil {
+			return nil, err
+		}
 	}
-	return nil, c.explain(err)
+	return c.out, nil
 }
 
 func (c *call) enter(ctx context.Context, l *loaded, in *instance) error {

@@ -25,6 +25,7 @@ const maxSpare = 8
 // pool makes instances.
 type pool struct {
 	loaded *loaded
+	limits *limits
 	config wazero.ModuleConfig
 	size   uint64 // of a slot
 
@@ -38,7 +39,7 @@ type pool struct {
 
 func newPool(l *loaded, name string, lim *limits, spare int) *pool {
 	p := &pool{
-		loaded: l, config: l.config(name), size: lim.memory / pageSize * pageSize,
+		loaded: l, limits: lim, config: l.config(name), size: lim.memory / pageSize * pageSize,
 		ready: make(chan *instance, spare), used: make(chan *slot, 64), wake: make(chan struct{}, 1),
 	}
 	go p.fill()
