@@ -39,6 +39,8 @@ type Host struct {
 	visitors *visitors
 	trash    chan *cgroup
 
+	rewinders rewinders
+
 	mu       sync.Mutex
 	running  bool                 // guarded by mu
 	spawners []*spawner           // nil where one is being restarted; guarded by mu
@@ -157,7 +159,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 
 	h.nets = newPool(h.cfg.NetPool, func() (*netns, error) { return h.maker.create(nil) }, (*netns).close)
 	h.ways = newPool(h.cfg.EgressPool, func() (*netns, error) { return h.egress.create(h.maker) }, (*netns).close)
-	h.groups = newPool(h.cfg.CgroupPool, func() (*cgroup, error) { return h.layout.create() }, h.discard)
+	h.groups = newPool(h.cfg.CgroupPool, h.makeGroup, h.discard)
 	parts.Go(func() { h.nets.fill(stop, h.log) })
 	if h.noWay == nil {
 		parts.Go(func() { h.ways.fill(stop, h.log) })
@@ -193,6 +195,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		<-ctx.Done()
 	}
 	h.stop()
+	h.rewinders.close()
 	cancel()
 	keepers.Wait()
 	parts.Wait() // a pool that is being filled still throws away what it made too late
@@ -229,6 +232,19 @@ func (h *Host) stop() {
 	}
 	closing.Wait()
 	h.minding.Wait()
+}
+
+// makeGroup makes a control group with the limits that most sandboxes have.
+func (h *Host) makeGroup() (*cgroup, error) {
+	g, err := h.layout.create()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.limit(defaultMemory, 0, defaultPIDs); err != nil {
+		h.discard(g)
+		return nil, fmt.Errorf("limit cgroup: %w", err)
+	}
+	return g, nil
 }
 
 // discard gives a cgroup to the sweeper.

@@ -42,6 +42,7 @@ func probe(cfg Config) Features {
 	f = append(f, kernelCalls()...)
 	f = append(f, spawnerFeature(cfg))
 	f = append(f, cgroupFeatures(layout, cgroupErr)...)
+	f = append(f, rewindFeature(many))
 	return append(f, networkFeatures(many)...)
 }
 

@@ -32,6 +32,8 @@ type Sandbox struct {
 	adopting sync.Mutex // held by Adopt; guards spec, but for Name, and adopted
 	adopted  []Step
 
+	armed armed
+
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -157,6 +159,7 @@ func (s *Sandbox) Close() error {
 		s.Kill()
 		<-s.done
 		<-s.empty
+		s.disarm()
 		if s.conn != nil {
 			s.conn.Close()
 		}

@@ -138,22 +138,24 @@ func (s *spawner) launch(far *os.File, inProcess bool) error {
 	return nil
 }
 
-// spawnerProgram returns the embedded program in a sealed memfd: nobody can write it, also not
-// through /proc/<pid>/exe, and it has no name.
-func spawnerProgram() (*os.File, error) {
-	if len(spawnerBinary) == 0 {
-		return nil, errors.New("no spawner was built for this architecture")
+func spawnerProgram() (*os.File, error) { return programFile("brasa-spawner", spawnerBinary) }
+
+// programFile returns an embedded program in a sealed memfd: nobody can write it, also not
+// through /proc/<pid>/exe, and it has no name in any directory.
+func programFile(name string, binary []byte) (*os.File, error) {
+	if len(binary) == 0 {
+		return nil, errors.New("no " + name + " was built for this architecture")
 	}
 	// MFD_EXEC is unknown before Linux 6.3, where every memfd may be executed.
-	fd, err := unix.MemfdCreate("brasa-spawner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate("brasa-spawner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "spawner")
-	if _, err := f.Write(spawnerBinary); err != nil {
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(binary); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the spawner for each architecture from spawner.c, or with -check says
-# whether the committed binaries are what the source gives.
+# Builds the resident C programs, spawner.c and rewind.c, for each architecture, or with -check
+# says whether the committed binaries are what the sources give.
 #
-#   ./build.sh          build bin/spawner-amd64 and bin/spawner-arm64
+#   ./build.sh          build bin/<program>-amd64 and bin/<program>-arm64
 #   ./build.sh -check   compare; exit 1 on any difference
 #
 # The bytes depend on the compiler, so bin/COMPILER names the one that was used;
@@ -17,6 +17,19 @@ if [ $check = yes ]; then
 	trap 'rm -rf "$out"' EXIT
 fi
 failed=0
+
+# compile <compiler> <output> <source> <flags>...
+compile() {
+	cc=$1 to=$2 source=$3
+	shift 3
+	flags="-std=gnu11 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -no-pie -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack -s"
+	# arm64 compilers do not know -fcf-protection
+	# shellcheck disable=SC2086
+	"$cc" $flags -fcf-protection=none "$@" -ffile-prefix-map="$PWD"=. -o "$to" "$source" 2>"$out/err" ||
+		"$cc" $flags "$@" -ffile-prefix-map="$PWD"=. -o "$to" "$source"
+	rm -f "$out/err"
+}
+
 for arch in amd64 arm64; do
 	case $arch in
 	amd64) cc=${CC_AMD64:-x86_64-linux-gnu-gcc} ;;
@@ -31,29 +44,23 @@ for arch in amd64 arm64; do
 		echo "skip $arch: committed binary was built by $(grep "^$arch " bin/COMPILER), here is $version"
 		continue
 	fi
-	"$cc" -std=gnu11 -Os -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -no-pie \
-		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fcf-protection=none \
-		-ffile-prefix-map="$PWD"=. -static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-n -s \
-		-o "$out/spawner-$arch" spawner.c 2>"$out/err" || {
-		# arm64 compilers do not know -fcf-protection
-		"$cc" -std=gnu11 -Os -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -no-pie \
-			-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
-			-ffile-prefix-map="$PWD"=. -static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-n -s \
-			-o "$out/spawner-$arch" spawner.c
-	}
-	rm -f "$out/err"
-	if [ $check = yes ]; then
-		if cmp -s "$out/spawner-$arch" "bin/spawner-$arch"; then
-			echo "ok $arch"
+	compile "$cc" "$out/spawner-$arch" spawner.c -Os -Wl,-n
+	# It stays for long and handles strangers' memory: fast, and no page both written and run.
+	compile "$cc" "$out/rewind-$arch" rewind.c -O2 -Wl,-z,max-page-size=4096
+	for program in spawner rewind; do
+		if [ $check = no ]; then
+			echo "built bin/$program-$arch ($(wc -c <"bin/$program-$arch") bytes)"
+		elif cmp -s "$out/$program-$arch" "bin/$program-$arch"; then
+			echo "ok $program $arch"
 		else
-			echo "differs: bin/spawner-$arch is not what spawner.c gives; run $PWD/build.sh and commit"
+			echo "differs: bin/$program-$arch is not what $program.c gives; run $PWD/build.sh and commit"
 			failed=1
 		fi
-	else
+	done
+	if [ $check = no ]; then
 		grep -v "^$arch " bin/COMPILER >bin/COMPILER.new 2>/dev/null || true
 		echo "$arch $version" >>bin/COMPILER.new
 		sort bin/COMPILER.new >bin/COMPILER && rm bin/COMPILER.new
-		echo "built bin/spawner-$arch ($(wc -c <"bin/spawner-$arch") bytes)"
 	fi
 done
 exit $failed
