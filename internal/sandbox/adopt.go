@@ -67,11 +67,6 @@ func (s *Sandbox) adopt(ctx context.Context, c Claim) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.rebound(&next); err != nil {
-		return err
-	}
-	step("cgroup")
-
 	fds := make([]int, 0, len(mounts))
 	defer func() {
 		for _, fd := range fds {
@@ -87,26 +82,28 @@ func (s *Sandbox) adopt(ctx context.Context, c Claim) (err error) {
 	}
 	step("mounts")
 
-	inside := s.errands(&next, mounts, fds)
-	if len(inside) > 0 {
-		namespaces := unix.CLONE_NEWNS
-		if next.Hostname != s.spec.Hostname {
-			namespaces |= unix.CLONE_NEWUTS
+	pid := 0
+	if next.PIDs != s.spec.PIDs && !s.counted() {
+		pid = s.PID()
+	}
+	err = s.proc.visit(func(nest int) error {
+		wait := func() error { return nil }
+		if inside := s.errands(&next, mounts, fds); len(inside) > 0 {
+			namespaces := unix.CLONE_NEWNS
+			if next.Hostname != s.spec.Hostname {
+				namespaces |= unix.CLONE_NEWUTS
+			}
+			wait = s.host.visitors.send(ctx, nest, namespaces, func() error { return runTasks(inside) })
 		}
-		err := s.proc.visit(func(nest int) error {
-			return s.host.visitors.send(ctx, nest, namespaces, func() error {
-				for _, do := range inside {
-					if err := do.run(); err != nil {
-						return &StepError{Step: do.name, Err: err}
-					}
-				}
-				return nil
-			})
-		})
-		if err != nil {
-			return err
-		}
+		// The limits are set while the errand is under way.
+		err := s.rebound(&next, pid)
+		step("cgroup")
+		err = errors.Join(err, wait())
 		step("inside")
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	s.spec = next
 	select {
@@ -152,9 +149,12 @@ func (s Spec) claimed(c Claim) (Spec, error) {
 	return s, nil
 }
 
-// rebound sets what the kernel, or the watch in its place, allows the sandbox.
-func (s *Sandbox) rebound(next *Spec) error {
-	counted := s.group != nil && s.group.layout.has["pids"]
+// counted says whether a control group limits the sandbox's processes.
+func (s *Sandbox) counted() bool { return s.group != nil && s.group.layout.has["pids"] }
+
+// rebound sets what the kernel, or the watch in its place, allows the sandbox. pid is that of the
+// program, where the bound of processes is its own.
+func (s *Sandbox) rebound(next *Spec, pid int) error {
 	if s.group != nil {
 		if err := s.group.limit(next.Memory, next.CPU, next.PIDs); err != nil {
 			return fmt.Errorf("limit cgroup: %w", err)
@@ -163,13 +163,12 @@ func (s *Sandbox) rebound(next *Spec) error {
 	if s.watch != nil {
 		s.watch.setLimit(next.Memory)
 	}
-	if counted || next.PIDs == s.spec.PIDs {
+	if s.counted() || next.PIDs == s.spec.PIDs {
 		return nil
 	}
 	if next.PIDs > s.spec.PIDs {
 		return &UnsupportedError{Feature: featurePIDs, Why: "the bound of a process that runs can only be lowered", Fix: "run as root, or as a systemd unit with Delegate=yes"}
 	}
-	pid := s.PID()
 	if pid == 0 { // which would mean ourselves
 		return errGone
 	}
@@ -184,6 +183,15 @@ func (s *Sandbox) rebound(next *Spec) error {
 type task struct {
 	name string
 	run  func() error
+}
+
+func runTasks(all []task) error {
+	for _, t := range all {
+		if err := t.run(); err != nil {
+			return &StepError{Step: t.name, Err: err}
+		}
+	}
+	return nil
 }
 
 // errands returns what is to be done inside, from what is there to next. Paths are the sandbox's
@@ -214,11 +222,14 @@ func (s *Sandbox) errands(next *Spec, mounts []Mount, fds []int) (all []task) {
 
 // overwrite replaces a file's content in place: it is bound where it is seen.
 func overwrite(name, content string) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	_, err = unix.Write(fd, []byte(content))
+	n, err := unix.Write(fd, []byte(content))
+	if err == nil {
+		err = unix.Ftruncate(fd, int64(n))
+	}
 	return errors.Join(err, unix.Close(fd))
 }
 

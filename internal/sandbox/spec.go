@@ -63,6 +63,8 @@ const (
 	defaultMemory = 128 << 20
 	defaultPIDs   = 256
 	defaultFiles  = 1024
+	// defaultHostname is what a sandbox is called before it is named.
+	defaultHostname = "sandbox"
 	// minMemory is what the kernel needs to exec at all, with a little to spare.
 	minMemory = 1 << 20
 	// tmpInode is how many bytes of /tmp pay for one inode: an inode and its directory entry

@@ -98,6 +98,7 @@ func planNest(l nestLayout) *plan {
 	if l.inProcess {
 		p.do("drop bounding set", opDropBounding, 0, 0, 0)
 	}
+	planDefaults(p)
 	p.do("drop capabilities", opDropCaps, 0, 0, 0)
 	p.do("set no_new_privs", opPrctl, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 	p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
@@ -199,21 +200,39 @@ func planExec(p *plan, spec *Spec) {
 	p.do("exec "+spec.Args[0], opExec, uint64(len(spec.Args)), uint64(len(spec.Env)), 0, append(append([]string(nil), spec.Args...), spec.Env...)...)
 }
 
+const (
+	mountPlain  = unix.MS_NOSUID | unix.MS_NODEV
+	mountNoExec = mountPlain | unix.MS_NOEXEC
+)
+
+// planDefaults makes in a nest what most programs take as it is; planMounts changes the rest.
+func planDefaults(p *plan) {
+	p.mount("tmpfs", "/tmp", "tmpfs", mountPlain, tmpfsOptions(defaultTmp))
+	p.mount("tmpfs", "/dev/shm", "tmpfs", mountNoExec, tmpfsOptions(defaultMemory/2))
+	p.do("set hostname", opHostname, 0, 0, 0, defaultHostname)
+	p.do("place /etc/hosts", opFile, 0o444, 0, 0, "/tmp/.hosts", "/etc/hosts", hostsFile(defaultHostname))
+	p.do("place /etc/passwd", opFile, 0o444, 0, 0, "/tmp/.passwd", "/etc/passwd", "")
+}
+
 func planMounts(p *plan, in planInput, rootless bool) {
 	spec := &in.spec
-	const plain = unix.MS_NOSUID | unix.MS_NODEV
-	p.mount("tmpfs", "/tmp", "tmpfs", plain, tmpfsOptions(spec.Tmp))
-	p.mount("tmpfs", "/dev/shm", "tmpfs", plain|unix.MS_NOEXEC, tmpfsOptions(spec.Memory/2))
-
-	p.do("set hostname", opHostname, 0, 0, 0, spec.Hostname)
+	resize := func(target string, flags uint64, was, size int64) {
+		if size != was {
+			p.do("resize "+target, opMount, flags|unix.MS_REMOUNT, 0, 0, "tmpfs", target, "tmpfs", tmpfsOptions(size))
+		}
+	}
+	resize("/tmp", mountPlain, defaultTmp, spec.Tmp)
+	resize("/dev/shm", mountNoExec, defaultMemory/2, spec.Memory/2)
+	if spec.Hostname != defaultHostname {
+		p.do("set hostname", opHostname, 0, 0, 0, spec.Hostname)
+		p.do("write /etc/hosts", opReplace, 0, 0, 0, "/etc/hosts", hostsFile(spec.Hostname))
+	}
 	id := strconv.Itoa(in.uid)
 	if rootless {
 		id = strconv.Itoa(insideID)
 	}
-	p.do("write /etc/passwd", opFile, 0o444, 0, 0, "/tmp/.passwd", "/etc/passwd",
+	p.do("write /etc/passwd", opReplace, 0, 0, 0, "/etc/passwd",
 		"root:x:0:0:root:/:/usr/sbin/nologin\nfunction:x:"+id+":"+id+":function:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")
-	p.do("write /etc/hosts", opFile, 0o444, 0, 0, "/tmp/.hosts", "/etc/hosts",
-		hostsFile(spec.Hostname))
 
 	for i, m := range spec.Mounts {
 		if strings.HasPrefix(m.Target, "/tmp/") {

@@ -43,14 +43,15 @@ func (v *visitors) close() {
 	v.running.Wait()
 }
 
-// send has an errand done and waits for it. ctx bounds the time until it begins.
-func (v *visitors) send(ctx context.Context, nest, namespaces int, do func() error) error {
+// send has an errand begun and returns a function that waits for its end, to be called once. ctx
+// bounds the time until it begins.
+func (v *visitors) send(ctx context.Context, nest, namespaces int, do func() error) (wait func() error) {
 	e := &errand{nest: nest, namespaces: namespaces, do: do, done: make(chan error, 1)}
 	select {
 	case v.errands <- e:
-		return <-e.done
+		return func() error { return <-e.done }
 	case <-ctx.Done():
-		return ctx.Err()
+		return ctx.Err
 	}
 }
 

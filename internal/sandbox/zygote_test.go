@@ -61,23 +61,23 @@ func startPythonZygote(t testing.TB, h *Host) (*Zygote, []Mount) {
 	return z, mounts
 }
 
-// python is a sandbox whose program is the test's bootstrap, executed or forked.
-type python struct {
+// scripted is a sandbox whose program is the test's bootstrap, executed or forked.
+type scripted struct {
 	*Sandbox
 	t       testing.TB
 	answers *bufio.Reader
 }
 
-func startPython(t testing.TB, h *Host, spec Spec) *python {
+func startScripted(t testing.TB, h *Host, spec Spec) *scripted {
 	t.Helper()
 	spec.Conn = true
 	s := start(t, h, spec)
 	must(t, s.Conn().SetDeadline(time.Now().Add(patience)))
-	return &python{s, t, bufio.NewReader(s.Conn())}
+	return &scripted{s, t, bufio.NewReader(s.Conn())}
 }
 
 // do runs a program and puts the value of its out into to.
-func (p *python) do(program string, to any) {
+func (p *scripted) do(program string, to any) {
 	p.t.Helper()
 	line, err := json.Marshal(program)
 	must(p.t, err)
@@ -90,7 +90,7 @@ func (p *python) do(program string, to any) {
 	}
 }
 
-func (p *python) text(program string) string {
+func (p *scripted) text(program string) string {
 	p.t.Helper()
 	var s string
 	p.do(program, &s)
@@ -143,13 +143,13 @@ func TestForkedIsAsConfinedAsExecuted(t *testing.T) {
 	z, mounts := startPythonZygote(t, h)
 	spec := Spec{Hostname: "same", Mounts: mounts, Memory: 256 << 20, CPU: 700, PIDs: 77, Files: 333}
 	spec.Args, spec.Env = []string{testPython, "-I", "/brasa/bootstrap.py"}, []string{"LANG=C.UTF-8"}
-	executed := startPython(t, h, spec)
+	executed := startScripted(t, h, spec)
 	spec.Zygote = z
-	forked := startPython(t, h, spec)
+	forked := startScripted(t, h, spec)
 	var want, got map[string]any
 	executed.do(portrait, &want)
 	forked.do(portrait, &got)
-	uid := func(s *python, m map[string]any) string { // differs by design
+	uid := func(s *scripted, m map[string]any) string { // differs by design
 		text, err := json.MarshalIndent(m, "", " ")
 		must(t, err)
 		return strings.ReplaceAll(string(text), fmt.Sprint(s.UID()), "UID")
@@ -185,7 +185,7 @@ func TestForkedIsAsConfinedAsExecuted(t *testing.T) {
 			seen[link(pid)] = who
 		}
 	}
-	for _, s := range []*python{executed, forked} {
+	for _, s := range []*scripted{executed, forked} {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", s.PID()))
 		must(t, err)
 		for _, dir := range s.group.dirs {
@@ -202,7 +202,7 @@ func TestForkedCannotEscape(t *testing.T) {
 	z, _ := startPythonZygote(t, h)
 	attack := buildStatic(t, attacker)
 	run := func(program string) string {
-		p := startPython(t, h, Spec{Zygote: z, Mounts: []Mount{{Source: attack, Target: "/code"}}, Hostname: "box-1"})
+		p := startScripted(t, h, Spec{Zygote: z, Mounts: []Mount{{Source: attack, Target: "/code"}}, Hostname: "box-1"})
 		defer p.Close()
 		return p.text(program)
 	}
@@ -217,7 +217,7 @@ func TestForkedCannotEscape(t *testing.T) {
 	}
 	// In the forked process itself, which once had all rights, in its own memory.
 	var got map[string]any
-	p := startPython(t, h, Spec{Zygote: z})
+	p := startScripted(t, h, Spec{Zygote: z})
 	p.do(`
 import ctypes, os, glob, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -283,7 +283,7 @@ out = str(there) + subprocess.run("ls /tmp /dev/shm /run /var; for f in /x /usr/
 func TestForkedPythonWorks(t *testing.T) {
 	h := startHost(t)
 	z, _ := startPythonZygote(t, h)
-	p := startPython(t, h, Spec{Zygote: z})
+	p := startScripted(t, h, Spec{Zygote: z})
 	var out []any
 	p.do(`
 import threading, subprocess, asyncio, multiprocessing, os, time, concurrent.futures, ctypes, gc
@@ -330,7 +330,7 @@ out.append(gc.isenabled())
 func TestForkedIsAdopted(t *testing.T) {
 	h := startHost(t)
 	z, _ := startPythonZygote(t, h)
-	p := startPython(t, h, Spec{Zygote: z, Hostname: "stem"})
+	p := startScripted(t, h, Spec{Zygote: z, Hostname: "stem"})
 	must(t, p.Adopt(context.Background(), Claim{Hostname: "pay", Memory: 200 << 20, Mounts: []Mount{{Source: codeDir(t, "content"), Target: "/code"}}}))
 	if got := p.text(`import socket; out = open("/code/file").read() + " " + socket.gethostname()`); got != "content pay" {
 		t.Errorf("got %q", got)
@@ -346,7 +346,7 @@ func TestForkedDrawDifferently(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 8 {
-		p := startPython(t, h, Spec{Zygote: z})
+		p := startScripted(t, h, Spec{Zygote: z})
 		got := p.text(`import os, random, uuid, ssl, tempfile; out = " ".join([os.urandom(8).hex(), str(random.random()), str(uuid.uuid4()), ssl.RAND_bytes(8).hex(), next(tempfile._get_candidate_names())])`)
 		for word := range strings.FieldsSeq(got) {
 			if seen[word] {
@@ -432,7 +432,7 @@ func TestZygoteFailures(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		must(t, unix.PidfdSendSignal(z.pidfd, unix.SIGCONT, nil, 0))
-		p := startPython(t, h, Spec{Name: "slow", Zygote: z})
+		p := startScripted(t, h, Spec{Name: "slow", Zygote: z})
 		if got := p.text("out = 'fine'"); got != "fine" {
 			t.Errorf("got %q", got)
 		}

@@ -57,12 +57,14 @@ _NUMBERS = {
         mkdirat=258, unlinkat=263, sethostname=170, prlimit64=302, setgroups=116, setresgid=119, setresuid=117,
         capset=126, prctl=157, chdir=80, dup3=292, fcntl=72, close_range=436, seccomp=317, clone=56, clone3=435,
         pidfd_open=434, set_robust_list=273, get_robust_list=274, exit_group=231,
+        ftruncate=77,
     ),
     "aarch64": dict(
         write=64, read=63, close=57, openat=56, recvmsg=212, sendmsg=211, setns=268, unshare=97, mount=40, move_mount=429,
         mkdirat=34, unlinkat=35, sethostname=161, prlimit64=261, setgroups=159, setresgid=149, setresuid=147,
         capset=91, prctl=167, chdir=49, dup3=24, fcntl=25, close_range=436, seccomp=277, clone=220, clone3=435,
         pidfd_open=434, set_robust_list=99, get_robust_list=100, exit_group=94,
+        ftruncate=46,
     ),
 }  # fmt: skip
 
@@ -91,7 +93,7 @@ def call(number, a=0, b=0, c=0, d=0, e=0, f=0):
 
 
 AT_FDCWD = -100
-O_WRONLY, O_CREAT, O_EXCL, O_TRUNC, O_CLOEXEC = 1, 0o100, 0o200, 0o1000, 0o2000000
+O_WRONLY, O_CREAT, O_EXCL, O_CLOEXEC = 1, 0o100, 0o200, 0o2000000
 MS_BIND = 4096
 CLONE_NEWPID = 0x20000000
 CLONE_PARENT, CLONE_PIDFD = 0x8000, 0x1000
@@ -253,10 +255,12 @@ def place_file(scratch, target, content, length, mode):
 
 def replace_file(path, content, length):
     def run():
-        fd = call(NR.openat, AT_FDCWD, path, O_WRONLY | O_TRUNC | O_CLOEXEC)
+        fd = call(NR.openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC)
         if fd < 0:
             return fd
         r = call(NR.write, fd, content, length)
+        if r >= 0:
+            r = call(NR.ftruncate, fd, r)
         call(NR.close, fd)
         return r
 

@@ -47,7 +47,6 @@
 #define O_WRONLY 1
 #define O_CREAT 0100
 #define O_EXCL 0200
-#define O_TRUNC 01000
 #define O_CLOEXEC 02000000
 #define MNT_DETACH 2
 #define SOCK 3 /* where the host puts its socket */
@@ -112,12 +111,15 @@ static char *text(struct step *s, u32 n)
 /* or_null is for arguments of mount that may be absent. */
 static char *or_null(char *s) { return *s ? s : 0; }
 
-static long write_file(const char *path, const char *content, int flags)
+static long write_file(const char *path, const char *content, int cut)
 {
-	long fd = sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC | flags, 0);
+	long fd = sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
 	long n = sys(__NR_write, fd, content, length(content));
+	/* Behind the content rather than to nothing first: its page is kept. */
+	if (n >= 0 && cut)
+		n = sys(__NR_ftruncate, fd, n);
 	sys(__NR_close, fd);
 	return n < 0 ? n : 0;
 }
@@ -308,7 +310,7 @@ static long run_step(struct step *s)
 	case OP_CAPS:
 		return keep_caps(s->a);
 	case OP_REPLACE:
-		return write_file(text(s, 0), text(s, 1), O_TRUNC);
+		return write_file(text(s, 0), text(s, 1), 1);
 	}
 	return -ENOSYS;
 }
