@@ -293,8 +293,18 @@ func readNumber(fd int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	text := bytes.TrimSpace(buffer[:n])
-	return strconv.ParseInt(string(text), 10, 64)
+	// By hand: it is read with every call, and a string would be garbage each time.
+	number := int64(0)
+	for i, c := range buffer[:n] {
+		if c < '0' || c > '9' {
+			if i > 0 && c == '\n' {
+				return number, nil
+			}
+			break
+		}
+		number = number*10 + int64(c-'0')
+	}
+	return strconv.ParseInt(string(bytes.TrimSpace(buffer[:n])), 10, 64) // has no line end, or is no number
 }
 
 // readKey finds "key number" in a file of such lines.

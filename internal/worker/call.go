@@ -92,8 +92,8 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 	if alone && in.out != nil {
 		in.out.aim(c.log)
 	}
-	c.cpu = in.cpu()
 	began := time.Now()
+	c.cpu = in.opened(began)
 	res, err := in.conn.RoundTrip(ctx, c.inv, c.log)
 	if err != nil {
 		err = w.explainCall(ctx, in, c, err)
@@ -124,26 +124,24 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 
 // ended closes a call's books: times, figures, log; and gives the slot back.
 func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
-	c.inv.Timing.Add(faas.PhaseExecution, time.Since(began))
+	now := time.Now()
+	c.inv.Timing.Add(faas.PhaseExecution, now.Sub(began))
 	alone := in.slots == 1
 	if alone && in.out != nil {
 		in.out.aim(in.stray)
 	}
 	next, held := keep, faas.Bytes(0)
-	if u, err := in.box.Usage(); err == nil {
-		held = faas.Bytes(u.Memory)
-		used := max(u.CPU-c.cpu, 0)
+	if u, err := in.closing(began, now, alone && in.out != nil); err == nil {
+		held = u.memory
+		used := max(u.cpu-c.cpu, 0)
 		c.inv.Timing.AddCPU(faas.PhaseExecution, used)
 		for p := faas.PhaseProvisioning; p <= faas.PhaseCodeLoad; p++ {
 			used += c.inv.Timing.CPU(p)
 		}
 		c.inv.Report.CPU = used
-		c.inv.Report.Memory = faas.Bytes(u.MemoryPeak)
-		if alone && in.out != nil {
-			_ = in.box.ResetPeak() // without it the next call's peak is the highest so far, which is still true of the instance
-			if !w.nothingLeft(in, c, u.PIDs) {
-				next = end
-			}
+		c.inv.Report.Memory = u.peak
+		if alone && in.out != nil && !w.nothingLeft(in, c, u.tasks) {
+			next = end
 		}
 	}
 	c.report()
@@ -171,11 +169,13 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 
 // nothingLeft says whether the instance is as it was after load as far as its processes go. A
 // process that a call left running could write into the next call's log and read its data, so
-// such an instance is not used again. The number of tasks does not tell: a process may have come
-// for a thread that has gone. Only when there is one task there is nothing to look for, and only
-// a control group counts them at this very moment, which those without a user id may not have.
+// such an instance is not used again. The number of tasks alone does not tell: a process may have
+// come for a thread that has gone. Only when there is one task, or as many as the processes of the
+// load have threads, there is nothing to look for; and only a control group counts them at this
+// very moment, which those without a user id may not have.
 func (w *Worker) nothingLeft(in *instance, c *call, tasks int) bool {
-	if tasks == 1 && in.box.UID() != 0 {
+	counted := in.box.UID() != 0
+	if counted && (tasks == 1 || in.onlyThreads(tasks)) {
 		return true
 	}
 	if in.tree == nil {
@@ -185,12 +185,14 @@ func (w *Worker) nothingLeft(in *instance, c *call, tasks int) bool {
 	if err != nil {
 		return false
 	}
-	slices.Sort(now)
 	for _, pid := range now {
 		if _, had := slices.BinarySearch(in.tree, pid); !had {
 			c.log.Log(platformLine("a process was left running after the answer; it and its instance were ended"))
 			return false
 		}
+	}
+	if counted {
+		in.count(now)
 	}
 	return true
 }

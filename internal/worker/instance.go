@@ -45,6 +45,8 @@ type instance struct {
 	leaving    bool // ends when its calls have ended
 
 	used atomic.Bool // a call, or the proof, has taken the times of its birth
+
+	books books
 }
 
 // births are the times that making an instance took.
@@ -130,6 +132,7 @@ func (in *instance) close() {
 	if in.out != nil {
 		in.out.close()
 	}
+	in.books.close()
 	if in.release != nil {
 		in.release()
 	}

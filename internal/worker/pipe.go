@@ -19,6 +19,9 @@ import (
 // the answer is in the pipe by then.
 type logPipe struct {
 	out, err *halfPipe
+
+	mu     sync.RWMutex // held while a descriptor is used, written to close them
+	closed bool         // guarded by mu
 }
 
 func newLogPipe() (*logPipe, error) {
@@ -36,8 +39,24 @@ func newLogPipe() (*logPipe, error) {
 
 // aim sends what comes from now on to sink, after what is there now has gone where it belongs.
 func (p *logPipe) aim(sink runtimes.LogSink) {
-	p.out.aim(sink)
-	p.err.aim(sink)
+	out, err := p.written()
+	p.out.aim(sink, out)
+	p.err.aim(sink, err)
+}
+
+// written says which of the two has something in it. Mostly none has, so that one question for
+// both spares two reads.
+func (p *logPipe) written() (out, err bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		return false, false
+	}
+	fds := [2]unix.PollFd{{Fd: int32(p.out.fd), Events: unix.POLLIN}, {Fd: int32(p.err.fd), Events: unix.POLLIN}}
+	if _, e := unix.Poll(fds[:], 0); e != nil {
+		return true, true
+	}
+	return fds[0].Revents&unix.POLLIN != 0, fds[1].Revents&unix.POLLIN != 0
 }
 
 // started closes our copies of the writing ends, which the sandbox has.
@@ -48,19 +67,22 @@ func (p *logPipe) started() {
 
 func (p *logPipe) close() {
 	p.started()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	p.out.close()
 	p.err.close()
 }
 
 type halfPipe struct {
-	stream string
-	r, w   *os.File
-	raw    syscall.RawConn
-	done   chan struct{}
+	r, w *os.File
+	raw  syscall.RawConn
+	fd   int // of r
+	done chan struct{}
 
-	mu   sync.Mutex           // held while reading, so that a piece goes to the sink of its time
-	sink *runtimes.LineWriter // guarded by mu
-	buf  []byte               // guarded by mu
+	mu   sync.Mutex          // held while reading, so that a piece goes to the sink of its time
+	sink runtimes.LineWriter // guarded by mu
+	buf  []byte              // guarded by mu
 }
 
 // pipe makes a pipe with one end for us and one for the sandbox. It is not os.Pipe, which makes
@@ -87,8 +109,13 @@ func newHalfPipe(stream string) (*halfPipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &halfPipe{stream: stream, r: r, w: w, buf: make([]byte, 4<<10), done: make(chan struct{})}
-	if h.raw, err = r.SyscallConn(); err != nil {
+	h := &halfPipe{r: r, w: w, buf: make([]byte, 4<<10), done: make(chan struct{})}
+	h.sink.Stream = stream
+	h.raw, err = r.SyscallConn()
+	if err == nil {
+		err = h.raw.Control(func(fd uintptr) { h.fd = int(fd) })
+	}
+	if err != nil {
 		h.close()
 		return nil, err
 	}
@@ -126,9 +153,7 @@ func (h *halfPipe) moveLocked(fd int) (more, ended bool) {
 	case n <= 0:
 		return false, true
 	}
-	if h.sink != nil {
-		_, _ = h.sink.Write(h.buf[:n]) // never fails
-	}
+	_, _ = h.sink.Write(h.buf[:n]) // never fails
 	return true, false
 }
 
@@ -136,20 +161,22 @@ func (h *halfPipe) moveLocked(fd int) (more, ended bool) {
 // before this moment; what a flooding process adds meanwhile need not be waited for.
 const pipeSize = 64 << 10
 
-func (h *halfPipe) aim(sink runtimes.LogSink) {
-	_ = h.raw.Control(func(fd uintptr) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for range pipeSize / len(h.buf) {
-			if more, _ := h.moveLocked(int(fd)); !more {
-				break
+// aim sends what comes from now on to sink. What is there now goes where it belongs; written says
+// whether anything may be.
+func (h *halfPipe) aim(sink runtimes.LogSink, written bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if written {
+		_ = h.raw.Control(func(fd uintptr) {
+			for range pipeSize / len(h.buf) {
+				if more, _ := h.moveLocked(int(fd)); !more {
+					break
+				}
 			}
-		}
-		if h.sink != nil {
-			h.sink.Flush()
-		}
-		h.sink = &runtimes.LineWriter{Sink: sink, Stream: h.stream}
-	})
+		})
+	}
+	h.sink.Flush()
+	h.sink.Sink = sink
 }
 
 // close ends the pipe after what is still in it was read: nobody has the other end any more.
@@ -159,9 +186,7 @@ func (h *halfPipe) close() {
 		_ = h.r.SetReadDeadline(time.Now().Add(time.Second)) // should anybody have it all the same
 		<-h.done
 		h.mu.Lock()
-		if h.sink != nil {
-			h.sink.Flush()
-		}
+		h.sink.Flush()
 		h.mu.Unlock()
 	}
 	_ = h.r.Close()
