@@ -419,7 +419,7 @@ static int question(struct armed *a)
 			return -1;
 	if (vm_read(a->pid, a->out, STUB_OUT(a->stub), OUT_PAGES * PAGE) != (long)(OUT_PAGES * PAGE))
 		return refuse("memory of ours in it cannot be read");
-	u64 *timer = (u64 *)(a->out + 64 * 32 + 32);
+	u64 *timer = (u64 *)(a->out + 64 * SIGACTION_SIZE + SIGSTACK_SIZE);
 	for (u32 i = 0; i < 12; i++)
 		if (timer[i])
 			return refuse("it has an interval timer");
@@ -480,6 +480,23 @@ static int keep_pages(struct armed *a)
 			return fail2(REWIND_UNABLE, "writes cannot be tracked", -1, "");
 	}
 	return 0;
+}
+
+/* set_apart makes an address a border between entries of our list: the kernel may
+ * have joined our mapping with the program's next to it. */
+static void set_apart(struct armed *a, u64 at)
+{
+	for (u32 i = 0; i < a->nvmas; i++) {
+		struct vma *v = &a->vmas[i];
+		if (v->start >= at || v->end <= at)
+			continue;
+		for (u32 k = a->nvmas++; k > i; k--)
+			a->vmas[k] = a->vmas[k - 1];
+		v->end = at;
+		v[1].start = at;
+		v[1].offset += v->inode ? at - v->start : 0;
+		return;
+	}
 }
 
 static void release(struct armed *a)
@@ -561,14 +578,16 @@ static int take_state(struct armed *a)
 	a->children = family(a);
 	if (a->children != (s64)a->nthreads)
 		return refuse("it has child processes");
-	if (look_at_places(a) < 0 || plant(a) < 0 || fetch_uffd(a) < 0 || question(a) < 0)
+	if (look_at_places(a) < 0 || plant(a) < 0)
 		return -1;
-	if (list_vmas(a->maps, a->vmas, &a->nvmas, MAX_VMAS) < 0 || judge_vmas(a->proc, a->vmas, a->nvmas) < 0)
+	if (list_vmas(a->maps, a->vmas, &a->nvmas, MAX_VMAS - 2) < 0 || judge_vmas(a->proc, a->vmas, a->nvmas) < 0)
 		return -1;
+	set_apart(a, a->stub);
+	set_apart(a, a->stub + STUB_PAGES * PAGE);
 	for (u32 i = 0; i < a->nvmas; i++)
 		if (a->vmas[i].start < a->stub + STUB_PAGES * PAGE && a->vmas[i].end > a->stub)
 			a->vmas[i].flags |= VMA_STUB;
-	if (compare_fds(a) < 0)
+	if (fetch_uffd(a) < 0 || question(a) < 0 || compare_fds(a) < 0)
 		return -1;
 	return keep_pages(a);
 }
@@ -704,6 +723,35 @@ static void keep_rseq(struct armed *a, long n)
 	}
 }
 
+/* restore_handlers sets signal handlers and the signal stack where they differ. A
+ * C library sets some for itself when a program makes its first thread. */
+static int restore_handlers(struct armed *a, u8 *out)
+{
+	u64 at = STUB_OUT(a->stub);
+	int differ = 0;
+	for (u64 sig = 1; sig <= 64; sig++, at += SIGACTION_SIZE) {
+		u8 *was = a->out + (sig - 1) * SIGACTION_SIZE, *is = out + (sig - 1) * SIGACTION_SIZE;
+		if (same_bytes(was, is, SIGACTION_SIZE))
+			continue;
+		differ = 1;
+		for (u32 i = 0; i < SIGACTION_SIZE; i++)
+			is[i] = was[i];
+		if (fix(__NR_rt_sigaction, sig, at, 0, 8, 0) < 0)
+			return -1;
+	}
+	u8 *was = a->out + 64 * SIGACTION_SIZE, *is = out + 64 * SIGACTION_SIZE;
+	if (!same_bytes(was, is, SIGSTACK_SIZE)) {
+		differ = 1;
+		for (u32 i = 0; i < SIGSTACK_SIZE; i++)
+			is[i] = was[i];
+		if (fix(__NR_sigaltstack, at, 0, 0, 0, 0) < 0)
+			return -1;
+	}
+	if (differ && vm_write(a->pid, STUB_OUT(a->stub), out, OUT_PAGES * PAGE) != (long)(OUT_PAGES * PAGE))
+		return refuse("memory of ours in it cannot be written");
+	return 0;
+}
+
 static int put_back(struct armed *a)
 {
 	static struct call answers[MAX_ASKED + MAX_RANGES];
@@ -743,12 +791,15 @@ static int put_back(struct armed *a)
 		return -1;
 	if (vm_read(a->pid, out, STUB_OUT(a->stub), sizeof out) != (long)sizeof out)
 		return refuse("memory of ours in it cannot be read");
-	if (compare_answers(a->calls, a->out, answers, out, a->ncalls, STUB_OUT(a->stub)) < 0)
-		return -1;
 	for (u32 i = with; i < nfixes; i++)
 		fixes[i - with] = fixes[i];
 	nfixes -= with;
-	if (run_fixes(a, 0) < 0)
+	/* What is given back may fail where there is nothing to give. */
+	if (run_fixes(a, 0) < 0 || restore_handlers(a, out) < 0)
+		return -1;
+	if (compare_answers(a->calls, a->out, answers, out, a->ncalls, STUB_OUT(a->stub)) < 0)
+		return -1;
+	if (run_fixes(a, 1) < 0)
 		return -1;
 	stamp(4);
 	long n = read_rseq(a, rseq_now);
