@@ -22,9 +22,6 @@ var pythonBootstrap []byte
 //go:embed python/zygote.py
 var pythonZygote []byte
 
-//go:embed node/bootstrap.js
-var nodeBootstrap []byte
-
 // Config says where Discover looks and unpacks.
 type Config struct {
 	Dir    string       // directory of its own, made if it is absent, where the bootstraps are unpacked
@@ -235,35 +232,6 @@ func findPython(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 		return nil, err
 	}
 	return rt, nil
-}
-
-func findNode(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
-	why := fmt.Errorf("no node in /usr/bin, /usr/local/bin or PATH")
-	for _, p := range candidates(cfg.Node, "node", "nodejs") {
-		out, err := probe(ctx, p, "-p", "JSON.stringify([process.versions.node, process.execPath])")
-		if err != nil {
-			why = err
-			continue
-		}
-		var a [2]string
-		var major int
-		if err := json.Unmarshal(out, &a); err != nil {
-			why = fmt.Errorf("ask %s for its version: %w", p, err)
-			continue
-		}
-		if _, err := fmt.Sscanf(a[0], "%d.", &major); err != nil || major < 18 {
-			why = fmt.Errorf("%s is Node.js %s; 18 or newer is needed", p, clip(a[0]))
-			continue
-		}
-		if err := unpack(dir, "bootstrap.js", nodeBootstrap); err != nil {
-			return nil, fmt.Errorf("unpack bootstrap: %w", err)
-		}
-		return &Runtime{
-			Version: a[0], Program: a[1], RootDir: rootOf(filepath.Dir(filepath.Dir(a[1]))), Style: StyleFrames,
-			bootDir: dir, boot: "bootstrap.js", args: []string{"--no-warnings"},
-		}, nil
-	}
-	return nil, why
 }
 
 // findGo finds the toolchain. Functions in Go are built with it at deploy and need none to run.

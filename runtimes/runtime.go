@@ -74,11 +74,9 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		args = append([]string{rt.Program}, rt.args...)
 		args = append(args, BootDir+"/"+rt.boot)
 	case Node:
-		args = append([]string{rt.Program}, rt.args...)
-		if rev != nil && rev.Limits.Memory > 0 {
-			args = append(args, fmt.Sprintf("--max-old-space-size=%d", heapMiB(rev.Limits.Memory)))
-		}
-		args = append(args, BootDir+"/"+rt.boot)
+		var more []string
+		args, more = rt.nodeCommand(rev)
+		env = append(env, more...)
 	case Wasm:
 		args = []string{WasmProgram, WasmWorker}
 	case Go:

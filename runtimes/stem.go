@@ -1,10 +1,6 @@
 package runtimes
 
-import (
-	"fmt"
-
-	"github.com/brasa-dev/brasa/internal/faas"
-)
+import "github.com/brasa-dev/brasa/internal/faas"
 
 // Stem is how a process of a runtime is started before it is known whose it will be. It sees no
 // code and holds no secret; both come with the claim.
@@ -25,14 +21,11 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	if rt.Style != StyleFrames || rt.Name == Go {
 		return Stem{}, false
 	}
+	if rt.Name == Node {
+		return rt.nodeStem(rev), true
+	}
 	s := Stem{Class: rt.Name}
 	s.Args, s.Env, s.Mounts = rt.Command(nil)
-	if rt.Name == Node && rev.Limits.Memory > 0 {
-		// V8 takes the bound of its heap at the start only.
-		heap := heapMiB(rev.Limits.Memory)
-		s.Class = fmt.Sprintf("%s-%d", rt.Name, heap)
-		s.Args, s.Env, s.Mounts = rt.Command(&faas.Revision{Limits: faas.Limits{Memory: rev.Limits.Memory}})
-	}
 	if rt.zygote != "" {
 		s.Zygote = append([]string{rt.Program}, rt.args...)
 		s.Zygote = append(s.Zygote, BootDir+"/"+rt.zygote, BootDir+"/"+rt.boot)
@@ -46,4 +39,4 @@ func (rt *Runtime) Rewinds() bool { return rt.Style != StyleExec && rt.Name != G
 
 // Fresh says whether the runtime gives each call a state of its own, so that nothing needs to be
 // done between two.
-func (rt *Runtime) Fresh() bool { return rt.Name == "wasm" }
+func (rt *Runtime) Fresh() bool { return rt.Name == Wasm }

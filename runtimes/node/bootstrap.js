@@ -1,15 +1,20 @@
 // Brasa's bootstrap for Node.js 18 and newer: frame protocol 1 over descriptor 3.
 //
-// It boots, is told its function (load), and serves calls. Booting knows nothing of the
-// function, so that a booted process can wait in stock. What a function may return and what it
-// gets is written in docs/runtimes/node.md and tested in test/contract.
+// It boots, rehearses, is told its function (load), and serves calls. Booting knows nothing of
+// the function, so that a booted process can wait in stock: all that a first call needs is loaded
+// and compiled by then (rehearse), and nothing is left to see of how. What a function may return
+// and what it gets is written in docs/runtimes/node.md and tested in test/contract.
 'use strict';
 
 const fs = require('fs');
+const Module = require('module');
 const net = require('net');
 const path = require('path');
 const { AsyncLocalStorage } = require('async_hooks');
+const events = require('events');
 const { Writable } = require('stream');
+const { pathToFileURL } = require('url');
+const util = require('util');
 
 const LOAD = 1, CALL = 2, BODY = 3, BODY_END = 4, CANCEL = 5, CREDIT = 6;
 const HELLO = 16, LOADED = 17, LOAD_FAILED = 18, LOG = 19, RESULT = 20, HEAD = 21, DATA = 22, END = 23, WINDOW = 24;
@@ -24,6 +29,8 @@ const DEFAULT_HANDLERS = ['main', 'handle', 'handler'];
 const NOTHING = Buffer.alloc(0);
 const current = new AsyncLocalStorage(); // the call on whose behalf code runs
 const { exit, hrtime } = process; // the function may replace its own, not ours
+const { existsSync, lstatSync, readFileSync, realpathSync, writeSync } = fs;
+const builtinRandom = Math.random;
 
 // --- Frames --------------------------------------------------------------------------------
 
@@ -58,50 +65,70 @@ function metaFrame(type, stream, meta, body = NOTHING) {
 
 const calls = new Map(); // by stream, those that have not ended
 let socket;
+let fd = 3; // the socket's
 let spec = null;
 let fn = null;
 let rest = NOTHING; // of what was read, less than a frame
+let early = []; // calls that came before the function was loaded
 
+// send hands a frame to the host. What the socket takes at once does not go by way of the stream,
+// which costs as much again.
 function send(b) {
+  if (socket.writableLength === 0) {
+    try {
+      const n = writeSync(fd, b);
+      if (n === b.length) return;
+      b = b.subarray(n);
+    } catch { /* it is full, or gone: the stream knows what to do */ }
+  }
   socket.write(b);
 }
 
+// receive takes what was read, which lies in a buffer that the next read uses again.
 function receive(data) {
   if (rest.length > 0) data = Buffer.concat([rest, data]);
   let at = 0;
   while (data.length - at >= 9) {
-    const end = at + 4 + data.readUInt32BE(at);
+    const end = at + 4 + word(data, at);
     if (end - at < 9 || end - at > 9 + MAX_PAYLOAD) {
-      fs.writeSync(2, 'brasa: a frame that cannot be read\n');
+      writeSync(2, 'brasa: a frame that cannot be read\n');
       exit(70);
     }
     if (data.length < end) break;
-    dispatch(data[at + 4], data.readUInt32BE(at + 5), data.subarray(at + 9, end));
+    dispatch(data[at + 4], word(data, at + 5), data, at + 9, end);
     at = end;
   }
-  rest = data.subarray(at);
+  rest = at === data.length ? NOTHING : Buffer.from(data.subarray(at));
 }
 
-function dispatch(type, stream, payload) {
+// word is readUInt32BE without its checks, which cost a first call more than all else here.
+function word(b, at) {
+  return ((b[at] << 24) | (b[at + 1] << 16) | (b[at + 2] << 8) | b[at + 3]) >>> 0;
+}
+
+function dispatch(type, stream, data, from, to) {
   if (type === CALL) {
-    const n = 4 + payload.readUInt32BE(0);
-    const call = new Call(stream, JSON.parse(payload.toString('utf8', 4, n)), payload.subarray(n));
+    const n = from + 4 + word(data, from);
+    const meta = JSON.parse(data.utf8Slice(from + 4, n));
+    const call = new Call(stream, meta, n < to ? Buffer.from(data.subarray(n, to)) : NOTHING);
     calls.set(stream, call);
-    current.run(call, serve, call);
+    if (meta.seed !== undefined) reseed(meta.seed);
+    if (fn === null) early.push(call);
+    else current.run(call, serve, call);
     return;
   }
   if (type === LOAD) {
-    spec = JSON.parse(payload.toString());
-    load().catch(loadFailed);
+    spec = JSON.parse(data.utf8Slice(from, to));
+    load();
     return;
   }
   const call = calls.get(stream);
   if (call === undefined) return; // it is over
   switch (type) {
-    case BODY: call.body.put(payload); break;
+    case BODY: call.body.chunks.push(Buffer.from(data.subarray(from, to))); break;
     case BODY_END: call.body.ended = true; break;
     case CANCEL: call.cancel(); break;
-    case CREDIT: call.credit += payload.readUInt32BE(0); break;
+    case CREDIT: call.credit += word(data, from); break;
   }
   call.stir();
 }
@@ -181,10 +208,6 @@ class Body {
     this.streamed = streamed;
     this.broken = false;
     this.owed = 0;
-  }
-
-  put(data) {
-    this.chunks.push(Buffer.from(data)); // a copy: the read buffer is the socket's
   }
 
   async next() {
@@ -376,7 +399,7 @@ function faultOf(err) {
       const name = typeof err.name === 'string' && err.name !== '' ? err.name : err.constructor?.name ?? 'Error';
       return { kind: name.slice(0, 200), message: err.message.slice(0, 4000), trace: trace(err).slice(0, 24000) };
     }
-    const text = typeof err === 'string' ? err : require('util').inspect(err, { depth: 3 });
+    const text = typeof err === 'string' ? err : util.inspect(err, { depth: 3 });
     return { message: 'the function threw a value that is no Error: ' + text.slice(0, 4000) };
   } catch {
     return { message: 'the function threw a value that cannot be shown' };
@@ -398,6 +421,10 @@ function trace(err, depth = 0) {
 // that is not known but only one call is under way, it is that one's. Otherwise nothing can be
 // said of the instance's state any more.
 function stray(err, origin) {
+  if (spec !== null && fn === null) {
+    loadFailed(err);
+    return;
+  }
   let call = current.getStore();
   if (call === undefined && calls.size === 1) call = calls.values().next().value;
   if (call !== undefined && calls.has(call.stream)) {
@@ -408,10 +435,6 @@ function stray(err, origin) {
   const what = origin === 'unhandledRejection' ? 'a promise was rejected and nobody caught it' : 'an error was thrown and nobody caught it';
   const who = call === undefined ? '' : ` (on behalf of invocation ${call.meta.id}, which has ended)`;
   const text = `${what}${who}; the instance ends\n${f.trace || f.message}\n`;
-  if (spec !== null && fn === null) {
-    loadFailed(err);
-    return;
-  }
   instanceLog.write(2, text);
   socket.end(() => exit(1));
 }
@@ -623,11 +646,11 @@ function locate() {
   if (dot > 0) {
     for (const suffix of ['.js', '.mjs', '.cjs']) {
       const file = path.join(spec.code, wanted.slice(0, dot) + suffix);
-      if (fs.existsSync(file)) return [file, wanted.slice(dot + 1)];
+      if (existsSync(file)) return [file, wanted.slice(dot + 1)];
     }
   }
   const file = path.join(spec.code, spec.entry);
-  if (!fs.existsSync(file)) throw new Fault(`the code has no file ${spec.entry}`);
+  if (!existsSync(file)) throw new Fault(`the code has no file ${spec.entry}`);
   return [file, wanted];
 }
 
@@ -636,17 +659,18 @@ function isModule(file) {
   if (file.endsWith('.mjs')) return true;
   if (file.endsWith('.cjs')) return false;
   for (let dir = path.dirname(file); dir.startsWith(spec.code); dir = path.dirname(dir)) {
+    const manifest = path.join(dir, 'package.json');
+    if (!existsSync(manifest)) continue; // to ask is a twentieth of what an error costs
     try {
-      return JSON.parse(fs.readFileSync(path.join(dir, 'package.json'), 'utf8')).type === 'module';
-    } catch { /* none here: look above */ }
+      return JSON.parse(readFileSync(manifest, 'utf8')).type === 'module';
+    } catch { /* none to be read: look above */ }
   }
   return false;
 }
 
-// measured runs load and adds up the time that its outermost requires of what is not the
-// function's own code take.
-async function measured(run) {
-  const Module = require('module');
+// meter adds up the time that the outermost requires of what is not the function's own code take.
+// It returns what stops it and says how long that was, in microseconds.
+function meter() {
   const original = Module._load;
   let depth = 0;
   let spent = 0n;
@@ -662,18 +686,16 @@ async function measured(run) {
       depth--;
     }
   };
-  try {
-    return [await run(), () => Number(spent / 1000n)];
-  } finally {
+  return () => {
     Module._load = original;
-  }
+    return Number(spent / 1000n);
+  };
 }
 
-// open runs the file and returns what it exports.
-async function open(file) {
-  const { pathToFileURL } = require('url');
-  if (isModule(file)) return await import(pathToFileURL(file).href);
-  const Module = require('module');
+// open runs the file and returns what it exports, or a promise of it if it is an ECMAScript
+// module. The others wait for no promise, of which each is a turn of the queue.
+function open(file) {
+  if (isModule(file)) return import(pathToFileURL(file).href);
   const compile = Module.prototype._compile;
   // A script that exports nothing is taken by the names it defines.
   Module.prototype._compile = function (content, name, ...more) {
@@ -685,7 +707,7 @@ async function open(file) {
     return compile.call(this, content, name, ...more);
   };
   try {
-    return Module.createRequire(file)(file);
+    return run(file);
   } catch (err) {
     const esm = err?.code === 'ERR_REQUIRE_ESM' || err?.code === 'ERR_REQUIRE_ASYNC_MODULE' ||
       (err instanceof SyntaxError && /import statement|Unexpected token 'export'|import\.meta|await is only valid/.test(err.message));
@@ -694,14 +716,31 @@ async function open(file) {
     Module.prototype._compile = compile;
   }
   // It is an ECMAScript module by its syntax. Node.js 20.19 and newer take it as such.
-  try {
-    return await import(pathToFileURL(file).href);
-  } catch (err) {
+  return import(pathToFileURL(file).href).catch((err) => {
     if (err instanceof SyntaxError && /import statement|Unexpected token 'export'/.test(err.message)) {
       throw new Fault(`${path.basename(file)} is an ECMAScript module; name it .mjs, or add a package.json with "type": "module"`);
     }
     throw err;
+  });
+}
+
+// run is require of a file that is known to be there, which need not be looked for.
+function run(file) {
+  // The directory is known by its true name since it is the current one; so is a file in it.
+  const real = path.dirname(file) === spec.code && !lstatSync(file).isSymbolicLink() ? path.join(process.cwd(), path.basename(file)) : realpathSync(file);
+  const parent = new Module(file);
+  parent.filename = file;
+  parent.paths = Module._nodeModulePaths(parent.path);
+  const entry = new Module(real, parent);
+  Module._cache[real] = entry;
+  let done = false;
+  try {
+    entry.load(real);
+    done = true;
+  } finally {
+    if (!done) delete Module._cache[real];
   }
+  return entry.exports;
 }
 
 // find returns the handler and whether it takes the event rather than its arguments.
@@ -737,18 +776,33 @@ function there(exported) {
   return names.length > 0 ? 'it exports ' + names.slice(0, 10).join(', ') : 'it exports no function';
 }
 
-async function load() {
+function load() {
   const begin = hrtime.bigint();
-  Object.assign(process.env, spec.env);
-  process.argv = [process.execPath, path.join(spec.code, spec.entry)];
-  const [found, spent] = await measured(async () => {
+  const stop = meter();
+  const loaded = (exported, file, wanted) => {
+    const found = find(exported, wanted, file);
+    const spent = stop();
+    const total = Number((hrtime.bigint() - begin) / 1000n);
+    fn = found;
+    instanceLog.flush();
+    send(jsonFrame(LOADED, 0, { dependency_us: spent, code_us: Math.max(total - spent, 0) }));
+    for (const call of early.splice(0)) {
+      if (calls.has(call.stream)) current.run(call, serve, call);
+    }
+  };
+  try {
+    if (spec.seed !== undefined) reseed(spec.seed);
+    process.chdir(spec.code);
+    Object.assign(process.env, spec.env);
+    process.argv = [process.execPath, path.join(spec.code, spec.entry)];
     const [file, wanted] = locate();
-    return find(await open(file), wanted, file);
-  });
-  fn = found;
-  instanceLog.flush();
-  const total = Number((hrtime.bigint() - begin) / 1000n);
-  send(jsonFrame(LOADED, 0, { dependency_us: spent(), code_us: Math.max(total - spent(), 0) }));
+    const exported = open(file);
+    if (typeof exported?.then === 'function') Promise.resolve(exported).then((e) => loaded(e, file, wanted)).catch(loadFailed);
+    else loaded(exported, file, wanted);
+  } catch (err) {
+    stop();
+    loadFailed(err);
+  }
 }
 
 // loadFailed says why and ends the process.
@@ -772,14 +826,57 @@ function syntaxTrace() {
   }
 }
 
+// --- Randomness ----------------------------------------------------------------------------
+
+// reseed gives whatever draws random numbers in this process a new start. seed is 64 hex digits.
+//
+// A process that was forked, or put back to an earlier state of its memory, would else repeat
+// what another drew before it. Math.random of V8 cannot be seeded again, so it is replaced.
+function reseed(seed) {
+  for (let i = 0; i < 4; i++) state[i] = parseInt(seed.slice(8 * i, 8 * i + 8), 16);
+  state[3] |= 1; // all zero would stay so
+  if (Math.random !== random) Math.random = random;
+}
+
+const state = new Uint32Array(4); // of random
+
+// random is Math.random by xoshiro128++.
+const { random } = {
+  random() {
+    return ((next() >>> 5) * 67108864 + (next() >>> 6)) / 9007199254740992;
+  },
+};
+
+function next() {
+  const sum = (state[0] + state[3]) | 0;
+  const out = ((sum << 7 | sum >>> 25) + state[0]) | 0;
+  const t = state[1] << 9;
+  state[2] ^= state[0];
+  state[3] ^= state[1];
+  state[1] ^= state[2];
+  state[0] ^= state[3];
+  state[2] ^= t;
+  state[3] = state[3] << 11 | state[3] >>> 21;
+  return out;
+}
+
 // --- Boot ----------------------------------------------------------------------------------
 
+// link is how a socket is made to read into one buffer, past the machinery of streams.
+const link = {
+  onread: {
+    buffer: Buffer.allocUnsafeSlow(64 << 10),
+    callback(n, buffer) {
+      receive(buffer.subarray(0, n));
+      return true;
+    },
+  },
+};
+
 function boot() {
-  socket = new net.Socket({ fd: 3, readable: true, writable: true });
-  socket.on('data', receive);
+  socket = new net.Socket({ fd: 3, readable: true, writable: true, ...link });
   socket.on('end', () => exit(0)); // the host is gone, and with it whoever would care
   socket.on('error', () => exit(0));
-  send(jsonFrame(HELLO, 0, { protocol: 1, runtime: 'node', version: process.versions.node }));
   for (const [name, which] of [['stdout', 1], ['stderr', 2]]) {
     const out = new Output(which);
     Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => out });
@@ -792,4 +889,104 @@ function boot() {
   });
 }
 
+function hello() {
+  send(jsonFrame(HELLO, 0, { protocol: 1, runtime: 'node', version: process.versions.node }));
+}
+
+// --- Rehearsal -----------------------------------------------------------------------------
+
+// common are modules that functions use most, of which each takes up to two milliseconds to load.
+// fetch is not among them: with it a process would wait with 2 MB more, and most have no network.
+const common = [
+  'buffer', 'crypto', 'dns', 'events', 'fs/promises', 'http', 'https', 'os', 'querystring', 'stream', 'stream/promises',
+  'string_decoder', 'timers', 'timers/promises', 'tls', 'url', 'util', 'zlib',
+];
+
+// plays are what is rehearsed. The last is as most functions are, so that it is what is warm.
+const plays = ['event.js', 'function.mjs', 'function.js', 'function.js', 'function.js'];
+
+// rehearse goes the way of a first call a few times, with functions of ours, over a socket to this
+// process itself, and then forgets it. What it loads, compiles and touches is what a claimed
+// process need not.
+async function rehearse() {
+  for (const name of common) require(name);
+  await startThreads();
+  const resolved = new Set(Object.keys(Module._pathCache));
+  const { argv } = process;
+  const cwd = process.cwd();
+  const host = socket;
+  const [near, far] = await pair();
+  const stage = path.join(__dirname, 'rehearsal');
+  try {
+    [socket, fd] = [near, near._handle.fd];
+    for (const entry of plays) {
+      far.write(script(stage, entry));
+      for (let got = NOTHING, type; type !== RESULT;) {
+        const [data] = await events.once(far, 'data');
+        got = Buffer.concat([got, data]);
+        for (; got.length >= 9 && got.length >= 4 + word(got, 0); got = got.subarray(4 + word(got, 0))) {
+          type = got[4];
+          if (type === LOAD_FAILED) throw new Error(got.toString('utf8', 9));
+        }
+      }
+      spec = fn = null;
+      delete require.cache[path.join(stage, entry)];
+      delete process.env.BRASA_FUNCTION;
+    }
+  } finally {
+    spec = fn = null;
+    [socket, fd] = [host, 3];
+    near.destroy();
+    far.destroy();
+    process.argv = argv;
+    process.chdir(cwd);
+    Math.random = builtinRandom;
+    for (const name of Object.keys(Module._pathCache)) if (!resolved.has(name)) delete Module._pathCache[name];
+  }
+}
+
+// script is what a host says: LOAD and CALL in one breath.
+function script(stage, entry) {
+  const seed = '00'.repeat(32);
+  return Buffer.concat([
+    jsonFrame(LOAD, 0, {
+      namespace: 'rehearsal', function: 'rehearsal', revision: '0123456789abcdef', entry, code: stage, env: { BRASA_FUNCTION: 'rehearsal' }, seed,
+      memory_bytes: 1 << 28, timeout_ms: 60000, concurrency: 1, response_bytes: MAX_PAYLOAD, log_bytes: MAX_PAYLOAD,
+    }),
+    metaFrame(CALL, 1, JSON.stringify({
+      id: '0123456789abcdef', deadline_ms: Date.now() + 60000, kind: 'invoke', method: 'POST', path: '/', query: 'a=1',
+      headers: { 'Content-Type': ['application/json'] }, attempt: 1, cause: '', body: 'whole', length: 9, seed,
+    }), '{"n":[1]}'),
+  ]);
+}
+
+// pair connects the process with itself.
+async function pair() {
+  const server = net.createServer();
+  // A name of its own in the abstract space, where nothing is left of it.
+  server.listen({ path: '\0brasa-' + require('crypto').randomBytes(16).toString('hex') });
+  try {
+    await events.once(server, 'listening');
+    const near = net.connect({ path: server.address(), ...link });
+    const [far] = await events.once(server, 'connection');
+    return [near, far];
+  } finally {
+    server.close();
+  }
+}
+
+// startThreads starts the threads that Node.js starts at their first use, so that a process has
+// the same ones from here on.
+async function startThreads() {
+  await fs.promises.stat('/');
+  await util.promisify(require('crypto').randomFill)(Buffer.alloc(1));
+}
+
 boot();
+if (process.argv[2] === 'stem') {
+  rehearse().catch((err) => {
+    writeSync(2, `brasa: the rehearsal failed, the first call will take longer: ${err.stack}\n`);
+  }).finally(hello);
+} else {
+  hello();
+}
