@@ -423,13 +423,13 @@ class Zygote:
                 error = -r
                 break
         Struct("=ii").pack_into(_outcome, 0, error, at)
-        if call(NR.write, gate, pointer(_outcome), 8) != 8 or error:
-            call(NR.exit_group, 127)
+        call(NR.write, gate, pointer(_outcome), 8)
+        # Also after an error: whose end this is must be known before it comes.
         while True:
             r = call(NR.read, gate, pointer(_outcome), 1)
             if r != -EINTR:
                 break
-        if r != 1:
+        if r != 1 or error:
             call(NR.exit_group, 127)
         call(NR.close, gate)
 
