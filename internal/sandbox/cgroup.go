@@ -231,29 +231,32 @@ func (g *cgroup) closeFiles() {
 // remove deletes the directories. A group can stay busy for a moment after its last process was
 // reaped, so it is tried again for up to a second. Never on the way of an invocation.
 func (g *cgroup) remove() error {
-	var errs []error
-	for _, dir := range g.dirs {
-		if err := removeGroup(dir); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func removeGroup(dir string) error {
 	wait := time.Millisecond
 	for {
-		err := unix.Rmdir(dir)
-		if err == nil || errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) || wait > 512*time.Millisecond {
-			return fmt.Errorf("remove cgroup %s: %w", dir, err)
+		err := g.tryRemove()
+		if !errors.Is(err, unix.EBUSY) || wait > busyFor {
+			return err
 		}
 		time.Sleep(wait)
 		wait *= 2
 	}
 }
+
+// tryRemove deletes what can be deleted of the directories now.
+func (g *cgroup) tryRemove() error {
+	var errs []error
+	for _, dir := range g.dirs {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// busyFor is about how long a group without processes may be busy.
+const busyFor = 512 * time.Millisecond
+
+func removeGroup(dir string) error { return (&cgroup{dirs: []string{dir}}).remove() }
 
 // emptyGroups kills whatever is left in the groups of a server that died, and removes them.
 func emptyGroups(parent string) error {

@@ -37,7 +37,7 @@ type Host struct {
 	noWay    error // why there is no egress; written before ready is closed
 	watcher  *watcher
 	visitors *visitors
-	trash    chan *cgroup
+	sweeper  *sweeper
 
 	rewinders rewinders
 
@@ -68,7 +68,7 @@ func New(cfg Config) (*Host, error) {
 		ready:    make(chan struct{}),
 		changed:  make(chan struct{}),
 		live:     map[string]*Sandbox{},
-		trash:    make(chan *cgroup, 1024),
+		sweeper:  newSweeper(cfg.Logger),
 		zygotes:  map[*Zygote]struct{}{},
 	}
 	h.uids = uidRange{base: cfg.UIDBase, count: cfg.UIDCount, used: map[int]bool{}}
@@ -167,8 +167,8 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	if h.layout != nil {
 		parts.Go(func() { h.groups.fill(stop, h.log) })
 	}
-	swept := make(chan struct{})
-	go func() { defer close(swept); h.sweep() }()
+	swept, closed := make(chan struct{}), make(chan struct{})
+	go func() { defer close(swept); h.sweeper.run(closed) }()
 
 	err = h.trySpawner()
 	var keepers sync.WaitGroup
@@ -202,7 +202,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	h.nets.drain()
 	h.ways.drain()
 	h.groups.drain()
-	close(h.trash)
+	close(closed)
 	<-swept
 	if h.layout != nil {
 		err = errors.Join(err, h.layout.unsettle())
@@ -251,16 +251,7 @@ func (h *Host) makeGroup() (*cgroup, error) {
 func (h *Host) discard(g *cgroup) {
 	if g != nil {
 		g.closeFiles()
-		h.trash <- g
-	}
-}
-
-// sweep removes used cgroups, off the way of whoever closes a sandbox.
-func (h *Host) sweep() {
-	for g := range h.trash {
-		if err := g.remove(); err != nil {
-			h.log.Warn("cgroup left behind", "err", err)
-		}
+		h.sweeper.add(g)
 	}
 }
 

@@ -236,7 +236,7 @@ func TestChurnLeavesNothing(t *testing.T) {
 			deadline := time.Now().Add(patience)
 			for {
 				h.mu.Lock()
-				ok := len(h.groups.ready) == cap(h.groups.ready) && len(h.nets.ready) == cap(h.nets.ready) && len(h.trash) == 0
+				ok := len(h.groups.ready) == cap(h.groups.ready) && len(h.nets.ready) == cap(h.nets.ready) && h.sweeper.left() == 0
 				for _, s := range h.spawners {
 					ok = ok && len(s.nests.ready) == cap(s.nests.ready)
 				}

@@ -21,27 +21,30 @@ type netns struct {
 	free    func()     // gives the address back; nil without one
 }
 
-// netnsMaker makes namespaces on a thread of its own, which walks from one to the next.
+// netnsMaker makes namespaces on threads of its own, which walk from one to the next.
 type netnsMaker struct {
-	jobs chan func()
-	gone chan struct{}
+	jobs    chan func()
+	working sync.WaitGroup
 }
 
 func newNetnsMaker() *netnsMaker {
-	m := &netnsMaker{jobs: make(chan func()), gone: make(chan struct{})}
-	go func() {
-		defer close(m.gone)
-		runtime.LockOSThread() // ends with the goroutine, and with it the last namespace
-		for job := range m.jobs {
-			job()
-		}
-	}()
+	m := &netnsMaker{jobs: make(chan func())}
+	// One takes most of a millisecond, so a burst that finds the pool empty must not wait in line
+	// while cores are idle.
+	for range min(runtime.NumCPU(), 4) {
+		m.working.Go(func() {
+			runtime.LockOSThread() // ends with the goroutine, and with it the last namespace
+			for job := range m.jobs {
+				job()
+			}
+		})
+	}
 	return m
 }
 
 func (m *netnsMaker) close() {
 	close(m.jobs)
-	<-m.gone
+	m.working.Wait()
 }
 
 // create makes a namespace with its loopback up; within runs inside it on the same thread.

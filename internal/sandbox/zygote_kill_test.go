@@ -105,7 +105,7 @@ func TestZygoteDiesAtEachPoint(t *testing.T) {
 	mounts := pythonMounts(t, testBootstrap)
 	z, _ := startPythonZygote(t, h)
 	settled := func() counts {
-		waitFor(t, "cgroups to go", func() bool { return len(h.trash) == 0 && len(h.groups.ready) == cap(h.groups.ready) })
+		waitFor(t, "cgroups to go", func() bool { return h.sweeper.left() == 0 && len(h.groups.ready) == cap(h.groups.ready) })
 		return count(t, h)
 	}
 	startScripted(t, h, Spec{Zygote: z}).Close()
