@@ -39,6 +39,8 @@ type rewindAnswer struct {
 	snapshot        uint64
 	kept            uint32
 	threads         uint32
+	wide            uint32
+	spare           uint32
 	part            [8]uint32 // ns: stop, maps, scan, state, batch, write, protect, go
 	why             [160]byte
 }

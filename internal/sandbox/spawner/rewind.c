@@ -44,6 +44,7 @@ static struct kept_page draft_pages[MAX_PAGES];
 static struct call draft_calls[MAX_ASKED];
 static u8 draft_out[OUT_PAGES * PAGE];
 static u8 draft_xstates[MAX_THREADS * MAX_XSTATE] __attribute__((aligned(64)));
+static struct range draft_spans[MAX_VMAS];
 static u8 draft_texts[MAX_FDS * 1024 + FD_TEXT + CONN_OPTIONS] __attribute__((aligned(8)));
 
 static struct rewind_answer reply;
@@ -257,6 +258,8 @@ static int write_thread(struct thread *t)
 
 /* --- Arming ------------------------------------------------------------------------------ */
 
+static int exact_counts; /* /proc/<pid>/statm counts exactly */
+
 /* open_process opens what is read again and again. */
 static int open_process(struct armed *a)
 {
@@ -279,6 +282,7 @@ static int open_process(struct armed *a)
 	a->pagemap = open_at(a->proc, "pagemap", 0);
 	a->mem = open_at(a->proc, "mem", O_RDWR);
 	a->timers = open_at(a->proc, "timers", 0);
+	a->statm = exact_counts ? open_at(a->proc, "statm", 0) : -1;
 	a->tmp = open_at(a->proc, "root/tmp", O_DIRECTORY | O_NOFOLLOW);
 	a->shm = open_at(a->proc, "root/dev/shm", O_DIRECTORY | O_NOFOLLOW);
 	if (a->task_dir < 0 || a->fd_dir < 0 || a->maps < 0 || a->pagemap < 0 || a->mem < 0 || a->tmp < 0 || a->shm < 0)
@@ -468,6 +472,7 @@ static int keep_pages(struct armed *a)
 				return -1;
 		}
 	}
+	find_spans(a, a->spans, &a->nspans);
 	for (u32 i = 0; i < a->nvmas; i++) {
 		struct vma *v = &a->vmas[i];
 		if (!(v->flags & VMA_REGISTERED))
@@ -512,7 +517,7 @@ static void release(struct armed *a)
 	for (u32 i = 0; i < IPC_FILES; i++)
 		close_fd(a->ipc[i]);
 	s32 rest[] = {a->pidfd, a->proc, a->task_dir, a->fd_dir, a->maps, a->pagemap, a->mem, a->timers,
-		a->pids_current, a->nest_children, a->tmp, a->shm, a->mqueue, a->uffd};
+		a->pids_current, a->nest_children, a->tmp, a->shm, a->statm, a->mqueue, a->uffd};
 	for (u32 i = 0; i < sizeof rest / sizeof *rest; i++)
 		close_fd(rest[i]);
 	u64 size = a->block_size;
@@ -538,7 +543,7 @@ static struct armed *settle(struct armed *d)
 	for (u32 i = 0; i < d->nthreads; i++)
 		xstates += (d->threads[i].xsize + 63) & ~63u;
 	u64 size = sizeof *d + d->nthreads * sizeof *d->threads + d->nfds * sizeof *d->fds + d->nvmas * sizeof *d->vmas +
-		   room * sizeof *d->pages + d->ncalls * sizeof *d->calls + sizeof draft_out + xstates + d->texts_size + 10 * 64;
+		   room * sizeof *d->pages + d->ncalls * sizeof *d->calls + sizeof draft_out + xstates + d->texts_size + d->nspans * sizeof *d->spans + 12 * 64;
 	size = (size + PAGE - 1) & ~(PAGE - 1);
 	u8 *p = reserve(size);
 	if (!p)
@@ -550,6 +555,7 @@ static struct armed *settle(struct armed *d)
 	a->fds = carve(&p, d->fds, d->nfds * sizeof *d->fds);
 	a->vmas = carve(&p, d->vmas, d->nvmas * sizeof *d->vmas);
 	a->calls = carve(&p, d->calls, d->ncalls * sizeof *d->calls);
+	a->spans = carve(&p, d->spans, d->nspans * sizeof *d->spans);
 	a->out = carve(&p, d->out, sizeof draft_out);
 	for (u32 i = 0; i < d->nthreads; i++)
 		a->threads[i].xstate = carve(&p, d->threads[i].xstate, d->threads[i].xsize);
@@ -601,7 +607,7 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 	a->pidfd = pidfd;
 	a->pids_current = pids_current;
 	s32 *none[] = {&a->proc, &a->task_dir, &a->fd_dir, &a->maps, &a->pagemap, &a->mem, &a->timers, &a->nest_children,
-		&a->tmp, &a->shm, &a->mqueue, &a->uffd, &a->ipc[0], &a->ipc[1], &a->ipc[2]};
+		&a->tmp, &a->shm, &a->statm, &a->mqueue, &a->uffd, &a->ipc[0], &a->ipc[1], &a->ipc[2]};
 	for (u32 i = 0; i < sizeof none / sizeof *none; i++)
 		*none[i] = -1;
 	a->threads = draft_threads;
@@ -610,6 +616,7 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 	a->pages = draft_pages;
 	a->calls = draft_calls;
 	a->out = draft_out;
+	a->spans = draft_spans;
 	bad = REWIND_NOT;
 	deadline = now() + ARM_BUDGET;
 	s32 slot = free_slot();
@@ -874,6 +881,7 @@ static void op_back(struct rewind_request *q)
 	reply.threads = a->nthreads;
 	reply.kept = a->npages;
 	reply.snapshot = a->block_size;
+	reply.wide = looked_wide;
 	stamp(7);
 }
 
@@ -975,6 +983,15 @@ static void shed(void)
 	sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+static int at_least(const char *release, u64 major, u64 minor)
+{
+	u64 v[2] = {0, 0};
+	for (u32 k = 0; k < 2; k++, release++)
+		for (; *release >= '0' && *release <= '9'; release++)
+			v[k] = v[k] * 10 + (u64)(*release - '0');
+	return v[0] > major || (v[0] == major && v[1] >= minor);
+}
+
 __attribute__((used)) void rewind_main(void)
 {
 	struct { void (*handler)(int); u64 flags; void (*restorer)(void); u64 mask; } act = {0, 0, 0, 0};
@@ -993,6 +1010,10 @@ __attribute__((used)) void rewind_main(void)
 		limit[0] = limit[1];
 		sys(__NR_prlimit64, 0, RLIMIT_NOFILE, limit, 0);
 	}
+	struct { char sysname[65], nodename[65], release[65], version[65], machine[65], domain[65]; } name;
+	if (sys(__NR_uname, &name) >= 0)
+		exact_counts = at_least(name.release, 6, 18);
+	sys(__NR_setpriority, 0, 0, -10); /* what it does is short, and somebody waits for it */
 	shed();
 	self_pidfd = sys(__NR_pidfd_open, sys(__NR_getpid), 0);
 	if (self_pidfd < 0 || store_open() < 0)

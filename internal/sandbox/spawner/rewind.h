@@ -45,6 +45,8 @@ struct rewind_answer {
 	u64 snapshot; /* bytes that only this snapshot holds, in pages and tables */
 	u32 kept;     /* pages in the snapshot */
 	u32 threads;
+	u32 wide; /* 1 if all of memory was looked through for private pages */
+	u32 spare;
 	u32 part[8]; /* ns: stop, maps, scan, state, batch, write, protect, go */
 	char why[160];
 };
@@ -55,6 +57,7 @@ struct rewind_answer {
 #define ENOENT 2
 #define ESRCH 3
 #define EINTR 4
+#define EBADF 9
 #define EAGAIN 11
 #define ENOMEM 12
 #define EFAULT 14

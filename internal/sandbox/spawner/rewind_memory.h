@@ -383,19 +383,25 @@ static void mark(struct armed *a, u32 i)
 	dirty[ndirty++].page = i;
 }
 
-/* find_changes compares all private pages with those of the snapshot. */
-static int find_changes(struct armed *a)
+static u32 next_kept;
+static u64 private_pages;
+static u32 looked_wide;
+
+/* find_in_span compares the private pages of a part of memory with those of the
+ * snapshot. Parts are looked at in the order of their addresses. */
+static int find_in_span(struct armed *a, u64 at, u64 last)
 {
-	u64 at = 0, stub_end_at = a->stub + STUB_PAGES * PAGE;
-	u32 next = 0;
-	ndirty = ngiving = 0;
-	while (at < LAST_ADDRESS) {
-		long n = scan(a->pagemap, &at, LAST_ADDRESS);
+	u64 stub_end_at = a->stub + STUB_PAGES * PAGE;
+	u32 next = next_kept;
+	while (at < last) {
+		long n = scan(a->pagemap, &at, last);
 		if (n < 0)
 			return refuse_n("its pages cannot be looked at: errno", -n);
 		if (late() < 0)
 			return -1;
 		for (long k = 0; k < n; k++) {
+			if ((regions[k].categories & (PG_PRESENT | PG_PFNZERO)) == PG_PRESENT)
+				private_pages += (regions[k].end - regions[k].start) / PAGE;
 			u64 page = regions[k].start, end = regions[k].end, c = regions[k].categories;
 			int clean = (c & (PG_WPALLOWED | PG_PRESENT | PG_WRITTEN)) == (PG_WPALLOWED | PG_PRESENT);
 			while (page < end) {
@@ -430,10 +436,78 @@ static int find_changes(struct armed *a)
 			}
 		}
 	}
-	for (; next < a->npages; next++)
+	next_kept = next;
+	return 0;
+}
+
+static int rest_is_gone(struct armed *a)
+{
+	for (u32 next = next_kept; next < a->npages; next++)
 		if (!(a->pages[next].id == ZERO_PAGE && a->pages[next].anon))
 			mark(a, next);
 	return 0;
+}
+
+/* anonymous says how many private pages a stopped process has, by the kernel's own
+ * count; -1 if that is not exact, which it is since 6.18 at the latest. */
+static s64 anonymous(s32 statm)
+{
+	u8 text[128];
+	s64 v[3] = {0, 0, 0};
+	long n = statm < 0 ? -1 : sys(__NR_pread64, statm, text, sizeof text, 0);
+	u32 k = 0;
+	for (long i = 0; i < n && k < 3; i++) {
+		if (text[i] >= '0' && text[i] <= '9')
+			v[k] = v[k] * 10 + text[i] - '0';
+		else
+			k++;
+	}
+	return k == 3 ? v[1] - v[2] : -1;
+}
+
+/* find_changes compares all private pages with those of the snapshot. Looking at
+ * a mapped file's pages, of which there are many, is what costs most. So only
+ * those parts are looked at where private pages are to be expected; when there
+ * are more of them than were found there, they are looked for everywhere. */
+static int find_changes(struct armed *a)
+{
+	s64 count = a->rewinds % RELEARN == RELEARN - 1 ? -1 : anonymous(a->statm);
+	next_kept = ndirty = ngiving = 0;
+	private_pages = 0;
+	looked_wide = 0;
+	for (u32 i = 0; count >= 0 && i < a->nspans; i++)
+		if (find_in_span(a, a->spans[i].start, a->spans[i].end) < 0)
+			return -1;
+	if (count >= 0 && (u64)count == private_pages)
+		return rest_is_gone(a);
+	next_kept = ndirty = ngiving = 0;
+	private_pages = 0;
+	looked_wide = 1;
+	if (find_in_span(a, 0, LAST_ADDRESS) < 0)
+		return -1;
+	return rest_is_gone(a);
+}
+
+/* Mappings of files with fewer pages than these are not worth leaving out. */
+#define SMALL_VMA (32 * PAGE)
+
+/* find_spans lists the parts of memory in which there are, or are likely to be,
+ * private pages. */
+static void find_spans(struct armed *a, struct range *to, u32 *n)
+{
+	u32 k = 0;
+	for (u32 i = 0; i < a->nvmas; i++) {
+		struct vma *v = &a->vmas[i];
+		int has = v->flags & (VMA_REGISTERED | VMA_STUB) || (v->prot & MAP_WRITE && !(v->flags & VMA_SHARED));
+		if (!has && (v->end - v->start > SMALL_VMA || v->flags & VMA_SPECIAL))
+			continue;
+		/* Nothing but holes lies between: there are no pages to look at. */
+		if (k && i && to[k - 1].end == a->vmas[i - 1].end)
+			to[k - 1].end = v->end;
+		else
+			to[k++] = (struct range){v->start, v->end};
+	}
+	*n = k;
 }
 
 /* give_back notes the calls that discard what the snapshot does not have. */
