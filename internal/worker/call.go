@@ -95,6 +95,9 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 	began := time.Now()
 	c.cpu = in.opened(began)
 	res, err := in.conn.RoundTrip(ctx, c.inv, c.log)
+	if in.quick {
+		began = w.settle(in, c, began, err)
+	}
 	if err != nil {
 		err = w.explainCall(ctx, in, c, err)
 		w.ended(in, c, began, faas.CodeOf(err))
@@ -161,7 +164,7 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	case faas.Crashed:
 		next = end
 	}
-	if in.died() {
+	if in.broken || in.died() {
 		next = end
 	}
 	w.release(in, c, next, held)

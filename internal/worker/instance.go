@@ -25,6 +25,8 @@ type instance struct {
 	conn    conn
 	frames  *runtimes.Conn // conn, where the runtime speaks frames
 	forked  bool           // from a zygote; fixed after start
+	quick   bool           // its load has not been written up; its first call's to use
+	broken  bool           // its code could not be loaded, though a call came with it; the same
 	out     *logPipe       // what is written to descriptors 1 and 2
 	stray   *strayLog
 	release func() // gives back the code's place in the cache

@@ -31,6 +31,8 @@ type pool struct {
 	claims    policy.Claims // calls that needed an instance of their own
 	load      time.Duration // what the code took to load the last time
 	failed    int           // instances in a row that could not be rewound
+	unarmed   int           // instances in a row that served without being armed
+	cleansing int           // instances that are being rewound, each for one call in line
 	renewed   time.Time     // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
@@ -67,6 +69,19 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		w.mu.Unlock()
 		c.startedWarm(in, time.Since(since))
 		return in, nil
+	}
+	if in := w.quickStem(p); in != nil {
+		w.mu.Unlock()
+		err := w.quickStart(in, c)
+		if err == nil {
+			return in, nil
+		}
+		w.abandon(in)
+		if !isStale(err) {
+			return nil, err
+		}
+		w.mu.Lock()
+		p = w.pool(rev, rt)
 	}
 	wt := &waiter{call: c, ready: make(chan grant, 1)}
 	p.line.push(wt)
@@ -136,7 +151,7 @@ func (w *Worker) grow(p *pool) {
 		if p.rt.Style == runtimes.StyleExec {
 			return 0
 		}
-		return p.starting * slots
+		return p.starting*slots + p.cleansing
 	}
 	hungry := func() {
 		if !p.inHungry {

@@ -24,6 +24,8 @@ const (
 	// rewindTries is how many instances in a row may turn out not to be rewound before the pool
 	// gives up on it: what a function does once, it does each time.
 	rewindTries = 3
+	// unarmedMost is how many instances in a row may serve without being armed.
+	unarmedMost = 2
 )
 
 // oneCall says whether a process of the pool serves one call only, unless it is rewound.
@@ -36,16 +38,22 @@ func (p *pool) rewinds() bool {
 	return p.oneCall() && p.rev.Reuse != faas.ReuseNever && p.failed < rewindTries && p.rt.Rewinds() && p.rev.Limits.Concurrency <= 1
 }
 
+// worthArming says whether the next instance is to be armed before it serves. Those in line need it
+// more, and it is replaced after one call; but calls that come one upon the other would have that
+// for ever. The caller holds Worker.mu.
+func (p *pool) worthArming() bool { return p.line.len() == 0 || p.unarmed >= unarmedMost }
+
 // arm prepares an instance that has loaded its code and served nobody to be put back to this
 // state. One that can't be armed serves one call and is replaced.
 func (w *Worker) arm(in *instance) {
 	ctx, cancel := context.WithTimeout(w.life, armTime)
 	defer cancel()
-	err := armBox(ctx, in.box)
+	err := in.box.Arm(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
 		in.armed = true
+		in.pool.unarmed = 0
 		return
 	}
 	in.pool.giveUp(err)
@@ -63,12 +71,13 @@ func (p *pool) giveUp(err error) {
 // cleanse puts an armed instance back to its state after load and gives it to the next call. Its
 // slot is still taken. The caller holds mu.
 func (w *Worker) cleanse(in *instance) {
+	in.pool.cleansing++
 	w.work.Add(1)
 	go func() {
 		defer w.work.Done()
 		ctx, cancel := context.WithTimeout(w.life, rewindTime)
 		defer cancel()
-		took, err := rewindBox(ctx, in.box)
+		done, err := in.box.Rewind(ctx)
 		held := faas.Bytes(0)
 		if u, e := in.box.Usage(); e == nil {
 			held = faas.Bytes(u.Memory)
@@ -76,8 +85,10 @@ func (w *Worker) cleanse(in *instance) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		p := in.pool
+		p.cleansing--
 		in.active--
 		if in.ending {
+			w.grow(p)
 			return
 		}
 		if err != nil || in.died() {
@@ -90,7 +101,7 @@ func (w *Worker) cleanse(in *instance) {
 		p.failed = 0
 		in.rewound = true
 		in.rewinds++
-		in.rewindTook = took
+		in.rewindTook = done.Took
 		if in.leaving || w.draining {
 			w.retire(in, "moved on")
 			return
@@ -121,12 +132,4 @@ func (w *Worker) park(p *pool) {
 		w.work.Add(1)
 		go w.start(p, nil)
 	}
-}
-
-func armBox(context.Context, *sandbox.Sandbox) error {
-	return &sandbox.UnsupportedError{Feature: "rewind", Why: "not built"}
-}
-
-func rewindBox(context.Context, *sandbox.Sandbox) (time.Duration, error) {
-	return 0, &sandbox.UnsupportedError{Feature: "rewind", Why: "not built"}
 }

@@ -29,12 +29,15 @@ func (w *Worker) start(p *pool, of *waiter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		p.load = in.births.load()
-		// Those in line need it more than it needs to be armed: it serves one and is replaced.
-		if of == nil && p.line.len() == 0 && p.rewinds() {
-			w.mu.Unlock()
-			w.arm(in)
-			w.mu.Lock()
+		w.noteLoad(p, in.births.load())
+		if of == nil && p.rewinds() {
+			if p.worthArming() {
+				w.mu.Unlock()
+				w.arm(in)
+				w.mu.Lock()
+			} else {
+				p.unarmed++
+			}
 		}
 	}
 	old := !began.After(p.renewed)
@@ -167,14 +170,19 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 
 // makeOf makes an instance of a stem.
 func (w *Worker) makeOf(ctx context.Context, p *pool, in *instance, began time.Time) error {
-	in.pool, in.slots, in.held = p, max(1, p.rev.Limits.Concurrency), p.rev.Limits.Memory
-	in.births.start = faas.StartPrewarmed
-	in.stray.take() // what the runtime had to say while it booted is nobody's
-	in.stray.bound(p.rev.Limits.Log)
+	in.become(p)
 	if err := w.adopt(ctx, in, &in.births.timing); err != nil {
 		return err
 	}
 	return w.loadCode(ctx, in)
+}
+
+// become makes a stem the pool's.
+func (in *instance) become(p *pool) {
+	in.pool, in.slots, in.held = p, max(1, p.rev.Limits.Concurrency), p.rev.Limits.Memory
+	in.births.start = faas.StartPrewarmed
+	in.stray.take() // what the runtime had to say while it booted is nobody's
+	in.stray.bound(p.rev.Limits.Log)
 }
 
 // born ends the making of an instance, also of one that failed.

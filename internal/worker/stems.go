@@ -211,6 +211,10 @@ func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
 	}
 	in.held = faas.Bytes(u.Memory)
 	in.idleSince = time.Now()
+	if in.tree, err = in.box.Processes(); err != nil {
+		return in, err
+	}
+	slices.Sort(in.tree)
 	w.cfg.Logger.Debug("stem made", "class", s.class.name, "instance", in.id, "forked", in.forked, "took", time.Since(began))
 	return in, nil
 }

@@ -55,14 +55,15 @@ type Worker struct {
 	cfg Config
 
 	mu       sync.Mutex
-	pools    map[poolKey]*pool    // guarded by mu
-	stems    map[stemClass]*stems // guarded by mu
-	zygotes  map[string]*zygote   // by class of stem; guarded by mu
-	hungry   []*pool              // guarded by mu; pools with calls in line that could not grow, in order of asking
-	reserved faas.Bytes           // guarded by mu; what instances hold or may come to hold, and waiting stems hold
-	stemming faas.Bytes           // guarded by mu; what stems will hold that are being made
-	starting int                  // guarded by mu
-	draining bool                 // guarded by mu
+	pools    map[poolKey]*pool                 // guarded by mu
+	stems    map[stemClass]*stems              // guarded by mu
+	zygotes  map[string]*zygote                // by class of stem; guarded by mu
+	hungry   []*pool                           // guarded by mu; pools with calls in line that could not grow, in order of asking
+	reserved faas.Bytes                        // guarded by mu; what instances hold or may come to hold, and waiting stems hold
+	stemming faas.Bytes                        // guarded by mu; what stems will hold that are being made
+	loads    map[faas.RevisionID]time.Duration // guarded by mu; how long code took to load
+	starting int                               // guarded by mu
+	draining bool                              // guarded by mu
 
 	work sync.WaitGroup // starts and endings of instances
 	life context.Context
@@ -89,7 +90,7 @@ func New(cfg Config) *Worker {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}}
+	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}, loads: map[faas.RevisionID]time.Duration{}}
 	// An instance outlives the call that it was made for, so its life hangs on the worker's, not
 	// on a call's context.
 	w.life, w.end = context.WithCancel(context.Background())
