@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -135,15 +137,17 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 		}
 		return nil
 	}
+	buffer := buffers.Get().(*[chunkSize]byte)
+	defer buffers.Put(buffer)
 	for {
-		chunk := make([]byte, chunkSize) // the client keeps it until the acknowledgement
-		n, err := io.ReadFull(r, chunk)
+		n, err := io.ReadFull(r, buffer[:])
 		if n > 0 {
+			chunk := bytes.Clone(buffer[:n]) // the client keeps it until the acknowledgement
 			if err := o.engine.Room(int64(n)); err != nil {
 				return err
 			}
-			_, _ = sum.Write(chunk[:n]) // never fails
-			ack, err := o.engine.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk[:n]})
+			_, _ = sum.Write(chunk) // never fails
+			ack, err := o.engine.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk})
 			if err != nil {
 				return o.engine.Classify(err)
 			}
@@ -162,6 +166,9 @@ func (o *objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 		}
 	}
 }
+
+// Most objects are much smaller than a chunk, so the buffer is shared rather than made each time.
+var buffers = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 func (o *objects) info(ctx context.Context, name string) (*jetstream.ObjectInfo, error) {
 	info, err := o.lib.GetInfo(ctx, name)
@@ -191,6 +198,12 @@ func (o *objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	if info.Chunks == 0 {
 		return r, nil
 	}
+	if info.Chunks <= fewChunks {
+		if r.chunks, err = o.few(ctx, info); err != nil {
+			return nil, fmt.Errorf("read object %q: %w", name, err)
+		}
+		return r, nil
+	}
 	consumer, err := o.engine.js.OrderedConsumer(ctx, "OBJ_"+o.name, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{o.chunks(info.NUID)},
 	})
@@ -208,13 +221,35 @@ func (o *objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// fewChunks are asked for one by one: a consumer costs more than they do, and the engine has only
+// so many at a time.
+const fewChunks = 4
+
+// few reads all chunks of a small object.
+func (o *objects) few(ctx context.Context, info *jetstream.ObjectInfo) ([][]byte, error) {
+	out := make([][]byte, 0, info.Chunks)
+	after := uint64(0)
+	for range info.Chunks {
+		m, err := o.stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(o.chunks(info.NUID)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, fmt.Errorf("%w: %d of %d chunks are there", ErrCorrupt, len(out), info.Chunks)
+		}
+		if err != nil {
+			return nil, o.engine.Classify(err)
+		}
+		out, after = append(out, m.Data), m.Sequence
+	}
+	return out, nil
+}
+
 // objectReader is one download. Its context lives as long as the download, which is one call's.
 type objectReader struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	closed   <-chan struct{}
 	info     *jetstream.ObjectInfo
-	messages jetstream.MessagesContext // nil: the object is empty
+	chunks   [][]byte                  // of a small object, all
+	messages jetstream.MessagesContext // of a large one
 	sum      hash.Hash
 	read     uint32 // chunks
 	rest     []byte
@@ -242,6 +277,12 @@ func (r *objectReader) next() ([]byte, error) {
 			return nil, fmt.Errorf("object %q: %w: %s, want %s", r.info.Name, ErrCorrupt, got, r.info.Digest)
 		}
 		return nil, io.EOF
+	}
+	if r.chunks != nil {
+		chunk := r.chunks[r.read]
+		_, _ = r.sum.Write(chunk) // never fails
+		r.read++
+		return chunk, nil
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, chunkTimeout)
 	defer cancel()
