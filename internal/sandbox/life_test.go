@@ -197,7 +197,7 @@ func TestTwoServersDoNotMeet(t *testing.T) {
 }
 
 // counts is what a leak would make grow.
-type counts struct{ fds, cgroups, mounts, threads int }
+type counts struct{ fds, cgroups, mounts, processes, uids int }
 
 func count(t *testing.T, h *Host) counts {
 	t.Helper()
@@ -216,84 +216,153 @@ func count(t *testing.T, h *Host) counts {
 		}
 	}
 	h.mu.Lock()
+	c.uids = len(h.uids.used)
 	for _, s := range h.spawners {
-		text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/mountinfo")
+		pid := strconv.Itoa(s.cmd.Process.Pid)
+		text, err := os.ReadFile("/proc/" + pid + "/mountinfo")
 		if err != nil {
 			t.Error(err)
 		}
 		c.mounts += strings.Count(string(text), "\n")
-		c.fds += entries("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/fd")
+		c.fds += entries("/proc/" + pid + "/fd")
+		children, err := readProcesses("/proc/" + pid + "/task/" + pid + "/children")
+		must(t, err)
+		c.processes += len(children)
 	}
 	h.mu.Unlock()
 	return c
 }
 
+// full waits until the pools are.
+func full(t *testing.T, h *Host) {
+	t.Helper()
+	waitFor(t, "the pools to fill", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		ok := len(h.groups.ready) == cap(h.groups.ready) && len(h.nets.ready) == cap(h.nets.ready) && h.sweeper.left() == 0
+		for _, s := range h.spawners {
+			ok = ok && s != nil && len(s.nests.ready) == cap(s.nests.ready)
+		}
+		return ok
+	})
+}
+
+// nothingLeft waits until no more is there than before.
+func nothingLeft(t *testing.T, h *Host, before counts) {
+	t.Helper()
+	full(t, h)
+	var after counts
+	deadline := time.Now().Add(patience)
+	for {
+		after = count(t, h)
+		// Poll descriptors come late.
+		if after.fds <= before.fds+2 && after.cgroups <= before.cgroups && after.mounts <= before.mounts && after.processes <= before.processes && after.uids <= before.uids {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("before %+v, after %+v", before, after)
+		}
+		time.Sleep(10 * time.Millisecond) // polls a state, asserts no time
+	}
+}
+
+// many returns how often something is done; BRASA_TEST_MANY asks for more than a test run has
+// time for.
+func many(t *testing.T, usual int) int {
+	t.Helper()
+	text := os.Getenv("BRASA_TEST_MANY")
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	must(t, err)
+	return n
+}
+
 func TestChurnLeavesNothing(t *testing.T) {
 	bothSpawners(t, func(t *testing.T, h *Host) {
 		dir := t.TempDir()
-		full := func() {
-			t.Helper()
-			deadline := time.Now().Add(patience)
-			for {
-				h.mu.Lock()
-				ok := len(h.groups.ready) == cap(h.groups.ready) && len(h.nets.ready) == cap(h.nets.ready) && h.sweeper.left() == 0
-				for _, s := range h.spawners {
-					ok = ok && len(s.nests.ready) == cap(s.nests.ready)
-				}
-				h.mu.Unlock()
-				if ok {
-					return
-				}
-				if time.Now().After(deadline) {
-					t.Fatal("the pools do not fill")
-				}
-				time.Sleep(10 * time.Millisecond) // polls a state, asserts no time
-			}
-		}
-		total := 200
+		total := many(t, 200)
+		var zygote *Zygote
 		if h.cfg.GoInit {
-			total = 40
+			total = min(total, 40)
+		} else if _, err := os.Stat(testPython); err == nil {
+			zygote, _ = startPythonZygote(t, h)
 		}
-		one := func() {
-			s, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/true"}, Conn: true, Mounts: []Mount{{Source: dir, Target: "/code"}}})
+		one := func(i int) {
+			spec := Spec{Name: uniqueName(), Args: []string{"/bin/true"}, Conn: true, Mounts: []Mount{{Source: dir, Target: "/code"}}}
+			if i%2 == 1 && zygote != nil {
+				spec.Zygote = zygote
+			}
+			s, err := h.Start(context.Background(), spec)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			<-s.Done()
+			if i%4 < 2 || spec.Zygote != nil {
+				// Whether it is still there is not this test's concern.
+				_ = s.Adopt(context.Background(), Claim{Hostname: "adopted", Memory: 100 << 20, Mounts: []Mount{{Source: dir, Target: "/brasa/more"}}})
+			}
+			if spec.Zygote == nil {
+				<-s.Done()
+			}
 			s.Close()
 		}
-		one()
-		full()
+		for i := range 4 {
+			one(i)
+		}
+		full(t, h)
 		before := count(t, h)
 		var all sync.WaitGroup
-		work := make(chan struct{})
+		work := make(chan int)
 		for range 8 { // more at a time than the pools hold, at times
 			all.Go(func() {
-				for range work {
-					one()
+				for i := range work {
+					one(i)
 				}
 			})
 		}
-		for range total {
-			work <- struct{}{}
+		begin := time.Now()
+		for i := range total {
+			work <- i
 		}
 		close(work)
 		all.Wait()
-		full()
-		// The sweeper may have one group in hand, and poll descriptors come late.
-		deadline := time.Now().Add(patience)
-		for {
-			after := count(t, h)
-			if after.fds <= before.fds+2 && after.cgroups <= before.cgroups && after.mounts <= before.mounts {
+		t.Logf("%d in %v", total, time.Since(begin))
+		nothingLeft(t, h, before)
+	})
+}
+
+// A burst that no pool can serve is served all the same.
+func TestBurstOfStarts(t *testing.T) {
+	h := startHost(t)
+	full(t, h)
+	before := count(t, h)
+	n := min(many(t, 100), 1000)
+	all := make([]*Sandbox, n)
+	var starting sync.WaitGroup
+	begin := time.Now()
+	for i := range all {
+		starting.Go(func() {
+			s, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/sleep", "1000"}, Conn: true})
+			if err != nil {
+				t.Error(err)
 				return
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("before %+v, after %d sandboxes %+v", before, total, after)
-			}
-			time.Sleep(10 * time.Millisecond) // polls a state, asserts no time
+			all[i] = s
+		})
+	}
+	starting.Wait()
+	t.Logf("%d started in %v", n, time.Since(begin))
+	begin = time.Now()
+	for _, s := range all {
+		if s != nil {
+			starting.Go(func() { s.Close() })
 		}
-	})
+	}
+	starting.Wait()
+	t.Logf("closed in %v", time.Since(begin))
+	nothingLeft(t, h, before)
 }
 
 func TestPoolsRunDryAndRefill(t *testing.T) {

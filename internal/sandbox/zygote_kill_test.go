@@ -104,12 +104,9 @@ func TestZygoteDiesAtEachPoint(t *testing.T) {
 	h := startHost(t)
 	mounts := pythonMounts(t, testBootstrap)
 	z, _ := startPythonZygote(t, h)
-	settled := func() counts {
-		waitFor(t, "cgroups to go", func() bool { return h.sweeper.left() == 0 && len(h.groups.ready) == cap(h.groups.ready) })
-		return count(t, h)
-	}
 	startScripted(t, h, Spec{Zygote: z}).Close()
-	before := settled()
+	full(t, h)
+	before := count(t, h)
 	for _, what := range []string{"received", "read", "cloned", "answering"} {
 		dead := faulty(t, h, mounts, what, 0)
 		_, err := forkFaulty(t, h, dead)
@@ -166,10 +163,7 @@ func TestZygoteDiesAtEachPoint(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.Close()
-	waitFor(t, "everything to go", func() bool {
-		after := settled()
-		return after.fds <= before.fds+4 && after.cgroups <= before.cgroups && after.mounts <= before.mounts
-	})
+	nothingLeft(t, h, before)
 }
 
 // ended says how the program has ended, or "".
