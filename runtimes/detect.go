@@ -128,7 +128,7 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 		return err
 	}
 	var have []candidate
-	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, nodeTree, pythonTree} {
+	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, javaTree, nodeTree, pythonTree} {
 		c, ok, err := find(tree, files)
 		if err != nil {
 			return err
@@ -168,7 +168,7 @@ func nothing(files []string, language string) error {
 	case language != "":
 		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("say it with --entry")
 	}
-	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, package.json, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
+	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, package.json, .java files, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
 		WithFix("say it with --language and --entry")
 }
 
@@ -306,6 +306,8 @@ func lacks(tree fs.FS, language string) string {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
 	switch language {
+	case Java:
+		return javaLacks(tree)
 	case Python:
 		b, err := fs.ReadFile(tree, "requirements.txt")
 		if err == nil && topModule.Match(b) && !has("vendor") && !has("site-packages") {

@@ -28,6 +28,7 @@ type Config struct {
 	Python string       // interpreter to use; empty: the best that is found
 	Node   string       // the same
 	Go     string       // go command to use; empty: the same
+	Java   string       // java command to use; empty: the same
 	Wasm   string       // program that serves modules of WebAssembly; empty: the one that OfferWasm has named
 	Logger *slog.Logger // nil: silent
 }
@@ -52,7 +53,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo, Wasm: findWasm,
+		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
 		if err != nil {
@@ -73,6 +74,9 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	if rt := r.found[Node]; rt != nil {
 		r.programs["node"], r.programs["nodejs"] = rt.Program, rt.Program
+	}
+	if rt := r.found[Java]; rt != nil {
+		r.programs["java"] = rt.Program
 	}
 	for _, name := range []string{"sh", "bash", "perl", "ruby", "php", "lua", "awk"} {
 		if p := inUsr(name); p != "" {

@@ -12,6 +12,7 @@ const (
 	Python     = "python"
 	Node       = "node"
 	Go         = "go"
+	Java       = "java"
 	Wasm       = "wasm"
 	Executable = "exec"
 	JSONLines  = "lines"
@@ -27,6 +28,7 @@ var names = []struct{ name, title, install string }{
 	{Python, "Python", "install Python 3.8 or newer where root can read it: apt-get install python3"},
 	{Node, "Node.js", "install Node.js 18 or newer: apt-get install nodejs"},
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
+	{Java, "Java", "install a JDK, 17 or newer: apt-get install default-jdk-headless"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
@@ -48,7 +50,7 @@ func styleOf(name string) Style {
 
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
-	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go,
+	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java,
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,

@@ -41,6 +41,9 @@ type Runtime struct {
 	Style   Style
 	Program string // absolute path of the interpreter or toolchain, on the host and in the sandbox
 	RootDir string // directory outside /usr that the program needs; empty: none
+	// Compiler is the absolute path of what makes the program of source at deploy, where that is
+	// another program; empty: there is none.
+	Compiler string
 
 	bootDir string   // host directory, for wasm the program, that is mounted at BootDir; empty: none
 	boot    string   // bootstrap's file in it
@@ -76,6 +79,14 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 	case Node:
 		var more []string
 		args, more = rt.nodeCommand(rev)
+		env = append(env, more...)
+	case Java:
+		var memory faas.Bytes
+		if rev != nil {
+			memory = rev.Limits.Memory
+		}
+		var more []string
+		args, more = rt.javaCommand(memory)
 		env = append(env, more...)
 	case Wasm:
 		args = []string{WasmProgram, WasmWorker}

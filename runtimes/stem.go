@@ -24,6 +24,9 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	if rt.Name == Node {
 		return rt.nodeStem(rev), true
 	}
+	if rt.Name == Java {
+		return rt.javaStem(rev), true
+	}
 	s := Stem{Class: rt.Name}
 	s.Args, s.Env, s.Mounts = rt.Command(nil)
 	if rt.zygote != "" {

@@ -17,6 +17,8 @@ func (d *Deployer) builder(plan *runtimes.Plan) builder {
 		return d.buildWasm
 	case plan.Build: // Go source
 		return d.buildGo
+	case plan.Runtime == runtimes.Java && len(plan.Command) == 0:
+		return d.buildJava
 	case plan.Runtime == runtimes.Python && d.cfg.Sandbox != nil:
 		return d.compilePython
 	}

@@ -49,6 +49,8 @@ func filename(req Request) string {
 		return "function.py"
 	case runtimes.Node, "nodejs", "javascript", "js":
 		return "function.js"
+	case runtimes.Java:
+		return "Function.java"
 	case runtimes.Go, "golang":
 		return "function.go"
 	}
