@@ -2,13 +2,13 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,85 +20,116 @@ import (
 type Config struct {
 	Binary string    // of brasa
 	Self   string    // this program, which serves the plain side when called with "plain"
-	Calls  int       // warm calls of each side; default 4000
-	Cold   int       // cold calls of each side; default 60
-	Out    io.Writer // the table
-	JSON   bool      // one JSON object as the last line instead of the table
+	Out    io.Writer // the tables
+	JSON   bool      // one JSON object as the last line
+	Only   []string  // keys or names of measurements; empty: all
+	Scale  int       // functions for idle_function_bytes; default 100,000
+	Calls  int       // calls for growth_after_100k; default 100,000
+	Many   int       // instances for warm_instance_kb and calls of burst_1000; default 1,000
 }
 
-// Row is one comparison: ours beside the others.
-type Row struct {
-	Title   string
-	Samples []*Sample // the first is ours
+// measurement finds the figures for some keys.
+type measurement struct {
+	name string
+	keys []string
+	run  func(context.Context) error
 }
 
-const pythonCode = `
-def main(args):
-    return {"greeting": "Hello, %s!" % args["name"]}
-`
+// bench is one run.
+type bench struct {
+	cfg    Config
+	dir    string // of everything
+	data   string // data folder of the measured server
+	plain  *server
+	python *server
+	node   *server
 
-const nodeCode = `
-exports.main = (args) => ({greeting: 'Hello, ' + args.name + '!'});
-`
-
-const goCode = `package main
-
-func Main(args map[string]any) (map[string]any, error) {
-	return map[string]any{"greeting": "Hello, " + args["name"].(string) + "!"}, nil
+	langs   map[string]bool   // deployed, by function
+	why     map[string]string // not deployed: why
+	version map[string]string // of the runtimes
+	batches map[string]*batch
+	result  result
 }
-`
 
-// Run measures and prints.
+// Run measures and prints. A figure that cannot be had here is null and said why; an error means
+// that nothing could be measured.
 func Run(ctx context.Context, cfg Config) error {
-	if cfg.Calls == 0 {
-		cfg.Calls = 4000
+	set := func(v *int, def int) {
+		if *v == 0 {
+			*v = def
+		}
 	}
-	if cfg.Cold == 0 {
-		cfg.Cold = 60
-	}
+	set(&cfg.Scale, 100_000)
+	set(&cfg.Calls, 100_000)
+	set(&cfg.Many, 1000)
 	dir, err := os.MkdirTemp("", "brasa-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	ready, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	brasa, key, err := platform(ready, cfg.Binary, dir)
-	if err != nil {
-		return err
+	b := &bench{
+		cfg: cfg, dir: dir, data: filepath.Join(dir, "data"), langs: map[string]bool{}, why: map[string]string{},
+		version: map[string]string{}, batches: map[string]*batch{}, result: newResult(cfg.Out),
 	}
-	defer brasa.stop()
-	client, err := api.NewClient("http://"+brasa.addr, key)
-	if err != nil {
-		return err
-	}
-	b := &bench{cfg: cfg, brasa: brasa, client: client}
 	defer b.close()
+	if cfg.Binary, err = filepath.Abs(cfg.Binary); err != nil {
+		return err
+	}
+	b.cfg.Binary = cfg.Binary
+	var todo []measurement
+	for _, m := range b.measurements() {
+		wanted := len(cfg.Only) == 0 || slices.Contains(cfg.Only, m.name)
+		for _, k := range m.keys {
+			wanted = wanted || slices.Contains(cfg.Only, k)
+		}
+		if wanted {
+			todo = append(todo, m)
+		} else {
+			b.result.skip("not asked for", m.keys...)
+		}
+	}
+	if len(todo) == 0 {
+		return fmt.Errorf("nothing is called %s", strings.Join(cfg.Only, ", "))
+	}
 	if err := b.servers(); err != nil {
 		return err
 	}
-	if err := b.deploy(ctx); err != nil {
+	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	rows, err := b.measure(ctx)
-	if err != nil {
-		return err
+	b.result.head(b.version)
+	for _, m := range todo {
+		began := time.Now()
+		err := m.run(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			b.result.skip(err.Error(), m.keys...)
+		}
+		b.result.printf("  (%s took %.0f s)\n", m.name, time.Since(began).Seconds())
 	}
+	b.result.summary()
 	if cfg.JSON {
-		return printJSON(cfg.Out, rows)
+		return b.result.json()
 	}
-	printTable(cfg.Out, rows)
 	return nil
 }
 
-type bench struct {
-	cfg    Config
-	brasa  *server
-	client *api.Client
-	plain  *server
-	python *server
-	node   *server
-	langs  []string
+func (b *bench) measurements() []measurement {
+	return []measurement{
+		{"warm", []string{"warm_added_p50_us", "warm_added_cpu_us", "warm_requests_per_s", "many_functions_ratio"}, b.warm},
+		{"wasm", []string{"wasm_added_p50_us", "wasm_instances_per_s"}, b.wasm},
+		{"cold", []string{"python_cold_p50_ms", "python_cold_p99_ms", "node_cold_p50_ms", "node_cold_p99_ms", "java_cold_p50_ms", "exec_cold_p50_ms"}, b.cold},
+		{"packages", []string{"python_numpy_cold_p50_ms", "node_express_cold_p50_ms"}, b.packages},
+		{"empty", []string{"python_pool_empty_p99_ms"}, b.empty},
+		{"pristine", []string{"pristine_python_us", "pristine_node_us", "pristine_java_us", "pristine_throughput_loss_pct"}, b.pristine},
+		{"burst", []string{"burst_1000_total_s", "burst_1000_failed"}, b.burst},
+		{"rate", []string{"cold_starts_per_s"}, b.rate},
+		{"resident", []string{"warm_instance_kb"}, b.resident},
+		{"growth", []string{"growth_after_100k"}, b.growth},
+		{"scale", []string{"idle_function_bytes", "idle_call_p99_ms"}, b.scale},
+	}
 }
 
 func (b *bench) close() {
@@ -128,177 +159,200 @@ func (b *bench) servers() error {
 	return nil
 }
 
-// deploy makes, of each language, one function that is kept and one that is cold for every call.
-func (b *bench) deploy(ctx context.Context) error {
-	have, err := b.client.Runtimes(ctx)
+// start starts the platform on the prepared data folder.
+func (b *bench) start(ctx context.Context, settings ...string) (*platform, error) {
+	return startPlatform(ctx, b.cfg.Binary, b.data, settings...)
+}
+
+// soonGone lets idle instances end after a second, so that the next call of their function is
+// cold again.
+const soonGone = "BRASA_KEEP_IDLE=1s"
+
+// prepare deploys one function of each kind, then stops the server and adds to its data folder
+// the many that are called cold: after a start there is an instance of none of them.
+func (b *bench) prepare(ctx context.Context) error {
+	began := time.Now()
+	if err := os.MkdirAll(b.data, 0o700); err != nil {
+		return err
+	}
+	p, err := b.start(ctx)
 	if err != nil {
 		return err
 	}
-	ready := map[string]bool{}
-	for _, r := range have {
-		ready[r.Name] = r.Ready
+	err = b.deployAll(ctx, p)
+	p.stop()
+	if err != nil {
+		return err
 	}
-	public := true
-	for _, l := range []struct{ lang, file, code string }{
-		{"python", "hello.py", pythonCode}, {"node", "hello.js", nodeCode}, {"go", "hello.go", goCode},
-		{"exec", "hello.sh", "#!/bin/sh\nprintf '" + Answer + "'\n"},
+	for _, l := range []batch{
+		{template: "python", prefix: "python-cold", n: 400, laid: true},
+		{template: "python", prefix: "python-empty", n: 150, laid: true},
+		{template: "python", prefix: "python-many", n: 100, laid: true},
+		{template: "python", prefix: "python-burst", n: 5, laid: true},
+		{template: "python", prefix: "python-rate", n: 6000, laid: true},
+		{template: "python", prefix: "python-growth", n: 1000, laid: true},
+		{template: "node", prefix: "node-cold", n: 200, laid: true},
+		{template: "java", prefix: "java-cold", n: 60, laid: true},
+		{template: "exec", prefix: "exec-cold", n: 200, laid: true},
+		{template: "numpy", prefix: "numpy-cold", n: 24, same: true, laid: true},
+		{template: "express", prefix: "express-cold", n: 24, same: true, laid: true},
 	} {
-		if !ready[l.lang] {
+		if !b.langs[l.template] || l.n > 1000 && !b.asked("rate", "cold_starts_per_s") {
 			continue
 		}
-		b.langs = append(b.langs, l.lang)
-		for _, reuse := range []faas.Reuse{faas.ReuseFunction, faas.ReuseNever} {
-			spec := api.Spec{Language: l.lang, Public: &public, Reuse: string(reuse)}
-			code := api.Code{Filename: l.file, Reader: strings.NewReader(l.code)}
-			if _, err := b.client.Deploy(ctx, "default", l.lang+"-"+string(reuse), spec, code); err != nil {
-				return fmt.Errorf("deploy %s: %w", l.lang, err)
-			}
+		b.batches[l.prefix] = &l
+	}
+	all := make([]*batch, 0, len(b.batches))
+	for _, l := range b.batches {
+		all = append(all, l)
+	}
+	if err := seed(ctx, b.data, all...); err != nil {
+		return err
+	}
+	b.result.printf("prepared in %.0f s\n", time.Since(began).Seconds())
+	return nil
+}
+
+func (b *bench) asked(names ...string) bool {
+	if len(b.cfg.Only) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(b.cfg.Only, n) })
+}
+
+// deployAll deploys what there is a runtime for and notes why the rest is missing.
+func (b *bench) deployAll(ctx context.Context, p *platform) error {
+	have, err := p.client.Runtimes(ctx)
+	if err != nil {
+		return err
+	}
+	lang := map[string]api.Runtime{}
+	for _, r := range have {
+		lang[r.Name] = r
+		b.version[r.Name] = r.Version
+	}
+	public := true
+	pristine := string(faas.StatePristine)
+	for _, f := range []struct {
+		name, lang, file string
+		code             func() (io.Reader, error)
+		spec             api.Spec
+	}{
+		{name: "python", lang: "python", file: "hello.py", code: text(pythonCode)},
+		{name: "node", lang: "node", file: "hello.js", code: text(nodeCode)},
+		{name: "java", lang: "java", file: "Hello.java", code: text(javaCode)},
+		{name: "wasm", lang: "wasm", file: "hello.wasm", code: func() (io.Reader, error) { return strings.NewReader(string(module())), nil }},
+		{name: "exec", lang: "exec", file: "hello", code: func() (io.Reader, error) { return b.program(ctx) }},
+		{name: "numpy", lang: "python", file: "numpy.tar", code: func() (io.Reader, error) { return b.numpy(ctx, lang["python"]) }, spec: api.Spec{Entry: "hello.py"}},
+		{name: "express", lang: "node", file: "express.tar", code: func() (io.Reader, error) { return b.express(ctx) }, spec: api.Spec{Entry: "hello.js"}},
+		{name: "python-pristine", lang: "python", file: "hello.py", code: text(pythonCode), spec: api.Spec{State: pristine, Limits: &faas.Limits{MaxInstances: 1}}},
+		{name: "node-pristine", lang: "node", file: "hello.js", code: text(nodeCode), spec: api.Spec{State: pristine, Limits: &faas.Limits{MaxInstances: 1}}},
+		{name: "java-pristine", lang: "java", file: "Hello.java", code: text(javaCode), spec: api.Spec{State: pristine, Limits: &faas.Limits{MaxInstances: 1}}},
+		{name: "work-kept", lang: "python", file: "work.py", code: text(workCode)},
+		{name: "work-pristine", lang: "python", file: "work.py", code: text(workCode), spec: api.Spec{State: pristine}},
+		{name: "wait", lang: "python", file: "wait.py", code: text(waitCode), spec: api.Spec{Limits: &faas.Limits{Memory: 16 * faas.MiB, Timeout: faas.Duration(5 * time.Minute)}}},
+		{name: "fail", lang: "python", file: "fail.py", code: text(failCode)},
+		{name: "slow", lang: "python", file: "slow.py", code: text(slowCode), spec: api.Spec{Limits: &faas.Limits{Timeout: faas.Duration(200 * time.Millisecond)}}},
+	} {
+		r, ok := lang[f.lang]
+		if !ok || !r.Ready {
+			b.why[f.name] = fmt.Sprintf("the server has no %s: %s", f.lang, r.Detail)
+			continue
 		}
+		code, err := f.code()
+		if err == nil {
+			f.spec.Language, f.spec.Public = f.lang, &public
+			_, err = p.client.Deploy(ctx, "default", f.name, f.spec, api.Code{Filename: f.file, Reader: code})
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			b.why[f.name] = fmt.Sprintf("deploy %s: %v", f.name, err)
+			b.result.printf("%s\n", b.why[f.name])
+			continue
+		}
+		b.langs[f.name] = true
+	}
+	if !b.langs["python"] {
+		return errors.New("cannot measure without Python: " + b.why["python"])
 	}
 	return nil
 }
 
-func (b *bench) ours(lang string, reuse faas.Reuse) Side {
-	return Side{
-		Name: "brasa " + lang, URL: "http://" + b.brasa.addr + "/f/default/" + lang + "-" + string(reuse) + "/",
-		Body: []byte(Input), PID: b.brasa.cmd.Process.Pid,
-	}
+func text(s string) func() (io.Reader, error) {
+	return func() (io.Reader, error) { return strings.NewReader(s), nil }
 }
 
-func (s *server) side(name string) Side {
-	return Side{Name: name, URL: "http://" + s.addr + "/", Body: []byte(Input), PID: s.cmd.Process.Pid}
+func (b *bench) program(ctx context.Context) (io.Reader, error) {
+	path, err := program(ctx, b.dir)
+	if err != nil {
+		return nil, err
+	}
+	content, err := os.ReadFile(path)
+	return strings.NewReader(string(content)), err
 }
 
-func (b *bench) measure(ctx context.Context) ([]Row, error) {
-	var rows []Row
-	for _, lang := range b.langs {
-		if lang == "exec" {
-			continue // has no warm calls: each is a process
-		}
-		for _, clients := range []int{1, 16} {
-			sides := []Side{b.ours(lang, faas.ReuseFunction), b.plain.side("plain net/http")}
-			switch {
-			case lang == "python" && b.python != nil:
-				sides = append(sides, b.python.side("python http.server"))
-			case lang == "node" && b.node != nil:
-				sides = append(sides, b.node.side("node http"))
-			}
-			samples, err := Compare(ctx, sides, b.cfg.Calls, clients, 8)
-			if err != nil {
-				return nil, err
-			}
-			rows = append(rows, Row{fmt.Sprintf("warm %s, %s", lang, plural(clients)), samples})
-		}
+// numpy installs with the interpreter that the functions run in, or with another's pip for it.
+func (b *bench) numpy(ctx context.Context, r api.Runtime) (io.Reader, error) {
+	major, _, _ := strings.Cut(r.Version, ".")
+	minor := strings.Join(strings.SplitN(r.Version, ".", 3)[:min(2, strings.Count(r.Version, ".")+1)], ".")
+	dir, err := withPackage(ctx, b.dir, "hello.py", numpyCode, func(dir string) *exec.Cmd {
+		return exec.CommandContext(ctx, "pip", "install", "--quiet", "--disable-pip-version-check", "--target", filepath.Join(dir, "vendor"),
+			"--python-version", minor, "--implementation", "cp", "--only-binary", ":all:", "numpy")
+	}, "numpy-"+major+"-"+minor)
+	if err != nil {
+		return nil, err
 	}
-	for _, lang := range b.langs {
-		sides := []Side{b.ours(lang, faas.ReuseNever)}
-		if bare := b.bare(lang); bare != nil {
-			sides = append(sides, Side{Name: "bare " + lang + " start", Do: bare})
-		}
-		samples, err := Compare(ctx, sides, b.cfg.Cold, 1, 6)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, Row{"cold " + lang, samples})
+	return tarOf(ctx, dir), nil
+}
+
+func (b *bench) express(ctx context.Context) (io.Reader, error) {
+	dir, err := withPackage(ctx, b.dir, "hello.js", expressCode, func(dir string) *exec.Cmd {
+		return exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", dir, "express@4")
+	}, "express")
+	if err != nil {
+		return nil, err
 	}
-	return rows, nil
+	return tarOf(ctx, dir), nil
+}
+
+// need returns an error that says why if the function could not be deployed.
+func (b *bench) need(function string) error {
+	if b.langs[function] {
+		return nil
+	}
+	if why := b.why[function]; why != "" {
+		return errors.New(why)
+	}
+	return fmt.Errorf("%s was not deployed", function)
 }
 
 // bare returns the language's own start, without a sandbox: a process that reads the input,
-// prints the answer and ends.
-func (b *bench) bare(lang string) func(context.Context) error {
+// prints the answer and ends; nil if there is none to compare with.
+func (b *bench) bare(lang string) *Side {
 	var args []string
 	switch lang {
 	case "python":
 		args = []string{"/usr/bin/python3", "-I", "-S", "-c", `import json,sys; a=json.load(sys.stdin); print(json.dumps({"greeting":"Hello, %s!"%a["name"]}))`}
 	case "node":
 		args = []string{"node", "-e", `const a=JSON.parse(require('fs').readFileSync(0)); console.log(JSON.stringify({greeting:'Hello, '+a.name+'!'}))`}
+	case "java":
+		src := filepath.Join(b.dir, "Bare.java")
+		code := `public class Bare { public static void main(String[] a) { System.out.println("{\"greeting\":\"Hello, Ada!\"}"); } }`
+		if os.WriteFile(src, []byte(code), 0o600) != nil || exec.Command("javac", "-d", b.dir, src).Run() != nil {
+			return nil
+		}
+		args = []string{"java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", b.dir, "Bare"}
 	case "exec":
-		args = []string{"/bin/sh", "-c", "printf '" + Answer + "'"}
-	default:
+		args = []string{filepath.Join(b.dir, "hello")}
+	}
+	if args == nil {
 		return nil
 	}
-	return func(ctx context.Context) error {
+	return &Side{Name: "bare " + lang + " start", Do: func(ctx context.Context) error {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Stdin = strings.NewReader(Input)
 		return cmd.Run()
-	}
-}
-
-func plural(n int) string {
-	if n == 1 {
-		return "1 client"
-	}
-	return fmt.Sprintf("%d clients", n)
-}
-
-func printTable(w io.Writer, rows []Row) {
-	fmt.Fprintf(w, "%s, %d processors, %s\n", machine(), runtime.NumCPU(), time.Now().UTC().Format(time.DateOnly))
-	for _, r := range rows {
-		fmt.Fprintf(w, "\n%s\n  %-22s %10s %10s %10s %10s %12s %8s\n", r.Title, "", "p50", "p95", "p99", "calls/s", "cpu/call", "p50 x")
-		for _, s := range r.Samples {
-			ratio := 0.0
-			if q := s.Quantile(.5); q > 0 {
-				ratio = float64(r.Samples[0].Quantile(.5)) / float64(q)
-			}
-			fmt.Fprintf(w, "  %-22s %10s %10s %10s %10.0f %12s %8.2f", s.Name, us(s.Quantile(.5)), us(s.Quantile(.95)), us(s.Quantile(.99)), s.Rate(), us(s.CPU()), ratio)
-			if s.Failed > 0 {
-				fmt.Fprintf(w, "  %d failed: %v", s.Failed, s.Failure)
-			}
-			fmt.Fprintln(w)
-		}
-	}
-	fmt.Fprintln(w, "\np50 x is our median over that side's. The load runs on the same processors as all sides.")
-}
-
-func us(d time.Duration) string {
-	if d >= 10*time.Millisecond {
-		return fmt.Sprintf("%.1fms", float64(d.Microseconds())/1000)
-	}
-	return fmt.Sprintf("%dus", d.Microseconds())
-}
-
-// machine says what this was measured on.
-func machine() string {
-	b, err := os.ReadFile(filepath.Join("/proc", "cpuinfo"))
-	if err != nil {
-		return runtime.GOARCH
-	}
-	for line := range strings.Lines(string(b)) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-			return strings.TrimSpace(v)
-		}
-	}
-	return runtime.GOARCH
-}
-
-// printJSON prints one object: for each comparison and side the figures, and for the warm ones
-// what we add to the plain side.
-func printJSON(w io.Writer, rows []Row) error {
-	out := map[string]any{"machine": machine(), "processors": runtime.NumCPU()}
-	for _, r := range rows {
-		name := strings.NewReplacer(", ", "_", " ", "_").Replace(r.Title)
-		for i, s := range r.Samples {
-			p := name + "_"
-			if i > 0 {
-				p += strings.NewReplacer(" ", "_", "/", "_", ".", "_").Replace(s.Name) + "_"
-			}
-			out[p+"p50_us"] = s.Quantile(.5).Microseconds()
-			out[p+"p95_us"] = s.Quantile(.95).Microseconds()
-			out[p+"p99_us"] = s.Quantile(.99).Microseconds()
-			out[p+"per_s"] = int(s.Rate())
-			out[p+"cpu_us"] = s.CPU().Microseconds()
-			out[p+"failed"] = s.Failed
-		}
-		if strings.HasPrefix(r.Title, "warm") && len(r.Samples) > 1 {
-			out[name+"_added_p50_us"] = (r.Samples[0].Quantile(.5) - r.Samples[1].Quantile(.5)).Microseconds()
-			out[name+"_added_cpu_us"] = (r.Samples[0].CPU() - r.Samples[1].CPU()).Microseconds()
-		}
-	}
-	b, err := json.Marshal(out)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", b)
-	return err
+	}}
 }

@@ -1,42 +1,33 @@
 package bench
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
 // Side is one of the things that are compared.
 type Side struct {
-	Name   string
-	URL    string
-	Method string
-	Key    string // sent as a bearer token if not empty
-	Body   []byte
-	PID    int // root of the process tree whose processor time counts; 0: none
-	Want   int // status; 0: 200
+	Name string
+	Addr string   // host and port
+	Path []string // called in turn
+	PID  int      // root of the process tree whose processor time counts; 0: none
 
 	// Do, if set, is one call instead of an HTTP request.
 	Do func(ctx context.Context) error
+	// Once says that a path is called once only, and for an instance that is made for it.
+	Once bool
+	// Pause between calls, and between a side's blocks.
+	Pause time.Duration
+
+	next int // of Path; sides of one client only
 }
 
 // Compare calls the sides in turn, in blocks, until each has had calls many calls, clients at
-// once. The first block of each is a warm-up and not counted.
-func Compare(ctx context.Context, sides []Side, calls, clients, blocks int) ([]*Sample, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: clients * 2, DisableCompression: true,
-	}}
-	defer client.CloseIdleConnections()
+// once. The first block of each is a warm-up and not counted, save for sides with Once.
+func Compare(ctx context.Context, sides []*Side, calls, clients, blocks int) ([]*Sample, error) {
 	samples := make([]*Sample, len(sides))
 	for i := range sides {
 		samples[i] = &Sample{Name: sides[i].Name}
@@ -49,141 +40,104 @@ func Compare(ctx context.Context, sides []Side, calls, clients, blocks int) ([]*
 			}
 			n := per
 			if block < 0 {
+				if side.Once {
+					continue
+				}
 				n = min(per, 200)
 			}
-			got := run(ctx, client, side, n, clients)
+			got, err := run(ctx, side, n, clients)
+			if err != nil {
+				return samples, fmt.Errorf("%s: %w", side.Name, err)
+			}
 			if block < 0 {
 				if got.Failure != nil {
 					return samples, fmt.Errorf("%s: %w", side.Name, got.Failure)
 				}
 				continue
 			}
-			s := samples[i]
-			s.took = append(s.took, got.took...)
-			s.busy += got.busy
-			s.cpu += got.cpu
-			s.Failed += got.Failed
-			if s.Failure == nil {
-				s.Failure = got.Failure
-			}
+			samples[i].join(got)
 		}
 	}
 	return samples, nil
 }
 
 // run is one block.
-func run(ctx context.Context, client *http.Client, side Side, calls, clients int) *Sample {
-	total := &Sample{}
+func run(ctx context.Context, side *Side, calls, clients int) (*Sample, error) {
+	total := &Sample{Name: side.Name}
+	callers := make([]*caller, clients)
+	if side.Do == nil {
+		for i := range callers {
+			c, err := dial(ctx, side.Addr)
+			if err != nil {
+				return nil, err
+			}
+			defer c.close()
+			callers[i] = c
+		}
+	}
+	requests := make([][]byte, len(side.Path))
+	for i, path := range side.Path {
+		requests[i] = post(side.Addr, path, "", Input)
+	}
+	// A first request opens what the connection needs on the server's side.
+	if side.Once && side.Do == nil {
+		for _, c := range callers {
+			if _, err := c.do([]byte("GET /readyz HTTP/1.1\r\nHost: " + side.Addr + "\r\n\r\n")); err != nil {
+				return nil, err
+			}
+		}
+	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	cpu := treeCPU(side.PID)
+	cpu, own := treeCPU(side.PID)
 	began := time.Now()
-	for c := range clients {
+	first := side.next
+	for i := range clients {
 		n := calls / clients
-		if c < calls%clients {
+		if i < calls%clients {
 			n++
 		}
 		wg.Go(func() {
 			mine := &Sample{}
-			for range n {
+			for k := range n {
+				if ctx.Err() != nil {
+					break
+				}
+				if side.Pause > 0 {
+					time.Sleep(side.Pause)
+				}
 				at := time.Now()
-				err := side.call(ctx, client)
-				if err != nil {
-					mine.Failed++
-					mine.Failure = err
+				if side.Do != nil {
+					err := side.Do(ctx)
+					mine.note(time.Since(at), err)
 					continue
 				}
-				mine.add(time.Since(at))
+				turn := first + k*clients + i
+				if side.Once && turn >= len(side.Path) {
+					mine.note(0, errors.New("there are too few functions"))
+					break
+				}
+				a, err := callers[i].do(requests[turn%len(requests)])
+				took := time.Since(at)
+				if err == nil {
+					err = a.want()
+				}
+				if err == nil && side.Once && a.start == "warm" {
+					mine.Warm++
+					continue
+				}
+				mine.note(took, err)
+				mine.start(a.start)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			total.took = append(total.took, mine.took...)
-			total.Failed += mine.Failed
-			if total.Failure == nil {
-				total.Failure = mine.Failure
-			}
+			total.join(mine)
 		})
 	}
 	wg.Wait()
+	side.next += calls
 	total.busy = time.Since(began)
-	total.cpu = max(treeCPU(side.PID)-cpu, 0)
-	return total
-}
-
-func (s *Side) call(ctx context.Context, client *http.Client) error {
-	if s.Do != nil {
-		return s.Do(ctx)
-	}
-	method := s.Method
-	if method == "" {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, method, s.URL, bytes.NewReader(s.Body))
-	if err != nil {
-		return err
-	}
-	if s.Key != "" {
-		req.Header.Set("Authorization", "Bearer "+s.Key)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if want := max(s.Want, 0); want == 0 && res.StatusCode != http.StatusOK || want != 0 && res.StatusCode != want {
-		return fmt.Errorf("status %d: %.300s", res.StatusCode, body)
-	}
-	return nil
-}
-
-// clockTick is the unit of times in /proc/PID/stat, USER_HZ, which is 100 on every architecture
-// that we build for (proc_pid_stat(5)).
-const clockTick = 10 * time.Millisecond
-
-// treeCPU returns the processor time that a process and its descendants have used, those that
-// were waited for included.
-func treeCPU(root int) time.Duration {
-	if root == 0 {
-		return 0
-	}
-	type proc struct {
-		parent int
-		ticks  int64
-	}
-	procs := map[int]proc{}
-	dirs, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range dirs {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
-		_, rest, ok := strings.Cut(string(b), ") ")
-		f := strings.Fields(rest)
-		if !ok || len(f) < 15 {
-			continue
-		}
-		var p proc
-		p.parent, _ = strconv.Atoi(f[1])
-		for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime
-			n, _ := strconv.ParseInt(f[i], 10, 64)
-			p.ticks += n
-		}
-		procs[pid] = p
-	}
-	var sum int64
-	for pid, p := range procs {
-		for at := pid; at > 1; at = procs[at].parent {
-			if at == root {
-				sum += p.ticks
-				break
-			}
-		}
-	}
-	return time.Duration(sum) * clockTick
+	cpuAfter, ownAfter := treeCPU(side.PID)
+	total.cpu, total.own = max(cpuAfter-cpu, 0), max(ownAfter-own, 0)
+	return total, nil
 }

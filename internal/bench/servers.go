@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/brasa-dev/brasa/internal/api"
 )
 
 // Answer is what every side answers, byte for byte.
@@ -94,10 +98,14 @@ func (s *server) stop() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(30 * time.Second):
 		_ = s.cmd.Process.Kill()
 		<-done
 	}
+}
+
+func (s *server) side(name string) *Side {
+	return &Side{Name: name, Addr: s.addr, Path: []string{"/"}, PID: s.cmd.Process.Pid}
 }
 
 // launch starts a server that prints its address on its first line.
@@ -112,45 +120,58 @@ func launch(args ...string) (*server, error) {
 		return nil, err
 	}
 	s := &server{cmd: cmd}
-	var line []byte
-	b := make([]byte, 1)
-	for {
-		if _, err := out.Read(b); err != nil {
-			s.stop()
-			return nil, fmt.Errorf("%s did not say where it listens: %w", args[0], err)
-		}
-		if b[0] == '\n' {
-			break
-		}
-		line = append(line, b[0])
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		s.stop()
+		return nil, fmt.Errorf("%s did not say where it listens: %w", args[0], err)
 	}
-	s.addr = strings.TrimSpace(string(line))
-	go func() { _, _ = io.Copy(io.Discard, out) }()
+	s.addr = strings.TrimSpace(line)
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
 	return s, nil
 }
 
-// platform starts brasa with a data folder of its own.
-func platform(ctx context.Context, binary, dir string) (*server, string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, "", err
+// prefix is what the measured server's control groups and interfaces are called by, so that it
+// can run beside another.
+const prefix = "bench"
+
+// platform is a running brasa with a data folder of its own.
+type platform struct {
+	server
+	binary  string
+	dir     string
+	profile string // address of Go's profiles
+	client  *api.Client
+	ready   time.Duration // from start until it served
+}
+
+// startPlatform starts brasa on the data folder dir with the settings given, NAME=value each.
+func startPlatform(ctx context.Context, binary, dir string, settings ...string) (*platform, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	p := &platform{binary: binary, dir: dir}
+	var err error
+	if p.addr, err = freeAddr(); err != nil {
+		return nil, err
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
-	cmd := exec.Command(binary, "serve", "--data", dir, "--listen", addr)
-	cmd.Env = append(os.Environ(), "BRASA_PREFIX=bench")
-	log, err := os.Create(filepath.Join(dir, "bench.log"))
+	if p.profile, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	p.cmd = exec.Command(binary, "serve", "--data", dir, "--listen", p.addr)
+	p.cmd.Env = append(os.Environ(), "BRASA_PREFIX="+prefix, "BRASA_PROFILE="+p.profile)
+	p.cmd.Env = append(p.cmd.Env, settings...)
+	log, err := os.OpenFile(filepath.Join(dir, "bench.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	began := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
 	}
-	s := &server{cmd: cmd, addr: addr}
 	for {
-		res, err := http.Get("http://" + addr + "/readyz")
+		res, err := http.Get("http://" + p.addr + "/readyz")
 		if err == nil {
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
@@ -159,16 +180,85 @@ func platform(ctx context.Context, binary, dir string) (*server, string, error) 
 		}
 		select {
 		case <-ctx.Done():
-			s.stop()
+			p.stop()
 			b, _ := os.ReadFile(log.Name())
-			return nil, "", fmt.Errorf("server not ready: %w\n%s", ctx.Err(), b)
-		case <-time.After(20 * time.Millisecond):
+			return nil, fmt.Errorf("server not ready: %w\n%s", ctx.Err(), b[max(0, len(b)-4000):])
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	p.ready = time.Since(began)
 	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
-	if err != nil {
-		s.stop()
-		return nil, "", err
+	if err == nil {
+		p.client, err = api.NewClient("http://"+p.addr, strings.TrimSpace(string(key)))
 	}
-	return s, strings.TrimSpace(string(key)), nil
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// side is a function as a side.
+func (p *platform) side(name string, functions ...string) *Side {
+	s := &Side{Name: name, Addr: p.addr, PID: p.cmd.Process.Pid}
+	for _, fn := range functions {
+		s.Path = append(s.Path, "/f/"+fn+"/")
+	}
+	return s
+}
+
+// settle waits until nothing is being made, and returns what the node holds then.
+func (p *platform) settle(ctx context.Context, atLeast time.Duration) api.Node {
+	time.Sleep(atLeast)
+	var last api.Node
+	for calm, tries := 0, 0; calm < 3 && tries < 100 && ctx.Err() == nil; tries++ {
+		nodes, err := p.client.Nodes(ctx)
+		if err != nil || len(nodes) == 0 {
+			return last
+		}
+		last = nodes[0]
+		busy := last.Starting + last.Waiting
+		for _, s := range last.Stems {
+			busy += s.Making
+		}
+		if calm++; busy > 0 {
+			calm = 0
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return last
+}
+
+// goroutines and heap of the server, as its own profiles tell them; 0 if they don't.
+func (p *platform) goroutines() int {
+	b := p.fetch("/debug/pprof/goroutine?debug=1")
+	_, rest, _ := strings.Cut(b, "total ")
+	n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	return n
+}
+
+func (p *platform) heapKB() int {
+	b := p.fetch("/debug/pprof/heap?debug=1&gc=1")
+	_, rest, _ := strings.Cut(b, "# HeapInuse = ")
+	n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	return n / 1024
+}
+
+func (p *platform) fetch(path string) string {
+	res, err := http.Get("http://" + p.profile + path)
+	if err != nil {
+		return ""
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return string(b)
 }

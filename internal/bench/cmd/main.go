@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/brasa-dev/brasa/internal/bench"
@@ -17,16 +18,23 @@ func main() {
 		fail(bench.Plain("127.0.0.1:0"))
 		return
 	}
-	binary := flag.String("brasa", "bin/brasa", "program to measure")
-	asJSON := flag.Bool("json", false, "print one JSON object")
-	calls := flag.Int("calls", 4000, "warm calls of each side")
-	cold := flag.Int("cold", 60, "cold calls of each side")
+	cfg := bench.Config{Out: os.Stdout}
+	flag.StringVar(&cfg.Binary, "brasa", "bin/brasa", "program to measure")
+	flag.BoolVar(&cfg.JSON, "json", false, "print one JSON object as the last line")
+	only := flag.String("only", "", "measure these keys alone, divided by commas; names of measurements will do")
+	flag.IntVar(&cfg.Scale, "scale", 0, "idle functions; default 100,000")
+	flag.IntVar(&cfg.Calls, "calls", 0, "mixed calls after which nothing may have grown; default 100,000")
+	flag.IntVar(&cfg.Many, "many", 0, "instances at once and calls at once; default 1,000")
 	flag.Parse()
-	self, err := os.Executable()
+	if *only != "" {
+		cfg.Only = strings.Split(*only, ",")
+	}
+	var err error
+	cfg.Self, err = os.Executable()
 	fail(err)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	fail(bench.Run(ctx, bench.Config{Binary: *binary, Self: self, Calls: *calls, Cold: *cold, Out: os.Stdout, JSON: *asJSON}))
+	fail(bench.Run(ctx, cfg))
 }
 
 func fail(err error) {
