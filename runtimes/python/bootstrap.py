@@ -1559,6 +1559,7 @@ def serve_loop(link, function):
 
     link.arrive = begin
     loop.add_reader(link.fd, link.read_ready)
+    loop.call_soon(link.read_ready)  # a call may have come with LOAD
     while True:
         try:
             loop.run_forever()
@@ -1605,6 +1606,16 @@ def warm():
         except Exception:
             pass  # a Python that was built without it
     prepare()
+    ssl = sys.modules.get("_ssl")
+    if ssl is not None:
+        ssl.RAND_status()  # makes OpenSSL's source, from which nothing is drawn: 200 pages less in each child
+    # Python writes into code that it runs, until it has settled what is best for it.
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Output(1), Output(2)
+    try:
+        rehearse(30)
+    finally:
+        sys.stdout, sys.stderr = streams
     gc.collect()
     gc.freeze()  # so that collections in the children do not write to what is shared
 
@@ -1678,7 +1689,7 @@ def stem(fd):
     sys.modules["__main__"] = type(sys)("__main__")
     sys.stdout, sys.stderr = Output(1), Output(2)
     try:
-        rehearse()
+        rehearse(2)
     except Exception as e:
         os.write(2, b"brasa: the rehearsal failed, the first call will take longer: %a\n" % e)
     link = _link = Link(fd)
@@ -1701,6 +1712,8 @@ class Curtain(BaseException):
 
 class Rehearsal(Link):
     def lost(self, code=0):
+        if code:
+            raise RuntimeError("the rehearsal's function did not load")
         raise Curtain
 
 
@@ -1713,7 +1726,7 @@ def _play():
         return {"n": args["n"], "text": "rehearsal", "list": [1.5, None, True]}
 
 
-def rehearse():
+def rehearse(times):
     """Load a function and call it, as it will happen, with nobody there. What that touches for
     the first time, above all memory that is shared with the parent, costs the first call more
     than its work. Nothing of it remains to be seen."""
@@ -1729,12 +1742,13 @@ def rehearse():
         for d in (folder, cache):
             os.mkdir(d, 0o700)
             made.append(d)
-        out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            made.append(file)
-            os.write(out, MAGIC_NUMBER + b"\1\0\0\0" + bytes(8) + marshal(_play.__code__))
-        finally:
-            os.close(out)
+        for name, content in ((folder + "/play.py", b""), (file, MAGIC_NUMBER + b"\1\0\0\0" + bytes(8) + marshal(_play.__code__))):
+            out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            made.append(name)
+            try:
+                os.write(out, content)
+            finally:
+                os.close(out)
         spec = {
             "protocol": 1, "namespace": "n", "function": "f", "revision": "r", "entry": "play.py", "code": folder, "env": {env: "1"},
             "memory_bytes": 1, "timeout_ms": 1, "concurrency": 1, "response_bytes": 1 << 20, "log_bytes": 1 << 20, "seed": "00" * 32,
@@ -1742,7 +1756,7 @@ def rehearse():
         meta = dumps({"id": "i", "kind": "http", "method": "POST", "path": "/", "headers": {"Content-Type": ["application/json"]}, "body": "whole", "query": ""})
         body = dumps({"n": 1, "text": "x" * 200})
         call = frame(CALL, b"\0\0\0\1", with_meta(meta) + body)
-        for _ in range(2):
+        for _ in range(times):
             ends = os.pipe()
             opened += ends
             os.write(ends[1], frame(LOAD, OWN, dumps(spec)) + call)
@@ -1763,7 +1777,7 @@ def rehearse():
         for fd in opened:
             os.close(fd)
         for p in reversed(made):
-            os.unlink(p) if p is file else os.rmdir(p)
+            os.rmdir(p) if p in (folder, cache) else os.unlink(p)
         sys.path[:] = path
         sys.path_importer_cache.pop(folder, None)
         if argv is None:

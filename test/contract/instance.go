@@ -148,6 +148,13 @@ func (s *Suite) Boot(t testing.TB, language string, f Function) *Instance {
 	} else {
 		dir = write(t, f.Files)
 	}
+	return s.boot(t, rt, s.Launcher, dir, f)
+}
+
+// boot starts a function whose code lies in dir.
+func (s *Suite) boot(t testing.TB, rt *runtimes.Runtime, l Launcher, dir string, f Function) *Instance {
+	t.Helper()
+	language := rt.Name
 	limits := faas.DefaultLimits()
 	if f.Concurrency > 0 {
 		limits.Concurrency = f.Concurrency
@@ -159,7 +166,7 @@ func (s *Suite) Boot(t testing.TB, language string, f Function) *Instance {
 		ID: "0123456789abcdef", Name: faas.Name{Namespace: "ns", Function: "fn"}, Runtime: language,
 		Entry: f.Entry, Handler: f.Handler, Env: f.Env, Limits: limits,
 	}
-	p := s.Launcher.Start(t, rt, rev, dir, nil, true)
+	p := l.Start(t, rt, rev, dir, nil, true)
 	own := NewLines()
 	go runtimes.CopyLog(p.Stdout, runtimes.Stdout, own)
 	go runtimes.CopyLog(p.Stderr, runtimes.Stderr, own)
