@@ -148,6 +148,41 @@ time.sleep(1000)`}, Memory: 64 << 20})
 			t.Errorf("sixty processes with 20 allowed: %q %q", o.stdout, o.stderr)
 		}
 	})
+	t.Run("is adopted", func(t *testing.T) {
+		dir := codeDir(t, "content")
+		w := startWaiting(t, h, func(s *Spec) { s.PIDs = 100 })
+		claim := Claim{Hostname: "pay", Tmp: 32 << 20, Memory: 96 << 20, CPU: 500, PIDs: 20, Mounts: []Mount{{Source: dir, Target: "/code"}, {Source: dir, Target: "/tmp/deep/er"}}}
+		must(t, w.Adopt(context.Background(), claim))
+		if got := w.ask("cat /code/file /tmp/deep/er/file; echo; hostname; grep 127.0.1.1 /etc/hosts; df -k /tmp /dev/shm | tail -n 2 | tr -s ' ' | cut -d' ' -f2; (echo x >/code/x) 2>/dev/null || echo refused"); got != "contentcontent|pay|127.0.1.1 pay|32768|49152|refused" {
+			t.Errorf("got %q", got)
+		}
+		if got := w.ask("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do sleep 100 >/dev/null 2>&1 & done; echo all"); strings.Contains(got, "all") {
+			t.Errorf("22 processes with 20 allowed: %q", got)
+		}
+		w = startWaiting(t, h)
+		must(t, w.Adopt(context.Background(), Claim{Memory: 64 << 20}))
+		w.Conn().Write([]byte("head -c 40m /dev/zero >/tmp/x; head -c 40m /dev/zero >/dev/shm/y; sleep 1000\n"))
+		if h.watcher != nil {
+			w.Adopt(context.Background(), Claim{Memory: 32 << 20}) // less than there is: the watch ends it
+			if e := w.Exit(); !e.OOM {
+				t.Errorf("exit %+v", e)
+			}
+		}
+		if !w.counted() {
+			w := startWaiting(t, h, func(s *Spec) { s.PIDs = 20 })
+			var no *UnsupportedError
+			if err := w.Adopt(context.Background(), Claim{PIDs: 100}); !errors.As(err, &no) || no.Feature != featurePIDs {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+	t.Run("zygotes are refused", func(t *testing.T) {
+		_, err := h.StartZygote(context.Background(), ZygoteSpec{Name: "z", Args: []string{"/bin/true"}})
+		var no *UnsupportedError
+		if !errors.As(err, &no) || no.Fix == "" {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("network is refused", func(t *testing.T) {
 		_, err := h.Start(context.Background(), Spec{Name: "net", Args: []string{"/bin/true"}, Network: true})
 		var no *UnsupportedError
