@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -141,4 +142,19 @@ func program(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// anonymousPeak is the most that a process has had resident, without its program's file.
+func anonymousPeak(t testing.TB, pid int) faas.Bytes {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(key string) (kb int64) {
+		_, rest, _ := strings.Cut(string(status), "\n"+key+":")
+		_, _ = fmt.Sscan(rest, &kb)
+		return kb
+	}
+	return faas.Bytes(value("VmHWM")-value("RssFile")) * faas.KiB
 }

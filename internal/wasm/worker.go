@@ -131,6 +131,9 @@ func share(s *runtimes.Spec, l *loaded) (limits, error) {
 	return lim, nil
 }
 
+// grace is how long after its deadline a call that was stopped says so.
+const grace = 50 * time.Millisecond
+
 func (w *worker) call(ctx context.Context, b *bootstrap.Call) (any, error) {
 	in, err := w.pool.take()
 	if err != nil {
@@ -151,6 +154,11 @@ func (w *worker) call(ctx context.Context, b *bootstrap.Call) (any, error) {
 		defer context.AfterFunc(ctx, func() { b.Abandon(io.ErrUnexpectedEOF) })()
 	}
 	out, err := c.run(w.pool.loaded, in)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// The host knows the same deadline and has its own words for it, which are those that its
+		// caller shall get.
+		time.Sleep(grace)
+	}
 	if err != nil {
 		return nil, err
 	}
