@@ -162,8 +162,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		IdleTimeout:       g.cfg.IdleTimeout,
 		MaxHeaderBytes:    g.cfg.MaxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelDebug),
-		TLSConfig:         g.tls,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, paceKey{}, new(time.Time))
+		},
+		ErrorLog:  slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelDebug),
+		TLSConfig: g.tls,
 		// OPTIONS * is a path like any other that we don't have.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -114,18 +114,37 @@ type answer struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	timeout  time.Duration
+	set      *time.Time // when the deadline was set; of the connection, where that has one
 	began    bool
 	hijacked bool
 }
 
-func newAnswer(w http.ResponseWriter, timeout time.Duration) *answer {
-	return &answer{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout}
+// paceKey is where a connection's context has when its write deadline was set.
+type paceKey struct{}
+
+func newAnswer(w http.ResponseWriter, r *http.Request, timeout time.Duration) *answer {
+	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout}
+	// The requests of a connection of HTTP/1 come one after the other, and share its deadline.
+	if r.ProtoMajor == 1 {
+		a.set, _ = r.Context().Value(paceKey{}).(*time.Time)
+	}
+	if a.set == nil {
+		a.set = new(time.Time)
+	}
+	return a
 }
 
 // Unwrap lets http.ResponseController reach what is not said here.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-func (a *answer) pace() { _ = a.control.SetWriteDeadline(time.Now().Add(a.timeout)) }
+// pace gives what is written next its time. A deadline costs as much as a system call, so one that
+// is nearly as late as it would be is left as it is.
+func (a *answer) pace() {
+	if now := time.Now(); now.Sub(*a.set) > a.timeout/8 {
+		*a.set = now
+		_ = a.control.SetWriteDeadline(now.Add(a.timeout))
+	}
+}
 
 // WriteHeader begins the answer.
 func (a *answer) WriteHeader(status int) {
