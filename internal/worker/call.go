@@ -129,6 +129,7 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	now := time.Now()
 	c.inv.Timing.Add(faas.PhaseExecution, now.Sub(began))
+	in.pool.pace.note(now.Sub(began))
 	alone := in.slots == 1
 	if alone && in.out != nil {
 		in.out.aim(in.stray)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"container/list"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -16,6 +17,7 @@ type grant struct {
 // waiter is a call in a pool's line.
 type waiter struct {
 	call  *call
+	since time.Time
 	ready chan grant // one grant at the most, so the giver never blocks
 	elem  *list.Element
 }
@@ -28,6 +30,14 @@ type line struct{ l list.List }
 
 func (q *line) push(wt *waiter) { wt.elem = q.l.PushBack(wt) }
 func (q *line) len() int        { return q.l.Len() }
+
+// first returns the first waiter, or nil.
+func (q *line) first() *waiter {
+	if e := q.l.Front(); e != nil {
+		return e.Value.(*waiter)
+	}
+	return nil
+}
 
 // pop takes the first waiter, or returns nil.
 func (q *line) pop() *waiter {

@@ -28,6 +28,7 @@ type pool struct {
 	line      line
 	starting  int
 	inHungry  bool
+	pace      pace
 	claims    policy.Claims // calls that needed an instance of their own
 	load      time.Duration // what the code took to load the last time
 	failed    int           // instances in a row that could not be rewound
@@ -83,9 +84,11 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		w.mu.Lock()
 		p = w.pool(rev, rt)
 	}
-	wt := &waiter{call: c, ready: make(chan grant, 1)}
+	wt := &waiter{call: c, since: since, ready: make(chan grant, 1)}
 	p.line.push(wt)
-	w.grow(p)
+	if !w.waits(p) {
+		w.grow(p)
+	}
 	w.mu.Unlock()
 	return w.await(ctx, p, wt, c, since)
 }
