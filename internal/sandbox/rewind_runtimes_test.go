@@ -243,3 +243,19 @@ func TestRewindSnapshotsShare(t *testing.T) {
 		t.Error("a closed sandbox is armed")
 	}
 }
+
+// rewinderFDs returns how many descriptors the rewinders hold when what was closed has been
+// forgotten: nothing is armed, so none but their own.
+func rewinderFDs(t testing.TB, h *Host) (n int) {
+	t.Helper()
+	for _, w := range h.rewinders.all {
+		w.forget(0) // answered by nothing; what was sent before is done when this is taken
+		if _, err := w.call(context.Background(), rewindRequest{op: rewindBack}, nil); err != nil {
+			t.Fatal(err)
+		}
+		list, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(w.cmd.Process.Pid), "fd"))
+		must(t, err)
+		n += len(list)
+	}
+	return n
+}

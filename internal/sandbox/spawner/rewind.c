@@ -27,9 +27,11 @@
 
 #define SOCK 3 /* where the host puts its socket */
 #define MAX_ARMED 16384
-#define ARM_BUDGET 500000000ull  /* ns; until a program is at rest, and its memory read */
-#define BACK_BUDGET 100000000ull /* a process that takes longer is cheaper to replace */
-#define STOP_BUDGET 50000000ull
+#define REST_WAIT 500000000ull /* ns until a program that is to be armed is at rest */
+#define ARM_WORK 500000000ull
+#define BACK_WORK 100000000ull /* a process that takes longer is cheaper to replace */
+#define BACK_WAIT 50000000ull
+#define AT_LAST 500000000ull
 #define MAX_EXTRA_THREADS 128
 
 static struct armed *table[MAX_ARMED];
@@ -132,18 +134,8 @@ static int quiet = 0;
 
 static int look_quiet(s32 tid, void *data)
 {
-	struct armed *a = data;
-	char path[48];
-	u8 text[512];
-	join(path, "", tid, "/stat");
-	s32 fd = open_at(a->task_dir, path, 0);
-	if (fd < 0)
-		return 0;
-	long n = sys(__NR_pread64, fd, text, sizeof text, 0), i;
-	close_fd(fd);
-	for (i = n - 1; i > 0 && text[i] != ')'; i--)
-		;
-	if (i <= 0 || i + 2 >= n || text[i + 2] != 'S')
+	(void)data;
+	if (state_of(tid) != 'S')
 		quiet = 0;
 	return 0;
 }
@@ -165,7 +157,8 @@ static int begin_rest(struct armed *a)
 		return fail2(REWIND_ENDED, "the program has ended", -1, "");
 	if (!quiet)
 		return 0;
-	alarm_after(STOP_BUDGET);
+	allow(ARM_WORK, BACK_WAIT, AT_LAST);
+	alarm_after(BACK_WAIT);
 	if (stop_all(a->task_dir, 0, 0, 0) < 0)
 		return -1;
 	s32 leader = thread_index(a->pid);
@@ -543,7 +536,7 @@ static struct armed *settle(struct armed *d)
 	for (u32 i = 0; i < d->nthreads; i++)
 		xstates += (d->threads[i].xsize + 63) & ~63u;
 	u64 size = sizeof *d + d->nthreads * sizeof *d->threads + d->nfds * sizeof *d->fds + d->nvmas * sizeof *d->vmas +
-		   room * sizeof *d->pages + d->ncalls * sizeof *d->calls + sizeof draft_out + xstates + d->texts_size + d->nspans * sizeof *d->spans + 12 * 64;
+		   room * sizeof *d->pages + d->ncalls * sizeof *d->calls + sizeof draft_out + xstates + d->texts_size + d->nvmas * sizeof *d->spans + 12 * 64;
 	size = (size + PAGE - 1) & ~(PAGE - 1);
 	u8 *p = reserve(size);
 	if (!p)
@@ -555,7 +548,7 @@ static struct armed *settle(struct armed *d)
 	a->fds = carve(&p, d->fds, d->nfds * sizeof *d->fds);
 	a->vmas = carve(&p, d->vmas, d->nvmas * sizeof *d->vmas);
 	a->calls = carve(&p, d->calls, d->ncalls * sizeof *d->calls);
-	a->spans = carve(&p, d->spans, d->nspans * sizeof *d->spans);
+	a->spans = carve(&p, d->spans, d->nvmas * sizeof *d->spans);
 	a->out = carve(&p, d->out, sizeof draft_out);
 	for (u32 i = 0; i < d->nthreads; i++)
 		a->threads[i].xstate = carve(&p, d->threads[i].xstate, d->threads[i].xsize);
@@ -618,19 +611,20 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 	a->out = draft_out;
 	a->spans = draft_spans;
 	bad = REWIND_NOT;
-	deadline = now() + ARM_BUDGET;
+	u64 patience = now() + REST_WAIT;
+	allow(ARM_WORK, BACK_WAIT, AT_LAST);
 	s32 slot = free_slot();
 	int r = slot < 0 ? refuse("too many processes are armed") : open_process(a);
 	while (r >= 0) {
 		r = begin_rest(a);
 		if (r)
 			break;
-		r = now() > deadline ? refuse("it is not at rest: a thread is running") : 0;
+		r = now() > patience ? refuse("it is not at rest: a thread is running") : 0;
 		pause_ns(1000000);
 	}
 	if (r > 0) {
-		deadline = now() + ARM_BUDGET;
-		alarm_after(ARM_BUDGET);
+		allow(ARM_WORK, REST_WAIT, 4 * AT_LAST);
+		alarm_after(REST_WAIT);
 		r = take_state(a);
 		struct armed *kept = r < 0 ? 0 : settle(a);
 		if (r >= 0 && !kept)
@@ -690,7 +684,8 @@ static int end_extra_threads(struct armed *a)
 			if (w == tid && !STOPPED(status))
 				break;
 			stopped[i] = 1;
-			if (w != tid || tries > 2 || STOP_EVENT(status) != PTRACE_EVENT_STOP_)
+			/* signals that came before are dropped, one by one */
+			if (w != tid || tries > 16 || set_regs(tid, &r) < 0)
 				return refuse("a thread cannot be ended");
 		}
 		tids[i] = tids[--ntids];
@@ -862,8 +857,8 @@ static void op_back(struct rewind_request *q)
 		fail2(REWIND_ENDED, "it is not armed", -1, "");
 		return;
 	}
-	deadline = now() + BACK_BUDGET;
-	alarm_after(STOP_BUDGET);
+	allow(BACK_WORK, BACK_WAIT, AT_LAST);
+	alarm_after(BACK_WAIT);
 	int r = put_back(a);
 	if (r >= 0 && let_go() < 0)
 		r = refuse("it cannot be let go");

@@ -383,6 +383,19 @@ static void mark(struct armed *a, u32 i)
 	dirty[ndirty++].page = i;
 }
 
+static struct vma *vma_of(struct armed *a, u64 at)
+{
+	u32 low = 0, high = a->nvmas;
+	while (low < high) {
+		u32 mid = (low + high) / 2;
+		if (a->vmas[mid].end <= at)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < a->nvmas && a->vmas[low].start <= at ? &a->vmas[low] : 0;
+}
+
 static u32 next_kept;
 static u64 private_pages;
 static u32 looked_wide;
@@ -465,6 +478,28 @@ static s64 anonymous(s32 statm)
 	return k == 3 ? v[1] - v[2] : -1;
 }
 
+/* Mappings of files with fewer pages than these are not worth leaving out. */
+#define SMALL_VMA (32 * PAGE)
+
+/* find_spans lists the parts of memory in which there are, or are likely to be,
+ * private pages. */
+static void find_spans(struct armed *a, struct range *to, u32 *n)
+{
+	u32 k = 0;
+	for (u32 i = 0; i < a->nvmas; i++) {
+		struct vma *v = &a->vmas[i];
+		int has = v->flags & (VMA_REGISTERED | VMA_STUB | VMA_LIKELY) || (v->prot & MAP_WRITE && !(v->flags & VMA_SHARED));
+		if (!has && (v->end - v->start > SMALL_VMA || v->flags & VMA_SPECIAL))
+			continue;
+		/* Nothing but holes lies between: there are no pages to look at. */
+		if (k && i && to[k - 1].end == a->vmas[i - 1].end)
+			to[k - 1].end = v->end;
+		else
+			to[k++] = (struct range){v->start, v->end};
+	}
+	*n = k;
+}
+
 /* find_changes compares all private pages with those of the snapshot. Looking at
  * a mapped file's pages, of which there are many, is what costs most. So only
  * those parts are looked at where private pages are to be expected; when there
@@ -485,29 +520,18 @@ static int find_changes(struct armed *a)
 	looked_wide = 1;
 	if (find_in_span(a, 0, LAST_ADDRESS) < 0)
 		return -1;
-	return rest_is_gone(a);
-}
-
-/* Mappings of files with fewer pages than these are not worth leaving out. */
-#define SMALL_VMA (32 * PAGE)
-
-/* find_spans lists the parts of memory in which there are, or are likely to be,
- * private pages. */
-static void find_spans(struct armed *a, struct range *to, u32 *n)
-{
-	u32 k = 0;
-	for (u32 i = 0; i < a->nvmas; i++) {
-		struct vma *v = &a->vmas[i];
-		int has = v->flags & (VMA_REGISTERED | VMA_STUB) || (v->prot & MAP_WRITE && !(v->flags & VMA_SHARED));
-		if (!has && (v->end - v->start > SMALL_VMA || v->flags & VMA_SPECIAL))
-			continue;
-		/* Nothing but holes lies between: there are no pages to look at. */
-		if (k && i && to[k - 1].end == a->vmas[i - 1].end)
-			to[k - 1].end = v->end;
-		else
-			to[k++] = (struct range){v->start, v->end};
+	/* Where there were some there will be some: a heap that grows in each call. */
+	int more = 0;
+	for (u32 i = 0; i < ngiving; i++) {
+		struct vma *v = vma_of(a, giving[i].start);
+		if (v && !(v->flags & (VMA_LIKELY | VMA_REGISTERED))) {
+			v->flags |= VMA_LIKELY;
+			more = 1;
+		}
 	}
-	*n = k;
+	if (more)
+		find_spans(a, a->spans, &a->nspans);
+	return rest_is_gone(a);
 }
 
 /* give_back notes the calls that discard what the snapshot does not have. */
@@ -520,19 +544,6 @@ static int give_back(void)
 			return -1;
 	}
 	return 0;
-}
-
-static struct vma *vma_of(struct armed *a, u64 at)
-{
-	u32 low = 0, high = a->nvmas;
-	while (low < high) {
-		u32 mid = (low + high) / 2;
-		if (a->vmas[mid].end <= at)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < a->nvmas && a->vmas[low].start <= at ? &a->vmas[low] : 0;
 }
 
 #define VECTOR 512

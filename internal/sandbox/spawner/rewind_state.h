@@ -42,6 +42,7 @@ enum vma_flag {
 	VMA_NORESERVE = 64,
 	VMA_ODD = 128,      /* with flags that would be lost were it made again */
 	VMA_NOHUGE = 256,
+	VMA_LIKELY = 512,   /* had private pages that the snapshot has not */
 };
 
 struct kept_page {

@@ -18,7 +18,13 @@
 /* What an operation ends in when it fails. */
 static u32 verdict;
 static char why[160];
-static u64 deadline; /* of the operation, on the monotonic clock */
+/* An operation has two bounds. Its own work is counted in CPU time, so that a busy
+ * machine fails nobody. Waiting for a thread ends when the thread is in the kernel
+ * and stays there, at the deadline; one that only waits for a CPU, also because its
+ * cgroup has used up its quota, is given until the last moment. */
+static u64 deadline;
+static u64 last_moment;
+static u64 cpu_limit;
 
 static u64 now(void)
 {
@@ -69,9 +75,25 @@ static u32 bad; /* what a refusal counts as: REWIND_NOT while arming, else REWIN
 static int refuse(const char *text) { return fail2(bad, text, -1, ""); }
 static int refuse_n(const char *text, s64 n) { return fail2(bad, text, n, ""); }
 
+static u64 cpu_now(void)
+{
+	struct timespec_ t;
+	sys(__NR_clock_gettime, 3 /* CLOCK_THREAD_CPUTIME_ID */, &t);
+	return (u64)t.sec * 1000000000ull + (u64)t.nsec;
+}
+
 static int late(void)
 {
-	return now() > deadline ? refuse("it took too long") : 0;
+	return cpu_now() > cpu_limit || now() > last_moment ? refuse("it took too long") : 0;
+}
+
+/* allow sets the bounds of what follows: ns of work, and of waiting. */
+static void allow(u64 work, u64 waiting, u64 at_last)
+{
+	u64 t = now();
+	deadline = t + waiting;
+	last_moment = t + at_last;
+	cpu_limit = cpu_now() + work;
 }
 
 #if defined(__x86_64__)
@@ -141,13 +163,51 @@ static s32 tids[MAX_THREADS * 2];
 static u32 ntids;
 static u8 stopped[MAX_THREADS * 2];
 
+static void decimal(char *to, u64 v)
+{
+	char digits[24];
+	u32 k = 0;
+	do
+		digits[k++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (k)
+		*to++ = digits[--k];
+	*to = 0;
+}
+
+/* state_of returns the letter that /proc has for a thread, 0 if there is none. */
+static u8 state_of(s32 tid)
+{
+	char path[48];
+	u8 text[512];
+	char *p = path;
+	for (const char *s = "/proc/"; *s;)
+		*p++ = *s++;
+	decimal(p, (u64)tid);
+	while (*p)
+		p++;
+	for (const char *s = "/stat"; *s;)
+		*p++ = *s++;
+	*p = 0;
+	long fd = sys(__NR_openat, AT_FDCWD, path, O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	long n = sys(__NR_pread64, fd, text, sizeof text, 0), i;
+	sys(__NR_close, fd);
+	/* the name before it may hold brackets, what comes after cannot */
+	for (i = n - 1; i > 0 && text[i] != ')'; i--)
+		;
+	return i > 0 && i + 2 < n ? text[i + 2] : 0;
+}
+
 static long wait_for(s32 tid, s32 *status)
 {
 	for (;;) {
 		long r = sys(__NR_wait4, tid, status, __WALL, 0);
 		if (r != -EINTR)
 			return r;
-		if (now() > deadline)
+		u64 t = now();
+		if (t > last_moment || (t > deadline && state_of(tid) != 'R'))
 			return -EINTR;
 	}
 }
@@ -204,18 +264,6 @@ static int each_entry(s32 fd, int (*f)(s32 number, void *data), void *data)
 }
 
 struct stopping { s32 dir; u32 fresh; u32 known; };
-
-static void decimal(char *to, u64 v)
-{
-	char digits[24];
-	u32 k = 0;
-	do
-		digits[k++] = (char)('0' + v % 10);
-	while (v /= 10);
-	while (k)
-		*to++ = digits[--k];
-	*to = 0;
-}
 
 /* take_thread holds a thread that is not held yet. Between the listing and the
  * call its number may have gone to a process of somebody else's, which is why it
@@ -442,9 +490,13 @@ static int run_batch(s32 tid, u64 stub, const struct regs *base, struct call *ca
 			continue; /* the interrupt that a signal had overtaken */
 		if (STOP_EVENT(status) || STOP_SIGNAL(status) != SIGTRAP)
 			return refuse_n("an unexpected stop while it worked for us: signal", STOP_SIGNAL(status));
+		if (get_regs(tid, &r) < 0)
+			return refuse("registers cannot be read");
+		if (REG_IP(&r) == STUB_CODE(stub) && tries < 3)
+			continue; /* a trap of the program's own from before */
 		break;
 	}
-	if (get_regs(tid, &r) < 0 || REG_IP(&r) != STUB_CODE(stub) + (u64)(stub_exit - stub_begin) - (TRAP_BYTES ? 0 : 4))
+	if (REG_IP(&r) != STUB_CODE(stub) + (u64)(stub_exit - stub_begin) - (TRAP_BYTES ? 0 : 4))
 		return refuse("an unexpected stop while it worked for us");
 	if (vm_read(tid, calls, STUB_TABLE(stub), n * sizeof *calls) != (long)(n * sizeof *calls))
 		return refuse("memory of ours in it cannot be read");
