@@ -16,6 +16,9 @@ import (
 //go:embed node/bootstrap.js node/rehearsal
 var nodeFiles embed.FS
 
+// NodePack is the file of a function's code in which its modules lie packed.
+const NodePack = ".brasa-pack"
+
 // unpackTree writes the files below a directory of tree where sandboxes can read them.
 func unpackTree(dir string, tree embed.FS, from string) error {
 	return fs.WalkDir(tree, from, func(name string, e fs.DirEntry, err error) error {

@@ -21,6 +21,8 @@ func (d *Deployer) builder(plan *runtimes.Plan) builder {
 		return d.buildJava
 	case plan.Runtime == runtimes.Python && d.cfg.Sandbox != nil:
 		return d.compilePython
+	case plan.Runtime == runtimes.Node && d.cfg.Sandbox != nil:
+		return d.packNode
 	}
 	return nil
 }

@@ -17,7 +17,11 @@ const maxBuildCache = 2 * faas.GiB
 // CollectCaches removes the build caches of namespaces that are no more, and those that have grown
 // too large.
 func (d *Deployer) CollectCaches() error {
-	root := filepath.Join(d.cfg.Dir, "gocache")
+	return errors.Join(d.collectCache("gocache"), d.collectCache("nodepacks"))
+}
+
+func (d *Deployer) collectCache(name string) error {
+	root := filepath.Join(d.cfg.Dir, name)
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

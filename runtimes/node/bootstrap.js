@@ -15,6 +15,7 @@ const events = require('events');
 const { Writable } = require('stream');
 const { pathToFileURL } = require('url');
 const util = require('util');
+const vm = require('vm');
 
 const LOAD = 1, CALL = 2, BODY = 3, BODY_END = 4, CANCEL = 5, CREDIT = 6;
 const HELLO = 16, LOADED = 17, LOAD_FAILED = 18, LOG = 19, RESULT = 20, HEAD = 21, DATA = 22, END = 23, WINDOW = 24;
@@ -697,14 +698,8 @@ function meter() {
 function open(file) {
   if (isModule(file)) return import(pathToFileURL(file).href);
   const compile = Module.prototype._compile;
-  // A script that exports nothing is taken by the names it defines.
-  Module.prototype._compile = function (content, name, ...more) {
-    if (name === file) {
-      // typeof: a module by its syntax comes this way too, and has no such name.
-      content += '\n;if (typeof module === "object" && module.exports !== null && typeof module.exports === "object" && Object.keys(module.exports).length === 0) {' +
-        DEFAULT_HANDLERS.map((h) => `if (typeof ${h} === "function") module.exports.${h} = ${h};`).join('') + '}';
-    }
-    return compile.call(this, content, name, ...more);
+  Module.prototype._compile = compiler = function (content, name, ...more) {
+    return compile.call(this, name === file ? taken(content) : content, name, ...more);
   };
   try {
     return run(file);
@@ -713,7 +708,7 @@ function open(file) {
       (err instanceof SyntaxError && /import statement|Unexpected token 'export'|import\.meta|await is only valid/.test(err.message));
     if (!esm) throw err;
   } finally {
-    Module.prototype._compile = compile;
+    Module.prototype._compile = compiler = compile;
   }
   // It is an ECMAScript module by its syntax. Node.js 20.19 and newer take it as such.
   return import(pathToFileURL(file).href).catch((err) => {
@@ -722,6 +717,13 @@ function open(file) {
     }
     throw err;
   });
+}
+
+// taken is a script that exports the names it defines if it exports nothing else.
+function taken(content) {
+  // typeof: a module by its syntax comes this way too, and has no such name.
+  return content + '\n;if (typeof module === "object" && module.exports !== null && typeof module.exports === "object" && Object.keys(module.exports).length === 0) {' +
+    DEFAULT_HANDLERS.map((h) => `if (typeof ${h} === "function") module.exports.${h} = ${h};`).join('') + '}';
 }
 
 // run is require of a file that is known to be there, which need not be looked for.
@@ -741,6 +743,125 @@ function run(file) {
     if (!done) delete Module._cache[real];
   }
   return entry.exports;
+}
+
+// --- Packs ---------------------------------------------------------------------------------
+
+// A pack holds what loading the function's CommonJS modules came to when it was deployed: where
+// each require led, the sources, and V8's code for them, so that a load looks for no file and
+// compiles nothing. It lies beside the code in one file:
+//
+//	u32 length of the head | head, JSON | sources and code
+//
+// The head has {node, code, paths: {key of Module._pathCache: file}, files: [[file, from, to, latin1,
+// from, to]]}, with offsets of the source and of its code. A pack made by another Node.js counts for
+// nothing, and V8 refuses code that it did not make with the flags it has now; then the source is
+// compiled as ever.
+const PACK = '.brasa-pack';
+const head = '(function (exports, require, module, __filename, __dirname) { ';
+const defaultLoader = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER; // Node.js 20.10 and newer
+
+let compiler = Module.prototype._compile; // the usual one, or ours around it
+
+// compiled runs a module's source as Module.prototype._compile does, with what V8 made of it before.
+// It returns the script.
+function compiled(module, filename, source, cachedData) {
+  const script = new vm.Script(head + source + '\n})', {
+    filename, columnOffset: -head.length, cachedData, importModuleDynamically: defaultLoader,
+  });
+  const { exports } = module;
+  script.runInThisContext().call(exports, exports, requireOf(module), module, filename, path.dirname(filename));
+  return script;
+}
+
+// requireOf makes the require of a module, as Node.js does.
+function requireOf(module) {
+  const require = function require(path) { return module.require(path); };
+  require.resolve = function resolve(request, options) { return Module._resolveFilename(request, module, false, options); };
+  require.resolve.paths = function paths(request) { return Module._resolveLookupPaths(request, module); };
+  require.main = process.mainModule;
+  require.extensions = Module._extensions;
+  require.cache = Module._cache;
+  return require;
+}
+
+// unpack makes require use the function's pack, if it has one that fits.
+function unpack() {
+  const file = path.join(spec.code, PACK);
+  if (defaultLoader === undefined || !existsSync(file)) return;
+  const all = readFileSync(file);
+  const start = 4 + word(all, 0);
+  const { node, code, paths, files } = JSON.parse(all.utf8Slice(4, start) || '{}');
+  if (node !== process.version || code !== spec.code) return;
+  Object.assign(Module._pathCache, paths);
+  const held = new Map();
+  for (const f of files) held.set(f[0], f);
+  const extension = Module._extensions['.js'];
+  Module._extensions['.js'] = function (module, filename) {
+    const f = held.get(filename);
+    // One who put a compiler of his own in the way, or asks for source maps, gets the usual way.
+    if (f === undefined || process.sourceMapsEnabled || module._compile !== compiler) return extension(module, filename);
+    const [, from, to, latin1, codeFrom, codeTo] = f;
+    const source = latin1 ? all.latin1Slice(start + from, start + to) : all.utf8Slice(start + from, start + to);
+    compiled(module, filename, source, codeTo > codeFrom ? all.subarray(start + codeFrom, start + codeTo) : undefined);
+  };
+}
+
+// pack loads the function that the file spec in the directory out tells of as an instance would,
+// and writes its pack beside it. It runs at deploy, in a sandbox.
+async function pack(out) {
+  spec = JSON.parse(readFileSync(path.join(out, 'spec'), 'utf8'));
+  if (defaultLoader === undefined) return;
+  process.chdir(spec.code);
+  Object.assign(process.env, spec.env);
+  process.argv = [process.execPath, path.join(spec.code, spec.entry)];
+  const scripts = new Map();
+  const before = new Set(Object.keys(Module._pathCache));
+  const extension = Module._extensions['.js'];
+  const [entry] = locate();
+  const inside = (file) => file.startsWith(spec.code + path.sep);
+  Module._extensions['.js'] = function (module, filename) {
+    const bytes = readFileSync(filename);
+    let source = bytes.toString('utf8');
+    if (filename === entry) source = taken(source);
+    if (module._compile !== compiler || !inside(filename) || !packable(filename, source)) return extension(module, filename);
+    scripts.set(filename, [source]);
+    scripts.get(filename).push(compiled(module, filename, source));
+  };
+  await open(entry);
+  const paths = {};
+  for (const [key, file] of Object.entries(Module._pathCache)) if (!before.has(key) && inside(file)) paths[key] = file;
+  const files = [];
+  const parts = [];
+  let at = 0;
+  const add = (bytes) => {
+    parts.push(bytes);
+    at += bytes.length;
+    return [at - bytes.length, at];
+  };
+  for (const [file, [source, script]] of scripts) {
+    if (script === undefined) continue; // it threw, and whoever required it went on
+    const latin1 = !/[^\0-\xff]/.test(source);
+    // Code that came from a cache has forgotten whose it is, which V8 must know for import().
+    const code = /\b(import|eval)\b/.test(source) ? NOTHING : script.createCachedData();
+    files.push([file, ...add(Buffer.from(source, latin1 ? 'latin1' : 'utf8')), latin1, ...add(code)]);
+  }
+  const text = Buffer.from(JSON.stringify({ node: process.version, code: spec.code, paths, files }));
+  const size = Buffer.alloc(4);
+  size.writeUInt32BE(text.length);
+  fs.writeFileSync(path.join(out, 'pack'), Buffer.concat([size, text, ...parts]));
+}
+
+// packable says whether a file is CommonJS that a pack can hold: not what only the usual way takes,
+// or takes otherwise.
+function packable(filename, source) {
+  if (source.startsWith('#!') || source.startsWith('\ufeff') || isModule(filename)) return false;
+  try {
+    vm.compileFunction(source, ['exports', 'require', 'module', '__filename', '__dirname'], { filename, importModuleDynamically: defaultLoader });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 // find returns the handler and whether it takes the event rather than its arguments.
@@ -796,6 +917,7 @@ function load() {
     Object.assign(process.env, spec.env);
     process.argv = [process.execPath, path.join(spec.code, spec.entry)];
     const [file, wanted] = locate();
+    unpack();
     const exported = open(file);
     if (typeof exported?.then === 'function') Promise.resolve(exported).then((e) => loaded(e, file, wanted)).catch(loadFailed);
     else loaded(exported, file, wanted);
@@ -982,11 +1104,18 @@ async function startThreads() {
   await util.promisify(require('crypto').randomFill)(Buffer.alloc(1));
 }
 
-boot();
-if (process.argv[2] === 'stem') {
-  rehearse().catch((err) => {
-    writeSync(2, `brasa: the rehearsal failed, the first call will take longer: ${err.stack}\n`);
-  }).finally(hello);
+if (process.argv[2] === 'pack') {
+  pack(process.argv[3]).then(() => exit(0), (err) => {
+    writeSync(2, `${err?.stack ?? err}\n`);
+    exit(1);
+  });
 } else {
-  hello();
+  boot();
+  if (process.argv[2] === 'stem') {
+    rehearse().catch((err) => {
+      writeSync(2, `brasa: the rehearsal failed, the first call will take longer: ${err.stack}\n`);
+    }).finally(hello);
+  } else {
+    hello();
+  }
 }
