@@ -86,6 +86,14 @@ func (r *reader) count() uint32 {
 	return n
 }
 
+// end says whether all was read, and nothing went wrong.
+func (r *reader) end() error {
+	if r.err == nil && r.at != len(r.b) {
+		r.fail("a section has %d bytes more than its entries", len(r.b)-r.at)
+	}
+	return r.err
+}
+
 func (r *reader) name() string { return string(r.take(r.u32())) }
 
 func appendU32(b []byte, v uint32) []byte {

@@ -100,10 +100,8 @@ func rewrite(b []byte) (*rewritten, error) {
 		return nil, err
 	}
 	m := &rewritten{}
-	if err := m.split(b[8:]); err != nil {
-		return nil, err
-	}
-	for _, step := range []func() error{m.readTypes, m.readImports, m.readFunctions, m.tables, m.memories, m.readGlobals, m.exported, m.start, m.elements, m.data, m.code} {
+	split := func() error { return m.split(b[8:]) }
+	for _, step := range []func() error{split, m.readTypes, m.readImports, m.readFunctions, m.tables, m.memories, m.readGlobals, m.exported, m.start, m.elements, m.data, m.code} {
 		if err := step(); err != nil {
 			if _, told := err.(*Refused); told {
 				return nil, err
@@ -190,13 +188,10 @@ func (m *module) readImports() error {
 		if err := checkImport(module, name, kind); err != nil {
 			return err
 		}
-		r.u32() // its type
+		m.typeIndex(r)
 	}
-	if r.err == nil && r.at != len(r.b) {
-		r.fail("the imports are longer than their number says")
-	}
-	if r.err != nil {
-		return r.err
+	if err := r.end(); err != nil {
+		return err
 	}
 	m.imports = n
 	out := appendU32(nil, n+1)
@@ -257,10 +252,12 @@ func (m *module) readFunctions() error {
 		n = r.count()
 	}
 	out := appendU32(nil, n+1)
-	out = append(out, r.b[r.at:]...)
+	for range n {
+		out = appendU32(out, m.typeIndex(r))
+	}
 	m.section[secFunction], m.has[secFunction] = appendU32(out, m.tickType()), true
 	m.functions = m.imports + n
-	return r.err
+	return r.end()
 }
 
 // function returns the index that a function has after ours was put behind the imports.
@@ -306,7 +303,7 @@ func (m *module) tables() error {
 		out = appendU32(appendU32(append(out, kind, 1), least), most)
 	}
 	m.section[secTable] = out
-	return r.err
+	return r.end()
 }
 
 func (m *module) memories() error {
@@ -347,7 +344,7 @@ func (m *module) readGlobals() error {
 		out = append(appendS32(append(out, 0x7f, 1, 0x41), v), 0x0b)
 	}
 	m.section[secGlobal], m.has[secGlobal] = out, true
-	return r.err
+	return r.end()
 }
 
 func (m *module) counter() uint32 { return m.globals }
@@ -404,7 +401,7 @@ func (m *module) exported() error {
 		out = appendU32(append(appendName(out, name), kind), i)
 	}
 	m.section[secExport] = out
-	return nil
+	return r.end()
 }
 
 func (m *module) start() error {
@@ -413,7 +410,7 @@ func (m *module) start() error {
 	}
 	r := &reader{b: m.section[secStart]}
 	m.section[secStart] = appendU32(nil, m.function(r, r.u32()))
-	return r.err
+	return r.end()
 }
 
 func (m *module) elements() error {
@@ -452,7 +449,7 @@ func (m *module) elements() error {
 		}
 	}
 	m.section[secElement] = out
-	return nil
+	return r.end()
 }
 
 // data adds up what each new instance gets copied.
@@ -491,7 +488,7 @@ func (m *module) code() error {
 	tick = append(appendU32(tick, m.check()), 0x0b)
 	out = append(appendU32(out, uint32(len(tick))), tick...)
 	m.section[secCode], m.has[secCode] = out, true
-	return nil
+	return r.end()
 }
 
 // body copies one function's body.
@@ -595,7 +592,11 @@ func (m *module) skip(r *reader, op byte) {
 	switch {
 	case op <= 0x01, op == 0x05, op == 0x0b, op == 0x0f, op == 0x1a, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
 	case op <= 0x04: // block, loop, if
-		r.skipNumber(33)
+		if r.at < len(r.b) && r.b[r.at]&0xc0 == 0x40 { // one value or none
+			r.byte()
+		} else {
+			m.typeIndex(r)
+		}
 	case op == 0x0c, op == 0x0d, op >= 0x20 && op <= 0x22, op == 0x25, op == 0x26:
 		r.u32()
 	case op == 0x0e: // br_table
@@ -606,9 +607,7 @@ func (m *module) skip(r *reader, op byte) {
 	case op == 0x10, op == 0xd2: // call, ref.func
 		m.function(r, r.u32())
 	case op == 0x11: // call_indirect
-		if r.u32() >= m.types {
-			r.fail("a call has a type that is not there")
-		}
+		m.typeIndex(r)
 		r.u32()
 	case op == 0x1c: // select of a type
 		for range r.count() {
@@ -673,6 +672,15 @@ func (m *module) skip(r *reader, op byte) {
 			r.at = len(r.b)
 		}
 	}
+}
+
+// typeIndex reads which type something has.
+func (m *module) typeIndex(r *reader) uint32 {
+	i := r.u32()
+	if i >= m.types {
+		r.fail("there is no type %d", i)
+	}
+	return i
 }
 
 func (m *module) skipAddress(r *reader) {
