@@ -174,6 +174,8 @@ func planSandbox(in planInput) *plan {
 func planZygote(in planInput) *plan {
 	p := &plan{cgroup: -1, flags: unix.CLONE_NEWNS | unix.CLONE_NEWIPC}
 	p.do("enter network namespace", opSetns, p.fd(in.netns), unix.CLONE_NEWNET, 0)
+	// What it loads may want scratch files; nobody else sees them.
+	p.mount("tmpfs", "/tmp", "tmpfs", mountPlain, tmpfsOptions(defaultTmp))
 	for i, m := range in.spec.Mounts {
 		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
 	}
