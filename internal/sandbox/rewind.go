@@ -101,7 +101,7 @@ func (s *Sandbox) Arm(ctx context.Context) error {
 // After any error the program is dead or dying, because none ever goes on half put back; the
 // usual one is a *ChangedError. It takes some hundred microseconds and a bit less than one for
 // each page that was written to. It gives up after a twentieth of a second of waiting for a thread
-// that does not stop, a tenth of work, and half a second in all, for instance of waiting for a CPU.
+// that does not stop, a tenth of work, and two seconds in all, most of which can only be waiting for a CPU.
 func (s *Sandbox) Rewind(ctx context.Context) (Rewound, error) {
 	begin := time.Now()
 	s.armed.mu.Lock()

@@ -22,7 +22,7 @@ const maxRewinders = 2
 
 // rewinderPatience is how long an answer may take: many times what the rewinder gives itself.
 // One that does not answer is ended, and with it goes what it held.
-const rewinderPatience = 5 * time.Second
+const rewinderPatience = 10 * time.Second
 
 var errRewinderGone = errors.New("the rewinder process has ended")
 

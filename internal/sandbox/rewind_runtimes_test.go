@@ -259,3 +259,49 @@ func rewinderFDs(t testing.TB, h *Host) (n int) {
 	}
 	return n
 }
+
+// Processes forked from one zygote are put back as any other, and their snapshots share what they
+// have in common.
+func TestRewindForked(t *testing.T) {
+	h := startHost(t)
+	needRewind(t, h)
+	z, mounts := startPythonZygote(t, h)
+	memory := func() (total int64) {
+		for _, w := range h.rewinders.all {
+			total += residentBytes(w.cmd.Process.Pid)
+		}
+		return total
+	}
+	var forked []*scripted
+	var held []int64
+	for range 6 {
+		s := startScripted(t, h, Spec{Zygote: z, Mounts: mounts})
+		if got := s.text("out = 'x'"); got != "x" {
+			t.Fatalf("got %q", got)
+		}
+		must(t, s.Arm(context.Background()))
+		forked = append(forked, s)
+		held = append(held, memory())
+	}
+	// Two rewinders, so the first two share nothing.
+	last := len(held) - 1
+	t.Logf("snapshots take %d kB, then %d kB each", held[1]>>10, (held[last]-held[1])>>10/int64(last-1))
+	if each, first := (held[last]-held[1])/int64(last-1), held[1]/2; each > first/2 {
+		t.Errorf("each further snapshot takes %d kB, the first took %d kB", each>>10, first>>10)
+	}
+	for round := range 20 {
+		for _, s := range forked {
+			if got := s.text("import sys\ncount = globals().get('count', 0) + 1\nout = str(count)"); got != "1" {
+				t.Fatalf("round %d: got %s", round, got)
+			}
+			if _, err := s.Rewind(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// A descriptor of the rewinder's must not keep a dead program's connection open.
+	forked[0].Kill()
+	if _, err := forked[0].answers.ReadByte(); err == nil {
+		t.Error("the connection of a dead program still says something")
+	}
+}

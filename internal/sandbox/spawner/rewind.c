@@ -31,7 +31,7 @@
 #define ARM_WORK 500000000ull
 #define BACK_WORK 100000000ull /* a process that takes longer is cheaper to replace */
 #define BACK_WAIT 50000000ull
-#define AT_LAST 500000000ull
+#define AT_LAST 2000000000ull /* on a machine whose load is ten times its CPUs some do take half a second */
 #define MAX_EXTRA_THREADS 128
 
 static struct armed *table[MAX_ARMED];
@@ -623,7 +623,7 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 		pause_ns(1000000);
 	}
 	if (r > 0) {
-		allow(ARM_WORK, REST_WAIT, 4 * AT_LAST);
+		allow(ARM_WORK, REST_WAIT, AT_LAST);
 		alarm_after(REST_WAIT);
 		r = take_state(a);
 		struct armed *kept = r < 0 ? 0 : settle(a);
