@@ -25,6 +25,7 @@ func (s *Suite) Run(t *testing.T) {
 			s.stories(t, language)
 		})
 	}
+	t.Run("wasm", s.modules)
 	t.Run("exec", s.executables)
 	t.Run("lines", s.lines)
 	t.Run("http", s.servers)
