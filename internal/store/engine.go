@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +71,7 @@ type Engine struct {
 	closeErr error
 	log      *serverLog
 	reviving sync.Mutex
+	giving   sync.WaitGroup
 	looked   atomic.Int64 // when the disk was last looked at, in nanoseconds
 	since    atomic.Int64 // bytes to be written since then
 }
@@ -98,7 +101,34 @@ func Open(config Config) (_ *Engine, err error) {
 	if err := e.start(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	e.giving.Go(e.giveBack)
 	return e, nil
+}
+
+// What a start reads goes through caches of the engine that are let go of after ten seconds, and
+// two minutes where it looked a subject up.
+var caches = []time.Duration{20 * time.Second, 130 * time.Second}
+
+// muchIdle is how much memory the heap may keep without a use for it.
+const muchIdle = 64 << 20
+
+// giveBack returns to the system what the start has left behind in the heap: a store with many
+// keys is read whole at the start and hardly ever again, and a quiet process has no reason to
+// collect for minutes.
+func (e *Engine) giveBack() {
+	began := time.Now()
+	for _, at := range caches {
+		select {
+		case <-time.After(time.Until(began.Add(at))):
+		case <-e.closed:
+			return
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if m.HeapSys-m.HeapReleased > muchIdle {
+			debug.FreeOSMemory()
+		}
+	}
 }
 
 func (e *Engine) start() error {
@@ -291,6 +321,7 @@ func (e *Engine) Close() error {
 			e.server.Shutdown()
 			e.server.WaitForShutdown()
 		}
+		e.giving.Wait()
 		if e.lock != nil {
 			e.closeErr = e.lock.release()
 		}

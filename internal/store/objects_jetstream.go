@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -324,34 +325,58 @@ func (o *objects) Delete(ctx context.Context, name string) error {
 }
 
 func (o *objects) List(ctx context.Context) ([]Object, error) {
-	infos, err := o.lib.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return nil, o.engine.Classify(fmt.Errorf("list objects: %w", err))
-	}
-	out := make([]Object, 0, len(infos))
-	for _, i := range infos {
+	var out []Object
+	err := o.each(ctx, func(i *jetstream.ObjectInfo) {
 		out = append(out, Object{Name: i.Name, Size: int64(i.Size), Modified: i.ModTime})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
 	}
 	sortObjects(out)
 	return out, nil
 }
 
-// sweep removes chunks that belong to no object. Nothing is being put while a bucket is opened.
-func (o *objects) sweep(ctx context.Context) error {
-	infos, err := o.lib.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+// each calls f for every object there is. Their descriptions are never in memory together: of
+// many objects they are most of what is known.
+func (o *objects) each(ctx context.Context, f func(*jetstream.ObjectInfo)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watcher, err := o.lib.Watch(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
 		return o.engine.Classify(err)
 	}
-	known := make(map[string]bool, len(infos))
-	for _, i := range infos {
-		known[o.chunks(i.NUID)] = true
+	defer func() { _ = watcher.Stop() }() // it fails only if the connection is closed already
+	for {
+		select {
+		case info, ok := <-watcher.Updates():
+			if !ok {
+				return o.engine.Classify(nats.ErrConnectionClosed)
+			}
+			if info == nil { // the last that was there
+				return nil
+			}
+			f(info)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-o.engine.closed:
+			return ErrClosed
+		}
+	}
+}
+
+// sweep removes chunks that belong to no object. Nothing is being put while a bucket is opened.
+func (o *objects) sweep(ctx context.Context) error {
+	known := map[string]struct{}{} // by NUID
+	err := o.each(ctx, func(i *jetstream.ObjectInfo) { known[i.NUID] = struct{}{} })
+	if err != nil {
+		return err
 	}
 	state, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.chunks(">")))
 	if err != nil {
 		return o.engine.Classify(err)
 	}
 	for subject := range state.State.Subjects {
-		if known[subject] {
+		if _, ok := known[strings.TrimPrefix(subject, o.chunks(""))]; ok {
 			continue
 		}
 		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
