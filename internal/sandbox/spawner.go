@@ -95,6 +95,9 @@ func startSpawner(r *root, nests int, layout nestLayout) (*spawner, error) {
 		setup.do("make capabilities inheritable", opCaps, ^uint64(0), 0, 0)
 		setup.do("drop bounding set", opDropBounding, 0, 0, 0)
 	}
+	if !layout.rootless { // there they count in the user namespace that is the sandbox's own
+		planSameLimits(setup)
+	}
 	// Inherited by all that comes of it. The first touch of a huge page takes milliseconds,
 	// and most programs here never need the rest of it.
 	setup.steps = append(setup.steps, step{name: "do without huge pages", op: opPrctl, optional: true, a: unix.PR_SET_THP_DISABLE, b: 1})

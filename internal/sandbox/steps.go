@@ -146,6 +146,7 @@ func planSandbox(in planInput) *plan {
 		// Only now: what is counted per user id is counted in each user namespace that contains
 		// the process, and the outer one, where all sandboxes and the server are counted
 		// together, takes as its bound what was set when the inner one was made.
+		planSameLimits(p)
 		planLimits(p, spec, counted)
 	} else {
 		p.do("set ids", opIDs, uint64(in.uid), uint64(in.uid), 0)
@@ -179,7 +180,6 @@ func planZygote(in planInput) *plan {
 	for i, m := range in.spec.Mounts {
 		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
 	}
-	p.do("limit core files", opRlimit, unix.RLIMIT_CORE, 0, 0)
 	p.do("limit capabilities", opCaps, zygoteCaps, 0, 0)
 	p.do("set death signal", opPrctl, unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL), 0)
 	planDescriptors(p, in)
@@ -254,19 +254,24 @@ func hostsFile(hostname string) string {
 	return "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost\n"
 }
 
-// planLimits sets resource limits; counted says that a control group limits processes.
+func (p *plan) limit(name string, resource int, value uint64) {
+	p.do("limit "+name, opRlimit, uint64(resource), value, value)
+}
+
+// planSameLimits sets the resource limits that are the same for every program.
+func planSameLimits(p *plan) {
+	p.limit("core files", unix.RLIMIT_CORE, 0)
+	p.limit("locked memory", unix.RLIMIT_MEMLOCK, 8<<20)
+	p.limit("pending signals", unix.RLIMIT_SIGPENDING, 4096)
+	p.limit("message queues", unix.RLIMIT_MSGQUEUE, 819200)
+}
+
+// planLimits sets the others; counted says that a control group limits processes.
 func planLimits(p *plan, spec *Spec, counted bool) {
-	limit := func(name string, resource int, value uint64) {
-		p.do("limit "+name, opRlimit, uint64(resource), value, value)
-	}
-	limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
-	limit("core files", unix.RLIMIT_CORE, 0)
-	limit("locked memory", unix.RLIMIT_MEMLOCK, 8<<20)
-	limit("pending signals", unix.RLIMIT_SIGPENDING, 4096)
-	limit("message queues", unix.RLIMIT_MSGQUEUE, 819200)
+	p.limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
 	if !counted {
 		// Counted per user id, so it stands in where no control group counts the sandbox's own.
-		limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
+		p.limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
 	}
 }
 

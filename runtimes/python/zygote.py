@@ -184,21 +184,15 @@ class Bad(Exception):
 class Step:
     """One step as it lies in the message; its strings stay there."""
 
-    __slots__ = ("op", "optional", "a", "b", "c", "raw", "at", "end")
+    __slots__ = ("op", "optional", "a", "b", "c", "body", "at")
 
-    def text(self, n):
-        """Return the address of the nth string."""
-        return pointer(_message) + self.start(n)
-
-    def length(self, n):
-        start = self.start(n)
-        return self.raw.index(b"\0", start, self.end) - start
-
-    def start(self, n):
-        at = self.at
-        for _ in range(n):
-            at = self.raw.index(b"\0", at, self.end) + 1
-        return at
+    def texts(self):
+        """Return the address and the length of each string."""
+        found, at = [], pointer(_message) + self.at
+        for text in self.body.split(b"\0"):
+            found.append((at, len(text)))
+            at += len(text) + 1
+        return found
 
 
 def parse(raw, count):
@@ -208,12 +202,14 @@ def parse(raw, count):
         if size - at < STEP.size:
             raise Bad
         s = Step()
-        s.raw = raw
         s.op, flags, length, s.a, s.b, s.c = STEP.unpack_from(raw, at)
         if length < STEP.size or length % 8 or length > size - at:
             raise Bad
         s.optional = bool(flags & STEP_OPTIONAL)
-        s.at, s.end = at + STEP.size, at + length
+        s.at = at + STEP.size
+        s.body = raw[s.at : at + length]
+        if length > STEP.size and s.body[-1] and s.op != OP_SECCOMP:
+            raise Bad  # a string without an end
         steps.append(s)
         at += length
     if at != size:
@@ -279,6 +275,11 @@ def arrange(fds, gate):
     return in_turn(*calls)
 
 
+def drop_caps():
+    call(NR.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)  # where there is such a set
+    return call(NR.capset, pointer(_cap_header), pointer(_cap_none))
+
+
 def prepare(s, fds, nest, gate, keep):
     """Return a function that does the step. All that can be done before the fork is done here."""
 
@@ -288,54 +289,52 @@ def prepare(s, fds, nest, gate, keep):
         return fds[i]
 
     op = s.op
-    if op == OP_WRITE:
-        return simple(NR.write, fd(s.a), s.text(0), s.length(0))
+    if op == OP_RLIMIT:
+        limit = (ctypes.c_uint64 * 2)(s.b, s.c)
+        keep.append(limit)
+        return simple(NR.prlimit64, 0, s.a, pointer(limit), 0)
+    if op == OP_PRCTL:
+        return simple(NR.prctl, s.a, s.b)
     if op == OP_ENTER:
         return simple(NR.setns, nest, s.a)
     if op == OP_SETNS:
         return simple(NR.setns, fd(s.a), s.b)
     if op == OP_UNSHARE:
         return simple(NR.unshare, s.a)
-    if op == OP_MOUNT:
-        source, kind, data = (s.text(i) if s.length(i) else 0 for i in (0, 2, 3))
-        return simple(NR.mount, source, s.text(1), kind, s.a, data)
-    if op == OP_MOVE_MOUNT:
-        empty = s.text(0) + s.length(0)  # "", at the end of the target
-        return simple(NR.move_mount, fd(s.a), empty, AT_FDCWD, s.text(0), MOVE_MOUNT_F_EMPTY_PATH)
-    if op == OP_FILE:
-        return place_file(s.text(0), s.text(1), s.text(2), s.length(2), s.a)
-    if op == OP_REPLACE:
-        return replace_file(s.text(0), s.text(1), s.length(1))
-    if op == OP_MKDIR:
-        return simple(NR.mkdirat, AT_FDCWD, s.text(0), s.a)
-    if op == OP_HOSTNAME:
-        return simple(NR.sethostname, s.text(0), s.length(0))
-    if op == OP_RLIMIT:
-        limit = (ctypes.c_uint64 * 2)(s.b, s.c)
-        keep.append(limit)
-        return simple(NR.prlimit64, 0, s.a, pointer(limit), 0)
     if op == OP_IDS:
         calls = [(NR.setresgid, s.b, s.b, s.b), (NR.setresuid, s.a, s.a, s.a)]
         if not s.c:
             calls.insert(0, (NR.setgroups, 0, 0))
         return in_turn(*calls)
     if op == OP_DROP_CAPS:
-        def drop():
-            call(NR.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-            return call(NR.capset, pointer(_cap_header), pointer(_cap_none))
-        return drop
-    if op == OP_PRCTL:
-        return simple(NR.prctl, s.a, s.b)
-    if op == OP_CHDIR:
-        return simple(NR.chdir, s.text(0))
+        return drop_caps
     if op == OP_FDS:
         if s.b + s.a > len(fds):
             raise Bad
         return arrange(fds[s.b : s.b + s.a], gate)
     if op == OP_SECCOMP:
-        program = ctypes.create_string_buffer(Struct("=H6xQ").pack(s.a, s.text(0)), 16)
+        program = ctypes.create_string_buffer(Struct("=H6xQ").pack(s.a, pointer(_message) + s.at), 16)
         keep.append(program)
         return simple(NR.seccomp, 1, 0, pointer(program))
+    texts = s.texts()
+    first, length = texts[0]
+    if op == OP_WRITE:
+        return simple(NR.write, fd(s.a), first, length)
+    if op == OP_MOUNT:
+        source, target, kind, data = (address if size else 0 for address, size in texts[:4])
+        return simple(NR.mount, source, target, kind, s.a, data)
+    if op == OP_MOVE_MOUNT:
+        return simple(NR.move_mount, fd(s.a), first + length, AT_FDCWD, first, MOVE_MOUNT_F_EMPTY_PATH)  # the first: ""
+    if op == OP_FILE:
+        return place_file(first, texts[1][0], texts[2][0], texts[2][1], s.a)
+    if op == OP_REPLACE:
+        return replace_file(first, *texts[1])
+    if op == OP_MKDIR:
+        return simple(NR.mkdirat, AT_FDCWD, first, s.a)
+    if op == OP_HOSTNAME:
+        return simple(NR.sethostname, first, length)
+    if op == OP_CHDIR:
+        return simple(NR.chdir, first)
     return lambda: -ENOSYS
 
 
