@@ -121,24 +121,20 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 		if seq == 0 {
 			seq = -rand.Int64N(1<<62) - 1 // the stream does not have it: any number that is nobody's
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		if _, err := tx.StmtContext(ctx, f.chunk).ExecContext(ctx,
 			seq, c.part, c.namespace, c.function, c.low, c.high, c.bad, c.head, c.data); err != nil {
 			return err
 		}
 		last = max(last, c.seq)
 	}
 	for _, l := range r.rests {
-		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`, blob(l.id), l.part, l.data); err != nil {
+		if _, err := tx.StmtContext(ctx, f.log).ExecContext(ctx, blob(l.id), l.part, l.data); err != nil {
 			return err
 		}
 		last = max(last, l.seq)
 	}
 	if last > 0 {
-		const state = `INSERT INTO state VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`
-		if _, err := tx.ExecContext(ctx, state, "last", last); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, state, "begun", begun); err != nil {
+		if _, err := tx.StmtContext(ctx, f.note).ExecContext(ctx, "last", last, "begun", begun); err != nil {
 			return err
 		}
 	}

@@ -136,7 +136,7 @@ func (j *Journal) Figures(namespace string) map[string]Figures {
 func (j *Journal) figuresAt(namespace string, now time.Time) map[string]Figures {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	// What waits in the buffer, which is a few milliseconds' calls, is counted early.
+	// What waits in the buffer, which is the calls of a moment, is counted early.
 	for _, a := range j.buffer[j.counted:] {
 		j.figures.add(a)
 	}

@@ -41,6 +41,26 @@ type file struct {
 	name string // 20261123-00.db
 	db   *sql.DB
 	size int64 // guarded by Journal.write; of the file, now and then
+
+	// What the writer says with every batch; closed with db.
+	chunk, log, note *sql.Stmt
+}
+
+// ready prepares the writer's statements.
+func (f *file) ready() (err error) {
+	for _, s := range []struct {
+		to  **sql.Stmt
+		sql string
+	}{
+		{&f.chunk, `INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&f.log, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`},
+		{&f.note, `INSERT INTO state VALUES (?, ?), (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`},
+	} {
+		if *s.to, err = f.db.Prepare(s.sql); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *file) day() string { return f.name[:8] }
@@ -141,8 +161,12 @@ func (x *index) openFile(name string) (*file, error) {
 		}
 		db.SetMaxOpenConns(4)
 		db.SetMaxIdleConns(2)
+		f := &file{name: name, db: db}
 		if err = prepare(db); err == nil {
-			return &file{name: name, db: db}, nil
+			err = f.ready()
+		}
+		if err == nil {
+			return f, nil
 		}
 		err = errors.Join(fmt.Errorf("open index file %q: %w", name, err), db.Close())
 		if again || !isCorrupt(err) && !errors.Is(err, errSchema) {

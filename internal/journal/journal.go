@@ -2,14 +2,14 @@
 //
 // Record puts an activation into a buffer and returns; a writer takes the buffer in batches,
 // publishes it to a stream and enters it into an index of SQLite files, one or more for each day.
+// In both, records of one function that are written together are one thing, a chunk.
 // The stream is what counts: an index file that is lost or damaged is made again from it. A look-up
 // sees the buffer too, so whoever made a call finds its record at once. Records that are too old
 // or too many go by the file, which costs nothing, and the stream is cut at the same place.
 //
-// Logs: the first 64 KiB of a call lie with its record in the stream, the rest follows in messages
-// of the same stream, and in the index all of it is in a table beside that of the records. So
-// lists never read over logs, and logs age with their records; were they blobs they would need a
-// collector of their own.
+// Logs: the first 64 KiB of a call lie with its record, the rest in messages of the same stream and
+// in the index in a table of its own. So lists never read over long logs, and logs age with their
+// records; were they blobs they would need a collector of their own.
 //
 // A call does not wait for its record: what was recorded within the last few milliseconds is lost
 // when the process is killed, and up to a second at a power cut. What an outcome is and who may
