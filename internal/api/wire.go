@@ -261,7 +261,7 @@ type Reply struct {
 	Result       json.RawMessage `json:"result" doc:"A JSON value as the function returned it, or a string"`
 	Start        faas.Start      `json:"start,omitempty" enum:"cold,forked,prewarmed,restored,warm" doc:"How the instance came to serve"`
 	Timing       faas.Timing     `json:"timing"`
-	Memory       faas.Bytes      `json:"memory_peak_bytes" doc:"Of the instance during the call"`
+	Memory       faas.Bytes      `json:"memory_peak_bytes" doc:"Of the instance during the call, read at most once in 10 ms"`
 	CPUMicros    int64           `json:"cpu_us" doc:"Of the instance during the call"`
 	Logs         []faas.LogLine  `json:"logs,omitempty" doc:"What the function wrote during the call"`
 	LogTruncated bool            `json:"log_truncated,omitempty" doc:"Lines over the limit were dropped"`
