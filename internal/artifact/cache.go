@@ -44,27 +44,61 @@ func (d *Depot) openCache() error {
 			return err
 		}
 	}
-	found, err := os.ReadDir(filepath.Join(d.config.Dir, "trees"))
+	found, err := os.Open(filepath.Join(d.config.Dir, "trees"))
 	if err != nil {
 		return err
 	}
-	for _, e := range found {
-		digest, err := faas.ParseDigest("sha256:" + e.Name())
-		if err != nil {
-			continue
+	d.work.Go(func() {
+		defer found.Close() // only read
+		if err := d.count(found); err != nil && d.ctx.Err() == nil {
+			d.config.Logger.Warn("laid-out code not counted", "cause", err)
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		size, err := diskUsage(d.path(digest))
-		if err != nil {
-			return err
-		}
-		d.trees[digest] = &tree{digest: digest, size: size, used: info.ModTime()}
-		d.bytes += size
-	}
+		d.shrink()
+	})
 	return nil
+}
+
+// count learns of the trees that are laid out already. There may be a hundred thousand, which
+// nobody shall wait for: Tree finds those that are there whether or not they have been counted.
+func (d *Depot) count(dir *os.File) error {
+	const some = 1000
+	for d.ctx.Err() == nil {
+		found, err := dir.ReadDir(some)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range found {
+			digest, err := faas.ParseDigest("sha256:" + e.Name())
+			if err != nil {
+				continue
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			size, err := diskUsage(d.path(digest))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			d.mu.Lock()
+			_, gone := os.Lstat(d.path(digest))        // removed in the moment before the lock
+			if d.trees[digest] == nil && gone == nil { // else it has been used, and counted, meanwhile
+				d.trees[digest] = &tree{digest: digest, size: size, used: info.ModTime()}
+				d.bytes += size
+			}
+			d.mu.Unlock()
+		}
+	}
+	return d.ctx.Err()
 }
 
 // Tree lays a tree out on this machine, unless it is, and returns its path. The directory and all
@@ -207,7 +241,7 @@ func (d *Depot) shrink() {
 func (d *Depot) evict(digest faas.Digest) error {
 	d.mu.Lock()
 	t := d.trees[digest]
-	if t == nil || t.refs > 0 {
+	if t != nil && t.refs > 0 {
 		d.mu.Unlock()
 		return nil
 	}
@@ -217,8 +251,10 @@ func (d *Depot) evict(digest faas.Digest) error {
 		d.mu.Unlock()
 		return err
 	}
-	delete(d.trees, digest)
-	d.bytes -= t.size
+	if t != nil { // else it has not been counted yet
+		delete(d.trees, digest)
+		d.bytes -= t.size
+	}
 	d.mu.Unlock()
 	return removeTree(trash)
 }

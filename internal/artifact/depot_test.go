@@ -348,6 +348,45 @@ func TestCacheKeepsToItsSize(t *testing.T) {
 	}
 }
 
+// What an earlier run has laid out counts too, and a tree that is not counted yet can be removed.
+func TestTreesOfAnEarlierRunAreCounted(t *testing.T) {
+	dir, o := t.TempDir(), store.MemoryObjects()
+	d := openDepot(t, dir, o, faas.GiB)
+	var digests []faas.Digest
+	for i := range 6 {
+		digest := putTree(t, d, i)
+		_, release, err := d.Tree(t.Context(), digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		digests = append(digests, digest)
+	}
+	d.work.Wait()
+	whole := d.bytes
+	d = openDepot(t, dir, o, faas.GiB)
+	d.work.Wait()
+	if d.bytes != whole || whole == 0 || len(d.trees) != 6 {
+		t.Errorf("%d bytes in %d trees after a restart, want %d in 6", d.bytes, len(d.trees), whole)
+	}
+	d = openDepot(t, dir, o, 150*faas.KiB)
+	d.work.Wait()
+	if d.bytes > int64(d.config.MaxCache) || len(d.trees) != 3 {
+		t.Errorf("%d bytes in %d trees, most is %d", d.bytes, len(d.trees), d.config.MaxCache)
+	}
+	for _, digest := range digests {
+		d.mu.Lock()
+		delete(d.trees, digest) // as if it were not counted yet
+		d.mu.Unlock()
+		if err := d.evict(digest); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(d.path(digest)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the tree is still there: %v", err)
+		}
+	}
+}
+
 func TestCollect(t *testing.T) {
 	d := openDepot(t, t.TempDir(), store.MemoryObjects(), 0)
 	live, dead, used, fresh1 := putTree(t, d, 1), putTree(t, d, 2), putTree(t, d, 3), putTree(t, d, 4)
