@@ -1614,6 +1614,8 @@ def warm():
     sys.stdout, sys.stderr = Output(1), Output(2)
     try:
         rehearse(30)
+    except Exception:
+        pass  # there is no place for its files here; the children have one, and only touch more memory
     finally:
         sys.stdout, sys.stderr = streams
     gc.collect()

@@ -275,6 +275,47 @@ func TestStemsDrawNothingTwice(t *testing.T) {
 	}
 }
 
+// TestASeedStartsRandomnessAnew: a call that brings a seed finds none of the randomness that the
+// process had, as after it was put back to an earlier state.
+func TestASeedStartsRandomnessAnew(t *testing.T) {
+	s := NewSuite(t, Plain{})
+	in := s.Start(t, runtimes.Python, Function{Entry: "main.py", Files: map[string]string{"main.py": `
+import random, tempfile, uuid
+
+random.seed(1)
+first = random.Random(1).random()
+next(tempfile._get_candidate_names())
+
+def main(args):
+    return {"as_before": random.random() == first, "node": uuid.uuid1().node, "sequence": tempfile._name_sequence is None}
+`}})
+	type look struct {
+		AsBefore bool `json:"as_before"`
+		Node     int64
+		Sequence bool
+	}
+	see := func(input, seed string) (l look) {
+		inv := in.Invocation([]byte(input))
+		inv.Seed = seed
+		a := in.Do(t.Context(), inv)
+		if err := json.Unmarshal(a.Body, &l); err != nil {
+			t.Fatal(a.Err, err)
+		}
+		return l
+	}
+	if !see("{}", "").AsBefore {
+		t.Error("without a seed the function's own is gone")
+	}
+	seed := strings.Repeat("0f", 32)
+	one := see("{}", seed)
+	if one.AsBefore || !one.Sequence {
+		t.Errorf("after a seed: %+v, want a new start of all", one)
+	}
+	if two := see("{}", seed); two.Node == one.Node {
+		t.Errorf("the same seed twice: %+v and %+v, want nodes that differ", one, two)
+	}
+}
+
 // TestStemLoadsAndCallsInOneBreath sends LOAD and the first CALL in one write.
 func TestStemLoadsAndCallsInOneBreath(t *testing.T) {
 	s := NewSuite(t, Plain{})
