@@ -7,32 +7,62 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-//go:embed node/bootstrap.js node/rehearsal
+//go:embed node/bootstrap.js node/rehearsal node/native/bin/*.node
 var nodeFiles embed.FS
 
 // NodePack is the file of a function's code in which its modules lie packed.
 const NodePack = ".brasa-pack"
 
-// unpackTree writes the files below a directory of tree where sandboxes can read them.
-func unpackTree(dir string, tree embed.FS, from string) error {
-	return fs.WalkDir(tree, from, func(name string, e fs.DirEntry, err error) error {
+// unpackNode writes the bootstrap and what belongs to it where sandboxes can read them.
+func unpackNode(dir string) error {
+	return fs.WalkDir(nodeFiles, "node", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		content, err := tree.ReadFile(name)
+		content, err := nodeFiles.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		to := filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(name, from)))
+		to := filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(name, "node")))
+		if arch, ok := strings.CutSuffix(filepath.Base(name), ".node"); ok {
+			if arch != runtime.GOARCH {
+				return nil
+			}
+			to = filepath.Join(dir, "native.node")
+		}
 		return unpack(filepath.Dir(to), filepath.Base(to), content)
 	})
 }
+
+// checkNode says why a process of this Node.js can't be given new randomness; nil if it can.
+func (rt *Runtime) checkNode(ctx context.Context) error {
+	args := append(slices.Clone(rt.args), filepath.Join(rt.bootDir, rt.boot), "check")
+	out, err := probe(ctx, rt.Program, args...)
+	if err != nil {
+		return err
+	}
+	var can struct{ Reseeds bool }
+	if err := json.Unmarshal(out, &can); err != nil {
+		return err
+	}
+	if !can.Reseeds {
+		return fmt.Errorf("the OpenSSL of Node.js %s can't be given new randomness from outside of it on %s", rt.Version, runtime.GOARCH)
+	}
+	return nil
+}
+
+// Reseeds says why a process of the runtime that was put back to an earlier state of its memory
+// would repeat the random numbers that it drew; nil if the seeds of LOAD and CALL prevent that. One
+// that would must be replaced instead: it ends itself when it is told in a CALL.
+func (rt *Runtime) Reseeds() error { return rt.reseeds }
 
 func findNode(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 	why := fmt.Errorf("no node in /usr/bin, /usr/local/bin or PATH")
@@ -52,13 +82,15 @@ func findNode(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 			why = fmt.Errorf("%s is Node.js %s; 18 or newer is needed", p, clip(a[0]))
 			continue
 		}
-		if err := unpackTree(dir, nodeFiles, "node"); err != nil {
+		if err := unpackNode(dir); err != nil {
 			return nil, fmt.Errorf("unpack bootstrap: %w", err)
 		}
-		return &Runtime{
+		rt := &Runtime{
 			Version: a[0], Program: a[1], RootDir: rootOf(filepath.Dir(filepath.Dir(a[1]))), Style: StyleFrames,
 			bootDir: dir, boot: "bootstrap.js", args: []string{"--no-warnings"},
-		}, nil
+		}
+		rt.reseeds = rt.checkNode(ctx)
+		return rt, nil
 	}
 	return nil, why
 }

@@ -51,6 +51,11 @@ func (n node) command(args, env []string) *exec.Cmd {
 func (n node) stem(t testing.TB, dir, seed string) *runtimes.Conn {
 	t.Helper()
 	s, _ := n.Stem(&faas.Revision{Limits: faas.Limits{Memory: 256 * faas.MiB}})
+	return n.start(t, s.Args, s.Env, dir, seed)
+}
+
+func (n node) start(t testing.TB, args, env []string, dir, seed string) *runtimes.Conn {
+	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +67,7 @@ func (n node) stem(t testing.TB, dir, seed string) *runtimes.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := n.command(s.Args, s.Env)
+	cmd := n.command(args, env)
 	cmd.ExtraFiles = []*os.File{far}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -167,6 +172,29 @@ exports.main = async () => ({
 	"node_modules/@scope/two/sub/index.js":         "module.exports = require('../private');",
 	"node_modules/@scope/two/private/it.cjs":       "module.exports = 'private';",
 	"node_modules/@scope/two/private/package.json": `{"main": "it.cjs"}`,
+}
+
+// surroundings is a function that tells all that it can see of the process it is in.
+const surroundings = `
+const before = { cache: Object.keys(require.cache), paths: Object.keys(require('module')._pathCache), env: { ...process.env }, argv: process.argv, execArgv: process.execArgv,
+  cwd: process.cwd(), title: process.title, umask: process.umask(), exitCode: String(process.exitCode), main: require.main.filename, mainChildren: require.main.children.length,
+  listeners: process.eventNames().map((n) => [String(n), process.listenerCount(n)]), handles: process._getActiveHandles().length, resources: process.getActiveResourcesInfo(),
+  globals: Reflect.ownKeys(globalThis).map(String), random: Math.random.toString(), memory: Buffer.poolSize, console: Reflect.ownKeys(console).map(String).sort(),
+  load: require('module')._load.name, out: process.stdout.listenerCount('error'), writable: process.stdout.writableLength, process: Object.keys(process).sort(),
+  prototypes: [Object, Array, Buffer, Promise, Function, Error].map((c) => [Reflect.ownKeys(c).length, Reflect.ownKeys(c.prototype).length]), files: require('fs').readdirSync('/proc/self/fd').length };
+exports.main = () => before;
+`
+
+// TestStemLeavesNothing shows that a function can't tell a process that rehearsed from one that did not.
+func TestStemLeavesNothing(t *testing.T) {
+	n := findNode(t)
+	dir := t.TempDir()
+	lay(t, dir, map[string]string{"index.js": surroundings})
+	args, env, _ := n.Command(&faas.Revision{Limits: faas.Limits{Memory: 256 * faas.MiB}})
+	want := call(t, n.start(t, args, env, dir, ""), "{}", "")
+	if got := call(t, n.stem(t, dir, ""), "{}", ""); got != want {
+		t.Errorf("a stem shows\n%s\na process of the function's own\n%s", got, want)
+	}
 }
 
 // TestPack shows that a function can't tell whether it was packed.

@@ -50,6 +50,7 @@ type Runtime struct {
 	zygote  string   // the zygote's file in it; empty: there is none
 	args    []string // of the interpreter
 	others  map[string]string
+	reseeds error // see Reseeds
 }
 
 // Mount is a host directory that a sandbox needs, read-only.

@@ -113,7 +113,7 @@ function dispatch(type, stream, data, from, to) {
     const meta = JSON.parse(data.utf8Slice(from + 4, n));
     const call = new Call(stream, meta, n < to ? Buffer.from(data.subarray(n, to)) : NOTHING);
     calls.set(stream, call);
-    if (meta.seed !== undefined) reseed(meta.seed);
+    if (meta.seed !== undefined) reseed(meta.seed, true);
     if (fn === null) early.push(call);
     else current.run(call, serve, call);
     return;
@@ -912,7 +912,7 @@ function load() {
     }
   };
   try {
-    if (spec.seed !== undefined) reseed(spec.seed);
+    if (spec.seed !== undefined) reseed(spec.seed, false);
     process.chdir(spec.code);
     Object.assign(process.env, spec.env);
     process.argv = [process.execPath, path.join(spec.code, spec.entry)];
@@ -950,14 +950,67 @@ function syntaxTrace() {
 
 // --- Randomness ----------------------------------------------------------------------------
 
-// reseed gives whatever draws random numbers in this process a new start. seed is 64 hex digits.
+// A process that was put back to an earlier state of its memory, or forked, would repeat what was
+// drawn before. There are four sources:
 //
-// A process that was forked, or put back to an earlier state of its memory, would else repeat
-// what another drew before it. Math.random of V8 cannot be seeded again, so it is replaced.
-function reseed(seed) {
+//   Math.random      V8 can't be told to begin anew, so it is replaced, before the function's code
+//                    can take hold of it
+//   OpenSSL          whatever crypto, Web Crypto and TLS draw: native.c seeds it
+//   randomUUID       hands out what was drawn for 128 of them at once
+//   randomInt        hands out what was drawn for 1,024 of them at once
+
+// reseed gives all of them a new start. seed is 64 hex digits. again says that the process was put
+// back after its function was loaded; it ends if it can't be trusted then.
+function reseed(seed, again) {
   for (let i = 0; i < 4; i++) state[i] = parseInt(seed.slice(8 * i, 8 * i + 8), 16);
   state[3] |= 1; // all zero would stay so
   if (Math.random !== random) Math.random = random;
+  const seeded = openNative()?.reseed(Buffer.from(seed, 'hex'));
+  if (!again) return;
+  if (!seeded) {
+    writeSync(2, 'brasa: this process was put back and has no way to draw new random numbers\n');
+    exit(70);
+  }
+  forgetDrawn();
+}
+
+let native; // the addon; null if there is none
+function openNative() {
+  if (native === undefined) {
+    const module = { exports: {} };
+    try {
+      process.dlopen(module, path.join(__dirname, 'native.node'));
+      native = module.exports;
+    } catch {
+      native = null;
+    }
+  }
+  return native;
+}
+
+let drawnInts; // the buffer of randomInt; undefined if it could not be found
+
+// findDrawn finds the buffer of randomInt and leaves it empty.
+function findDrawn() {
+  const { randomInt } = require('crypto');
+  const { prototype } = Buffer;
+  const { readUIntBE } = prototype;
+  prototype.readUIntBE = function (...args) {
+    drawnInts = this;
+    return readUIntBE.apply(this, args);
+  };
+  randomInt(2);
+  prototype.readUIntBE = readUIntBE;
+  for (let i = 1; i < 1024; i++) randomInt(2);
+}
+
+// forgetDrawn drops what was drawn ahead. After as many UUIDs as are drawn at once those left are
+// of a later draw, wherever it stood.
+function forgetDrawn() {
+  const { randomFillSync, randomInt, randomUUID } = require('crypto');
+  if (drawnInts === undefined) for (let i = 0; i < 1024; i++) randomInt(2);
+  else randomFillSync(drawnInts);
+  for (let i = 0; i < 128; i++) randomUUID();
 }
 
 const state = new Uint32Array(4); // of random
@@ -1033,6 +1086,7 @@ const plays = ['event.js', 'function.mjs', 'function.js', 'function.js', 'functi
 async function rehearse() {
   for (const name of common) require(name);
   await startThreads();
+  findDrawn();
   const resolved = new Set(Object.keys(Module._pathCache));
   const { argv } = process;
   const cwd = process.cwd();
@@ -1104,7 +1158,9 @@ async function startThreads() {
   await util.promisify(require('crypto').randomFill)(Buffer.alloc(1));
 }
 
-if (process.argv[2] === 'pack') {
+if (process.argv[2] === 'check') {
+  process.stdout.write(JSON.stringify({ reseeds: openNative()?.reseed(Buffer.alloc(32)) === true }));
+} else if (process.argv[2] === 'pack') {
   pack(process.argv[3]).then(() => exit(0), (err) => {
     writeSync(2, `${err?.stack ?? err}\n`);
     exit(1);
