@@ -213,7 +213,7 @@ func (s *Sandbox) errands(next *Spec, mounts []Mount, fds []int) (all []task) {
 	}
 	for i, m := range mounts {
 		if slices.ContainsFunc(s.spec.Mounts, func(old Mount) bool { return old.Target == m.Target }) {
-			do("unmount "+m.Target, func() error { return unix.Unmount(m.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
+			do("unmount "+m.Target, func() error { return unmount(m.Target) })
 		}
 		do("mount "+m.Target, func() error { return attach(fds[i], m.Target) })
 	}
@@ -233,30 +233,61 @@ func overwrite(name, content string) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// attach moves a detached mount to its place in the namespace of the calling thread. Below /tmp
-// the directories on the way are made, and a link among them is an error: the sandbox may have
-// made it.
+// attach moves a detached mount to its place in the namespace of the calling thread.
 func attach(mount int, target string) error {
 	rest, ok := strings.CutPrefix(target, "/tmp/")
 	if !ok {
 		return unix.MoveMount(mount, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	dir, err := unix.Open("/tmp", flags, 0)
+	dir, err := walkTmp(rest, true)
 	if err != nil {
 		return err
 	}
-	defer func() { unix.Close(dir) }()
-	for part := range strings.SplitSeq(path.Clean(rest), "/") {
-		if err := unix.Mkdirat(dir, part, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
-		below, err := unix.Openat(dir, part, flags, 0)
+	defer unix.Close(dir)
+	return unix.MoveMount(mount, "", dir, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// unmount takes a mount away; who uses it keeps it. The working directory of the calling thread
+// may change.
+func unmount(target string) error {
+	if rest, ok := strings.CutPrefix(path.Dir(target)+"/", "/tmp/"); ok {
+		dir, err := walkTmp(rest, false)
 		if err != nil {
 			return err
 		}
+		defer unix.Close(dir)
+		if err := unix.Fchdir(dir); err != nil {
+			return err
+		}
+		target = path.Base(target)
+	}
+	return unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+}
+
+// walkTmp returns a descriptor of a directory below /tmp, which it makes if it is to be. A link on
+// the way is an error: the sandbox may have made it.
+func walkTmp(rest string, create bool) (int, error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	dir, err := unix.Open("/tmp", flags, 0)
+	if err != nil {
+		return -1, err
+	}
+	for part := range strings.SplitSeq(strings.Trim(rest, "/"), "/") {
+		if part == "" {
+			continue // /tmp itself
+		}
+		if create {
+			err = unix.Mkdirat(dir, part, 0o755)
+		}
+		below := -1
+		if err == nil || errors.Is(err, unix.EEXIST) {
+			below, err = unix.Openat(dir, part, flags, 0)
+		}
 		unix.Close(dir)
+		if err != nil {
+			return -1, err
+		}
 		dir = below
 	}
-	return unix.MoveMount(mount, "", dir, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return dir, nil
 }

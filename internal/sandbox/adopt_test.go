@@ -147,6 +147,29 @@ func TestAdoptLeavesTheServerWhereItIs(t *testing.T) {
 	}
 }
 
+// A mount below /tmp is replaced where it is, not where a link of the program's leads.
+func TestAdoptReplacesBelowTmp(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		w := startWaiting(t, h)
+		for _, content := range []string{"one", "two"} {
+			must(t, w.Adopt(context.Background(), Claim{Mounts: []Mount{{Source: codeDir(t, content), Target: "/tmp/x"}, {Source: codeDir(t, content), Target: "/tmp/a/shm"}}}))
+			if got := w.ask("cat /tmp/x/file /tmp/a/shm/file; echo; grep -c ' /tmp/[ax]' /proc/self/mountinfo"); got != content+content+"|2" {
+				t.Errorf("got %q", got)
+			}
+		}
+		if got := w.ask("mv /tmp/a /tmp/b && ln -s /dev /tmp/a; ls -d /tmp/a/shm"); got != "/tmp/a/shm" {
+			t.Skipf("a directory with a mount below cannot be moved: %q", got)
+		}
+		err := w.Adopt(context.Background(), Claim{Mounts: []Mount{{Source: codeDir(t, "three"), Target: "/tmp/a/shm"}}})
+		if !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+			t.Errorf("got %v", err)
+		}
+		if got := w.ask("grep -c ' /dev/shm ' /proc/self/mountinfo"); got != "1" {
+			t.Errorf("/dev/shm is mounted %s times", got)
+		}
+	})
+}
+
 // Links that a program laid on the way of a mount are not followed.
 func TestAdoptFollowsNoLink(t *testing.T) {
 	bothSpawners(t, func(t *testing.T, h *Host) {
