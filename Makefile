@@ -32,11 +32,12 @@ lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'fix: gofmt -w .'; exit 1; }
 	$(GO) vet ./...
 
+# All of it takes about twelve minutes; ONLY=KEY,KEY measures some.
 bench: build
-	$(GO) run ./internal/bench/cmd -brasa $(BIN)
+	$(GO) run ./internal/bench/cmd -brasa $(BIN) -only '$(ONLY)'
 
 bench-json: build
-	@$(GO) run ./internal/bench/cmd -brasa $(BIN) -json
+	@$(GO) run ./internal/bench/cmd -brasa $(BIN) -only '$(ONLY)' -json
 
 # Rebuild the static C program that makes the sandboxes, for both architectures.
 spawner:

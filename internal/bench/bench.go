@@ -48,6 +48,7 @@ type bench struct {
 	why     map[string]string // not deployed: why
 	version map[string]string // of the runtimes
 	batches map[string]*batch
+	todo    []measurement
 	result  result
 }
 
@@ -76,19 +77,18 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	b.cfg.Binary = cfg.Binary
-	var todo []measurement
 	for _, m := range b.measurements() {
 		wanted := len(cfg.Only) == 0 || slices.Contains(cfg.Only, m.name)
 		for _, k := range m.keys {
 			wanted = wanted || slices.Contains(cfg.Only, k)
 		}
 		if wanted {
-			todo = append(todo, m)
+			b.todo = append(b.todo, m)
 		} else {
 			b.result.skip("not asked for", m.keys...)
 		}
 	}
-	if len(todo) == 0 {
+	if len(b.todo) == 0 {
 		return fmt.Errorf("nothing is called %s", strings.Join(cfg.Only, ", "))
 	}
 	if err := b.servers(); err != nil {
@@ -98,7 +98,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	b.result.head(b.version)
-	for _, m := range todo {
+	for _, m := range b.todo {
 		began := time.Now()
 		err := m.run(ctx)
 		if ctx.Err() != nil {
@@ -185,19 +185,19 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, l := range []batch{
-		{template: "python", prefix: "python-cold", n: 400, laid: true},
-		{template: "python", prefix: "python-empty", n: 150, laid: true},
-		{template: "python", prefix: "python-many", n: 100, laid: true},
-		{template: "python", prefix: "python-burst", n: 5, laid: true},
-		{template: "python", prefix: "python-rate", n: 6000, laid: true},
-		{template: "python", prefix: "python-growth", n: 1000, laid: true},
-		{template: "node", prefix: "node-cold", n: 200, laid: true},
-		{template: "java", prefix: "java-cold", n: 60, laid: true},
-		{template: "exec", prefix: "exec-cold", n: 200, laid: true},
-		{template: "numpy", prefix: "numpy-cold", n: 24, same: true, laid: true},
-		{template: "express", prefix: "express-cold", n: 24, same: true, laid: true},
+		{template: "python", prefix: "python-cold", of: "cold", n: 400, laid: true},
+		{template: "python", prefix: "python-empty", of: "empty", n: 150, laid: true},
+		{template: "python", prefix: "python-many", of: "warm", n: 100, laid: true},
+		{template: "python", prefix: "python-burst", of: "burst", n: 5, laid: true},
+		{template: "python", prefix: "python-rate", of: "rate", n: 5000, laid: true},
+		{template: "python", prefix: "python-growth", of: "growth", n: 1000, laid: true},
+		{template: "node", prefix: "node-cold", of: "cold", n: 200, laid: true},
+		{template: "java", prefix: "java-cold", of: "cold", n: 60, laid: true},
+		{template: "exec", prefix: "exec-cold", of: "cold", n: 200, laid: true},
+		{template: "numpy", prefix: "numpy-cold", of: "packages", n: 24, same: true, laid: true},
+		{template: "express", prefix: "express-cold", of: "packages", n: 24, same: true, laid: true},
 	} {
-		if !b.langs[l.template] || l.n > 1000 && !b.asked("rate", "cold_starts_per_s") {
+		if !b.langs[l.template] || !slices.ContainsFunc(b.todo, func(m measurement) bool { return m.name == l.of }) {
 			continue
 		}
 		b.batches[l.prefix] = &l
@@ -211,13 +211,6 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	b.result.printf("prepared in %.0f s\n", time.Since(began).Seconds())
 	return nil
-}
-
-func (b *bench) asked(names ...string) bool {
-	if len(b.cfg.Only) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(b.cfg.Only, n) })
 }
 
 // deployAll deploys what there is a runtime for and notes why the rest is missing.

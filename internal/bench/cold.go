@@ -236,7 +236,7 @@ func (b *bench) rate(ctx context.Context) error {
 	p.settle(ctx, 2*time.Second)
 	const (
 		clients = 8
-		least   = 12 * time.Second
+		least   = 10 * time.Second
 	)
 	l := b.batches["python-rate"]
 	var next atomic.Int64

@@ -26,6 +26,7 @@ const perNamespace = 1000
 type batch struct {
 	template string // a function of the default namespace
 	prefix   string // of the names
+	of       string // the measurement that calls them
 	n        int
 	same     bool // all have the template's code, else each has a file more that is its own
 	laid     bool // the code is laid out on the disk, as the proof of a deploy leaves it
