@@ -189,6 +189,8 @@ func (rt *Runtime) javaStem(rev *faas.Revision) Stem {
 	}
 	s := Stem{Class: fmt.Sprintf("%s-%d", rt.Name, javaHeap(memory))}
 	s.Args, s.Env, s.Mounts = rt.Command(&faas.Revision{Limits: faas.Limits{Memory: memory}})
+	// It has the time to rehearse a call, which one that is waited for has not.
+	s.Args = slices.Insert(s.Args, 1, "-Dbrasa.rehearse=true")
 	return s
 }
 

@@ -45,6 +45,7 @@ require('http').createServer((req, res) => {
 var echoes = map[string]Function{
 	runtimes.Python: {Entry: "main.py", Files: map[string]string{"main.py": "def main(args):\n    return args\n"}},
 	runtimes.Node:   {Entry: "main.js", Files: map[string]string{"main.js": "exports.main = (args) => args;\n"}},
+	runtimes.Java:   {Entry: "Main.java", Files: map[string]string{"Main.java": "class Main { static Object main(java.util.Map<String, Object> args) { return args; } }\n"}},
 	runtimes.Go:     {Files: map[string]string{"main.go": "package main\n\nfunc Main(args map[string]any) map[string]any { return args }\n"}},
 }
 

@@ -6,10 +6,12 @@ import (
 	"embed"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/runtimes"
 	"github.com/brasa-dev/brasa/runtimes/golang"
+	"github.com/brasa-dev/brasa/runtimes/java"
 )
 
 //go:embed functions
@@ -42,13 +45,13 @@ type Suite struct {
 	built map[string]string // directory of a built Go function, by its source
 }
 
-// NewSuite finds the runtimes; BRASA_TEST_PYTHON and BRASA_TEST_NODE name others than those it
+// NewSuite finds the runtimes; BRASA_TEST_PYTHON, BRASA_TEST_NODE and BRASA_TEST_JAVA name others than those it
 // would choose. It is for one test binary.
 func NewSuite(t testing.TB, l Launcher) *Suite {
 	t.Helper()
 	dir := t.TempDir()
 	reg, err := runtimes.Discover(t.Context(), runtimes.Config{
-		Dir: dir, Python: os.Getenv("BRASA_TEST_PYTHON"), Node: os.Getenv("BRASA_TEST_NODE"),
+		Dir: dir, Python: os.Getenv("BRASA_TEST_PYTHON"), Node: os.Getenv("BRASA_TEST_NODE"), Java: os.Getenv("BRASA_TEST_JAVA"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +148,8 @@ func (s *Suite) Boot(t testing.TB, language string, f Function) *Instance {
 	dir := ""
 	if language == runtimes.Go {
 		dir, f.Entry = s.build(t, rt, f), runtimes.GoBinary
+	} else if language == runtimes.Java {
+		dir, f.Entry = s.compile(t, rt, f), strings.TrimSuffix(f.Entry, ".java")+".class"
 	} else {
 		dir = write(t, f.Files)
 	}
@@ -231,6 +236,45 @@ func (s *Suite) build(t testing.TB, rt *runtimes.Runtime, f Function) string {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)
 	}
+	s.built[key.String()] = out
+	return out
+}
+
+// compile compiles a Java function once per test binary.
+func (s *Suite) compile(t testing.TB, rt *runtimes.Runtime, f Function) string {
+	t.Helper()
+	if rt.Compiler == "" {
+		t.Skip("this host's Java has no compiler")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.Files)) {
+		key.WriteString(name + "\x00" + f.Files[name])
+	}
+	if dir := s.built[key.String()]; dir != "" {
+		return dir
+	}
+	src, dst := write(t, f.Files), t.TempDir()
+	out, err := os.MkdirTemp("", "brasa-contract-") // outlives this test
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, _, mounts := rt.Command(nil)
+	o := java.Options{Javac: rt.Compiler, Boot: filepath.Join(mounts[0].Source, filepath.Base(runtimes.JavaBootstrap)), Lib: filepath.Join(src, "lib"), Output: out}
+	b, err := java.Generate(src, dst, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(b.Args[0], b.Args[1:]...)
+	cmd.Dir = dst
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, text)
+	}
+	_, _, _ = java.Finish(src, out, o) // some stories have no handler, which the instance shall say
 	s.built[key.String()] = out
 	return out
 }

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -60,10 +61,38 @@ var loadStories = map[string][]loadStory{
 		{name: "dependency", files: map[string]string{"main.js": "const one = require('one');\nexports.main = one;\n", "node_modules/one/index.js": "module.exports = (args) => args;\n"}},
 		{name: "common by its name", entry: "main.cjs", files: map[string]string{"package.json": `{"type":"module"}`, "main.cjs": "exports.main = (args) => args;\n"}},
 	},
+	runtimes.Java: {
+		{name: "throws", entry: "Throws.java", files: map[string]string{"Throws.java": "class Throws {\n static { Object o = null; o.hashCode(); }\n static Object main(java.util.Map<String, Object> args) { return args; }\n}\n"}, code: faas.Failed, words: []string{"NullPointerException"}, trace: "Throws.java:2"},
+		{name: "throws in constructor", entry: "Constructor.java", files: map[string]string{"Constructor.java": "class Constructor {\n Constructor() { throw new IllegalStateException(\"not now\"); }\n Object main(java.util.Map<String, Object> args) { return args; }\n}\n"}, code: faas.Failed, words: []string{"IllegalStateException", "not now"}, trace: "Constructor.java:2"},
+		{name: "missing handler", entry: "Lacks.java", files: map[string]string{"Lacks.java": "class Lacks { static Object other() { return 1; } }\n"}, code: faas.Failed, words: []string{"main, handle or handler", "it has other"}},
+		{name: "program", entry: "Program.java", files: map[string]string{"Program.java": "class Program { public static void main(String[] args) { } }\n"}, code: faas.Failed, words: []string{"main(String[])"}},
+		{name: "named handler missing", entry: "Lacks2.java", handler: "absent", files: map[string]string{"Lacks2.java": "class Lacks2 { static Object other() { return 1; } }\n"}, code: faas.Failed, words: []string{"no method absent", "other"}},
+		{name: "missing class", entry: "Lacks3.java", handler: "app.Absent::main", files: map[string]string{"Lacks3.java": "class Lacks3 { static Object other() { return 1; } }\n"}, code: faas.Failed, words: []string{"no class app.Absent"}},
+		{name: "missing file", entry: "Absent.java", files: map[string]string{"Lacks4.java": "class Lacks4 { }"}, code: faas.Failed, words: []string{"Absent.class"}},
+		{name: "too many arguments", entry: "Three.java", files: map[string]string{"Three.java": "class Three { static Object main(String a, String b, String c) { return 1; } }\n"}, code: faas.Failed, words: []string{"at most two"}},
+		{name: "exits", entry: "Exits.java", files: map[string]string{"Exits.java": "class Exits { static { System.exit(4); } static Object main() { return 1; } }\n"}, code: faas.Crashed},
+		{name: "named handler", entry: "Named.java", handler: "work", files: map[string]string{"Named.java": "class Named { static Object work(java.util.Map<String, Object> args) { return args; } }\n"}},
+		{name: "class and method", entry: "Other.java", handler: "app.Work::run", files: map[string]string{"Other.java": "class Other { static { System.exit(4); } }", "app/Work.java": "package app;\npublic class Work { public Object run(java.util.Map<String, Object> args) { return args; } }\n"}},
+		{name: "package", entry: "app/Main.java", files: map[string]string{"app/Main.java": "package app;\nclass Main extends Part { }\n", "app/Part.java": "package app;\nclass Part { static Object main(java.util.Map<String, Object> args) { return args; } }\n"}},
+		{name: "record", entry: "Records.java", files: map[string]string{"Records.java": "class Records { record In(int a) {} record Out(long a) {}\n static Out main(In in) { return new Out(in.a()); } }\n"}},
+		{name: "object", entry: "Objects.java", files: map[string]string{"Objects.java": "class Objects { static class T { private Integer a; public int getA() { return a; } }\n static T main(T in, brasa.Context c) { return in; } }\n"}},
+		{name: "resource", entry: "Resource.java", files: map[string]string{"Resource.java": "class Resource { static Object main(java.util.Map<String, Object> args) throws Exception { return brasa.Json.parse(Resource.class.getResourceAsStream(\"data/a.json\").readAllBytes()); } }\n", "data/a.json": `{"a": 1}`}},
+		{name: "lambda and stream", entry: "Lambda.java", files: map[string]string{"Lambda.java": "import java.util.*;\nimport java.util.stream.*;\nclass Lambda { static Object main(Map<String, Object> args) { return args.entrySet().stream().collect(Collectors.toMap(e -> e.getKey(), e -> e.getValue())); } }\n"}},
+	},
 	runtimes.Go: {
 		{name: "struct", files: map[string]string{"f.go": "package f\n\ntype T struct{ A int `json:\"a\"` }\n\nfunc Handle(t T) (T, error) { return t, nil }\n"}},
 		{name: "init panics", files: map[string]string{"f.go": "package main\n\nfunc init() { panic(\"in init\") }\n\nfunc Main(args map[string]any) map[string]any { return args }\n"}, code: faas.Crashed},
 	},
+}
+
+// together puts the files of all stories into one tree: a compiler that starts for each would
+// take longer than all the rest.
+func together(stories []loadStory) map[string]string {
+	all := map[string]string{}
+	for _, story := range stories {
+		maps.Copy(all, story.files)
+	}
+	return all
 }
 
 // loads: code that fails before its handler says why, and where.
@@ -71,8 +100,11 @@ func (s *Suite) loads(t *testing.T, language string) {
 	for _, story := range loadStories[language] {
 		t.Run(story.name, func(t *testing.T) {
 			f := Function{Files: story.files, Entry: story.entry, Handler: story.handler}
+			if language == runtimes.Java {
+				f.Files = together(loadStories[language])
+			}
 			if f.Entry == "" {
-				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js"}[language]
+				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Java: "Main.java"}[language]
 			}
 			if story.code != faas.OK {
 				if language == runtimes.Go { // a program that dies at once does not even say hello
@@ -92,11 +124,11 @@ func (s *Suite) loads(t *testing.T, language string) {
 		})
 	}
 	t.Run("prints", func(t *testing.T) {
-		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n"}[language]
+		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n", runtimes.Java: "class Main { static { System.out.println(\"while loading\"); } static Object main(java.util.Map<String, Object> args) { return args; } }\n"}[language]
 		if code == "" {
 			t.Skip("a program prints before it speaks")
 		}
-		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js"}[language]
+		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Java: "Main.java"}[language]
 		in := s.Start(t, language, Function{Files: map[string]string{name: code}, Entry: name})
 		in.Own.Await(t, "while loading")
 		if a := in.Call(`{}`); a.Log.Text("") != "" {

@@ -41,7 +41,7 @@ final class Function {
     /** Loads the code up to its handler. */
     static Function load(Spec spec) throws Throwable {
         File code = new File(spec.code);
-        if (!spec.seed.isEmpty()) Randomness.reseed(spec.seed);
+        Randomness.reseed(spec.seed);
         Environment.add(spec.env);
         System.setProperty("user.dir", spec.code); // nothing is resolved against it yet
         if (spec.env.get("TZ") instanceof String tz) TimeZone.setDefault(TimeZone.getTimeZone(tz));

@@ -4,9 +4,6 @@ import java.io.FileDescriptor;
 import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
-import java.lang.invoke.MethodHandle;
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
 import java.lang.reflect.Constructor;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -18,8 +15,8 @@ import java.util.concurrent.locks.ReentrantLock;
  * Our end of the socket.
  *
  * <p>The thread that reads a CALL runs it itself and leaves reading to the next, which waits for the lock: so a call never
- * waits for one thread to wake another, and CANCEL is read while it runs. Where a process serves several calls and Java has
- * virtual threads that do not hold on to their carriers (24), calls run on those and one thread reads.
+ * waits for one thread to wake another, and CANCEL is read while it runs. The threads are the system's, as many as there were
+ * calls at once: virtual ones save memory only beyond what one process of a function is given to serve.
  */
 final class Link implements Runnable {
     static LineLog instance; // lines of no call
@@ -37,7 +34,6 @@ final class Link implements Runnable {
     private int from, to;
 
     private final AtomicInteger workers = new AtomicInteger(1);
-    private MethodHandle startVirtual; // null: calls run on threads of the system
 
     /** Takes a descriptor as it was handed over. Java has no other way to one that is neither file nor standard stream. */
     Link(int fd) throws ReflectiveOperationException {
@@ -106,13 +102,6 @@ final class Link implements Runnable {
 
     void loaded(Function f) {
         function = f;
-        if (spec.concurrency > 1 && Runtime.version().feature() >= 24) {
-            try {
-                startVirtual = MethodHandles.publicLookup().findStatic(Thread.class, "startVirtualThread", MethodType.methodType(Thread.class, Runnable.class));
-            } catch (ReflectiveOperationException e) {
-                startVirtual = null;
-            }
-        }
         send(Frames.json(Frames.LOADED, 0, f.timing()));
     }
 
@@ -124,7 +113,7 @@ final class Link implements Runnable {
             try {
                 call = nextCall();
                 // Another must read while this one works.
-                if (startVirtual == null && workers.get() <= spec.concurrency && !leading.hasQueuedThreads()) {
+                if (workers.get() <= spec.concurrency && !leading.hasQueuedThreads()) {
                     try {
                         follow();
                     } catch (OutOfMemoryError e) { // is how Java says that there can be no more threads
@@ -136,17 +125,9 @@ final class Link implements Runnable {
                     }
                 }
             } finally {
-                if (startVirtual == null) leading.unlock();
+                leading.unlock();
             }
-            if (startVirtual == null) {
-                call.run(function);
-                continue;
-            }
-            try {
-                Thread t = (Thread) startVirtual.invokeExact((Runnable) () -> call.run(function));
-            } catch (Throwable e) {
-                call.fail(e);
-            }
+            call.run(function);
         }
     }
 

@@ -6,7 +6,7 @@ import java.io.IOException;
  * Brasa's bootstrap for Java 17 and newer: frame protocol 1 over descriptor 3.
  *
  * <p>It boots, is told its function (LOAD), and serves calls. Booting knows nothing of the function, so that a booted
- * process can wait in stock. Before it says HELLO it loads and calls a function of its own, so that what a claim needs is
+ * process can wait in stock. Before a stem says HELLO it loads and calls a function of its own, so that what a claim needs is
  * loaded, linked and in private pages. What a function may return and what it gets is written in docs/runtimes/java.md and
  * tested in test/contract.
  */
@@ -18,7 +18,7 @@ public final class Main {
         Link.instance = new LineLog(link, 0, Long.MAX_VALUE);
         Output.install();
         Randomness.install();
-        DryRun.run();
+        if (Boolean.getBoolean("brasa.rehearse")) DryRun.run();
         link.lead();
         link.hello();
         Spec spec = link.awaitLoad();

@@ -15,6 +15,7 @@ final class Output extends OutputStream {
     static void install() {
         System.setOut(new PrintStream(new Output(1), true, StandardCharsets.UTF_8));
         System.setErr(new PrintStream(new Output(2), true, StandardCharsets.UTF_8));
+        System.setProperty("java.util.logging.config.class", "brasa.LogConfig");
         // A level and the message on one line, unless the function wants it otherwise.
         System.setProperty("java.util.logging.SimpleFormatter.format", "%4$s %5$s%6$s%n");
         Runtime.getRuntime().addShutdownHook(new Flusher());
