@@ -132,8 +132,8 @@ func launch(args ...string) (*server, error) {
 }
 
 // prefix is what the measured server's control groups and interfaces are called by, so that it
-// can run beside another.
-const prefix = "bench"
+// can run beside another, that of another bench too.
+var prefix = "b" + strconv.FormatInt(int64(os.Getpid()), 36)
 
 // platform is a running brasa with a data folder of its own.
 type platform struct {
