@@ -1609,7 +1609,11 @@ def warm():
     ssl = sys.modules.get("_ssl")
     if ssl is not None:
         ssl.RAND_status()  # makes OpenSSL's source, from which nothing is drawn: 200 pages less in each child
-    # Python writes into code that it runs, until it has settled what is best for it.
+    # Python writes into code that it runs, until it has settled what is best for it. The first is
+    # what each child runs after the fork: it sets locks anew, which does nothing to one thread.
+    settle = getattr(sys.modules.get("threading"), "_after_fork", None)
+    for _ in range(30 if settle else 0):
+        settle()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Output(1), Output(2)
     try:
@@ -1735,7 +1739,9 @@ def rehearse(times):
     global _link, _instance, _user_module
     from marshal import dumps as marshal
 
-    folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", ".brasa-" + os.urandom(8).hex())
+    name = "/.brasa-" + os.urandom(8).hex()
+    # The process that is forked from may have no /tmp of its own.
+    folder = next((d for d in (os.environ.get("TMPDIR"), "/tmp", "/dev/shm") if d and os.access(d, os.W_OK)), "/tmp") + name
     cache = folder + "/__pycache__"
     file = "%s/play.%s.pyc" % (cache, sys.implementation.cache_tag)
     modules, path, argv, cwd, env = len(sys.modules), sys.path[:], getattr(sys, "argv", None), os.getcwd(), "BRASA_REHEARSAL"
