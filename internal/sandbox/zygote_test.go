@@ -337,6 +337,53 @@ func TestForkedIsAdopted(t *testing.T) {
 	}
 }
 
+// With control groups of version 2 a child is cloned into its own.
+func TestForkedIntoItsGroup(t *testing.T) {
+	h := startHost(t)
+	z, _ := startPythonZygote(t, h)
+	var at string
+	for _, m := range ownCgroups() {
+		if m.v2 {
+			at = filepath.Join(m.own, h.cfg.Prefix+"-fork")
+		}
+	}
+	if at == "" || os.Mkdir(at, 0o755) != nil {
+		t.Skip("no cgroup v2 to write to")
+	}
+	t.Cleanup(func() { removeGroup(at) })
+	into, err := unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(into)
+	net, err := h.nets.take(context.Background())
+	must(t, err)
+	defer net.close()
+	n, err := z.spawner.nests.take(context.Background())
+	must(t, err)
+	spec, err := Spec{Name: "x", Zygote: z}.complete()
+	must(t, err)
+	null := int(h.devnull.Fd())
+	plan := planSandbox(planInput{spec: spec, uid: h.cfg.UIDBase + h.cfg.UIDCount - 1, netns: net.fd, conn: -1, stdio: [3]int{null, null, null}, filter: h.filter, forked: true,
+		group: &cgroup{layout: &cgroupLayout{version: 2}, into: into}})
+	if plan.cgroup < 0 {
+		t.Fatal("the plan has no group")
+	}
+	exited, empty := make(chan Exit, 1), make(chan struct{})
+	p, g, err := z.fork(context.Background(), n, plan, &life{func(e Exit) { exited <- e }, func() { close(empty) }})
+	must(t, err)
+	defer p.close()
+	// Before it is let go, so that it is there.
+	pids, err := readProcesses(filepath.Join(at, "cgroup.procs"))
+	if err != nil || len(pids) != 1 || pids[0] != p.hostPID() {
+		t.Errorf("processes %v, %v in the group, want %d", pids, err, p.hostPID())
+	}
+	must(t, g.open(context.Background()))
+	p.kill()
+	if e := <-exited; e.Code == 0 {
+		t.Errorf("exit %+v", e) // it has no descriptor 3, and is killed
+	}
+	<-empty
+}
+
 // Children of one zygote share nothing that is drawn after the fork.
 func TestForkedDrawDifferently(t *testing.T) {
 	h := startHost(t)
