@@ -45,6 +45,10 @@ type armed struct {
 	holds  int64      // bytes, if nothing were shared; guarded by mu
 }
 
+// restPatience is how long Arm waits for a program to come to rest. The rewinder looks only for
+// moments, since others want it meanwhile.
+const restPatience = 500 * time.Millisecond
+
 // Arm takes a snapshot of the program, to which Rewind will go back. The program must be at rest:
 // every thread waiting, in its event loop, for its connection or for another thread. Arm gives it
 // half a second to come to rest. An armed sandbox can be armed anew, from the state it has then.
@@ -67,7 +71,7 @@ func (s *Sandbox) Arm(ctx context.Context) error {
 	}
 	defer closeFD(pidfd)
 	s.armed.drop()
-	in, err := s.host.rewinders.pick(ctx)
+	in, err := s.host.rewinders.pick()
 	if err != nil {
 		return fmt.Errorf("arm sandbox %s: %w", s.spec.Name, err)
 	}
@@ -80,6 +84,14 @@ func (s *Sandbox) Arm(ctx context.Context) error {
 		}
 	}
 	a, err := in.call(ctx, request, fds)
+	for until := time.Now().Add(restPatience); err == nil && a.status == rewindBusy && time.Now().Before(until); {
+		select {
+		case <-time.After(restPatience / 100):
+			a, err = in.call(ctx, request, fds)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("arm sandbox %s: %w", s.spec.Name, err)
 	}
@@ -101,7 +113,7 @@ func (s *Sandbox) Arm(ctx context.Context) error {
 // After any error the program is dead or dying, because none ever goes on half put back; the
 // usual one is a *ChangedError. It takes some hundred microseconds and a bit less than one for
 // each page that was written to. It gives up after a twentieth of a second of waiting for a thread
-// that does not stop, a tenth of work, and two seconds in all, most of which can only be waiting for a CPU.
+// that stays in the kernel, a tenth of work, and two seconds in all, most of which can only be waiting for a CPU.
 func (s *Sandbox) Rewind(ctx context.Context) (Rewound, error) {
 	begin := time.Now()
 	s.armed.mu.Lock()

@@ -48,7 +48,7 @@ type rewinder struct {
 
 // pick returns the rewinder with the fewest snapshots, and starts one while there are fewer than
 // there may be.
-func (r *rewinders) pick(context.Context) (*rewinder, error) {
+func (r *rewinders) pick() (*rewinder, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {

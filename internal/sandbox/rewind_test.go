@@ -118,6 +118,13 @@ def vdso():
     return find(lambda l: "[vdso]" in l)[0]
 def ours():
     return find(lambda l: "r-xp 00000000 00:00 0" in l and "[" not in l)
+def note(value):
+    # in the pages behind the code that arming has mapped, at places that it may not use
+    places = [a + 4096 + at for a in ours() for at in (8, 16000, 16384 + 2000, 16384 + 4088)]
+    seen = [peek(p) for p in places]
+    for p in places:
+        poke(p, value)
+    return seen
 def map_file():
     f = os.open("/etc/passwd", 0)
     at = libc.mmap(None, 4096, 1, 2, f, 0)
@@ -231,6 +238,7 @@ func TestRewindPutsBack(t *testing.T) {
 		{"a trap that is blocked", "1", "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTRAP])", "signal.pthread_sigmask(signal.SIG_BLOCK, [])"},
 		{"the signal stack", "1", "altstack(reserve(16, 3))", "altstack(0)"},
 		{"umask", "1", "os.umask(0)", "os.umask(0o22)"},
+		{"a note in our memory", "1", "note(7)", "note(0)"},
 		{"floating point", "1", "set_rounding(0xc00)", "1 / 3 + 1e-17, get_rounding()"},
 		{"random numbers", "random.seed(1)", "random.random()", "random.random()"},
 	} {
@@ -302,6 +310,7 @@ func TestRewindNoticesChanges(t *testing.T) {
 		{"the robust list", "1", "libc.syscall(273, 0x1000, 24)", "the robust list of a thread"},
 		{"a mapping of a file", "kept.append(map_file())", "libc.munmap(kept[0], 4096)", "a mapping of a file is gone"},
 		{"our memory", "1", "[libc.munmap(a, 4096) for a in ours()]", ""},
+		{"a note behind our code", "1", "[libc.mprotect(a, 4096, 7) or poke(a + 4000, 1) or libc.mprotect(a, 4096, 5) for a in ours()]", "memory of ours"},
 		{"our code", "1", "[libc.mprotect(a, 4096, 7) or poke(a, 0) for a in ours()]", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

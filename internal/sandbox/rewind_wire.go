@@ -20,6 +20,7 @@ const (
 	rewindChanged = 2
 	rewindUnable  = 3
 	rewindEnded   = 4
+	rewindBusy    = 5
 )
 
 type rewindRequest struct {

@@ -27,10 +27,9 @@
 
 #define SOCK 3 /* where the host puts its socket */
 #define MAX_ARMED 16384
-#define REST_WAIT 500000000ull /* ns until a program that is to be armed is at rest */
+#define REST_WAIT 3000000ull /* ns for a program that is to be armed to come to rest; others wait meanwhile */
 #define ARM_WORK 500000000ull
 #define BACK_WORK 100000000ull /* a process that takes longer is cheaper to replace */
-#define BACK_WAIT 50000000ull
 #define AT_LAST 2000000000ull /* on a machine whose load is ten times its CPUs some do take half a second */
 #define MAX_EXTRA_THREADS 128
 
@@ -59,12 +58,10 @@ static void stamp(u32 part)
 	last_stamp = t;
 }
 
-static void alarm_after(u64 ns)
+/* tick interrupts waits from time to time. */
+static void tick(int on)
 {
-	/* It rings on until it is switched off: the first ring may come just before a wait. */
-	u64 value[4] = {0, 5000, ns / 1000000000ull, ns % 1000000000ull / 1000};
-	if (!ns)
-		value[1] = 0;
+	u64 us = on ? TICK / 1000 : 0, value[4] = {0, us, 0, us};
 	sys(__NR_setitimer, 0, value, 0);
 }
 
@@ -157,8 +154,8 @@ static int begin_rest(struct armed *a)
 		return fail2(REWIND_ENDED, "the program has ended", -1, "");
 	if (!quiet)
 		return 0;
-	allow(ARM_WORK, BACK_WAIT, AT_LAST);
-	alarm_after(BACK_WAIT);
+	allow(ARM_WORK, AT_LAST);
+	tick(1);
 	if (stop_all(a->task_dir, 0, 0, 0) < 0)
 		return -1;
 	s32 leader = thread_index(a->pid);
@@ -183,8 +180,9 @@ static int begin_rest(struct armed *a)
 			continue;
 		}
 #if defined(__x86_64__)
-		/* Calls that are never begun anew would tell the program of an interruption. */
-		if ((s64)draft_threads[i].regs.ax == -EINTR)
+		/* Calls that are never begun anew would tell the program of an interruption,
+		 * and of one that goes on from a timeout we could no longer tell which it is. */
+		if ((s64)draft_threads[i].regs.ax == -EINTR || (s64)draft_threads[i].regs.ax == -ERESTART_RESTARTBLOCK)
 			set_regs(tids[i], &r);
 #endif
 	}
@@ -586,7 +584,7 @@ static int take_state(struct armed *a)
 	for (u32 i = 0; i < a->nvmas; i++)
 		if (a->vmas[i].start < a->stub + STUB_PAGES * PAGE && a->vmas[i].end > a->stub)
 			a->vmas[i].flags |= VMA_STUB;
-	if (fetch_uffd(a) < 0 || question(a) < 0 || compare_fds(a) < 0)
+	if (fetch_uffd(a) < 0 || question(a) < 0 || wipe_stub(a->pid, a->stub) < 0 || compare_fds(a) < 0)
 		return -1;
 	return keep_pages(a);
 }
@@ -612,19 +610,19 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 	a->spans = draft_spans;
 	bad = REWIND_NOT;
 	u64 patience = now() + REST_WAIT;
-	allow(ARM_WORK, BACK_WAIT, AT_LAST);
+	allow(ARM_WORK, AT_LAST);
 	s32 slot = free_slot();
 	int r = slot < 0 ? refuse("too many processes are armed") : open_process(a);
 	while (r >= 0) {
 		r = begin_rest(a);
 		if (r)
 			break;
-		r = now() > patience ? refuse("it is not at rest: a thread is running") : 0;
-		pause_ns(1000000);
+		r = now() > patience ? fail2(REWIND_BUSY, "it is not at rest: a thread is running", -1, "") : 0;
+		pause_ns(500000);
 	}
 	if (r > 0) {
-		allow(ARM_WORK, REST_WAIT, AT_LAST);
-		alarm_after(REST_WAIT);
+		allow(ARM_WORK, AT_LAST);
+		tick(1);
 		r = take_state(a);
 		struct armed *kept = r < 0 ? 0 : settle(a);
 		if (r >= 0 && !kept)
@@ -784,6 +782,8 @@ static int put_back(struct armed *a)
 	nfixes = 0;
 	if (give_back() < 0)
 		return -1;
+	if (wipe_stub(a->pid, a->stub) < 0)
+		return -1;
 	u32 with = nfixes < TABLE_CALLS - a->ncalls ? nfixes : (u32)(TABLE_CALLS - a->ncalls);
 	for (u32 i = 0; i < a->ncalls; i++)
 		answers[i] = a->calls[i];
@@ -801,7 +801,7 @@ static int put_back(struct armed *a)
 		return -1;
 	if (compare_answers(a->calls, a->out, answers, out, a->ncalls, STUB_OUT(a->stub)) < 0)
 		return -1;
-	if (run_fixes(a, 1) < 0)
+	if (run_fixes(a, 1) < 0 || wipe_stub(a->pid, a->stub) < 0)
 		return -1;
 	stamp(4);
 	long n = read_rseq(a, rseq_now);
@@ -857,8 +857,8 @@ static void op_back(struct rewind_request *q)
 		fail2(REWIND_ENDED, "it is not armed", -1, "");
 		return;
 	}
-	allow(BACK_WORK, BACK_WAIT, AT_LAST);
-	alarm_after(BACK_WAIT);
+	allow(BACK_WORK, AT_LAST);
+	tick(1);
 	int r = put_back(a);
 	if (r >= 0 && let_go() < 0)
 		r = refuse("it cannot be let go");
@@ -917,7 +917,7 @@ static void serve(struct rewind_request *q, s32 *fds, u32 nfds)
 	} else if (q->op == REWIND_BACK) {
 		op_back(q);
 	}
-	alarm_after(0);
+	tick(0);
 	for (u32 i = 0; i < nfds; i++)
 		close_fd(fds[i]);
 	if (q->op == REWIND_DROP)

@@ -23,6 +23,7 @@ enum rewind_status {
 	REWIND_CHANGED = 2, /* it cannot be put back; it has been killed */
 	REWIND_UNABLE = 3,  /* this kernel cannot */
 	REWIND_ENDED = 4,   /* the program has ended */
+	REWIND_BUSY = 5,    /* it is not at rest; it goes on as it was */
 };
 
 struct rewind_request {

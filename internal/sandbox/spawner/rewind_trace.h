@@ -18,11 +18,12 @@
 /* What an operation ends in when it fails. */
 static u32 verdict;
 static char why[160];
-/* An operation has two bounds. Its own work is counted in CPU time, so that a busy
- * machine fails nobody. Waiting for a thread ends when the thread is in the kernel
- * and stays there, at the deadline; one that only waits for a CPU, also because its
- * cgroup has used up its quota, is given until the last moment. */
-static u64 deadline;
+/* What an operation may take. Its own work is counted in CPU time, so that a busy
+ * machine fails nobody. Waiting for a thread ends when it is in the kernel and stays
+ * there, as the parent in vfork does; one that only waits for a CPU, also because
+ * its cgroup has used up its quota, is given until the last moment. */
+#define TICK 5000000ull /* ns: how often a thread that is waited for is looked at */
+#define STUCK_TICKS 10
 static u64 last_moment;
 static u64 cpu_limit;
 
@@ -87,12 +88,10 @@ static int late(void)
 	return cpu_now() > cpu_limit || now() > last_moment ? refuse("it took too long") : 0;
 }
 
-/* allow sets the bounds of what follows: ns of work, and of waiting. */
-static void allow(u64 work, u64 waiting, u64 at_last)
+/* allow sets the bounds of what follows: ns of work, and in all. */
+static void allow(u64 work, u64 at_last)
 {
-	u64 t = now();
-	deadline = t + waiting;
-	last_moment = t + at_last;
+	last_moment = now() + at_last;
 	cpu_limit = cpu_now() + work;
 }
 
@@ -202,14 +201,13 @@ static u8 state_of(s32 tid)
 
 static long wait_for(s32 tid, s32 *status)
 {
-	for (;;) {
+	for (u32 stuck = 0; stuck < STUCK_TICKS && now() < last_moment;) {
 		long r = sys(__NR_wait4, tid, status, __WALL, 0);
 		if (r != -EINTR)
 			return r;
-		u64 t = now();
-		if (t > last_moment || (t > deadline && state_of(tid) != 'R'))
-			return -EINTR;
+		stuck = state_of(tid) == 'D' ? stuck + 1 : 0;
 	}
+	return -EINTR;
 }
 
 #define STOPPED(s) (((s) & 0xff) == 0x7f)
@@ -462,13 +460,16 @@ static long block_signals(s32 tid)
  * registers to start from. The results are in calls. */
 static int run_batch(s32 tid, u64 stub, const struct regs *base, struct call *calls, u32 n)
 {
-	static u8 code[256];
+	static u8 code[PAGE], wanted[PAGE];
 	u64 code_size = (u64)(stub_end - stub_begin);
+	for (u64 i = 0; i < code_size; i++)
+		wanted[i] = stub_begin[i];
 	if (!n)
 		return 0;
 	if (n > TABLE_CALLS)
 		return refuse("a batch is too long");
-	if (vm_read(tid, code, STUB_CODE(stub), code_size) != (long)code_size || !same_bytes(code, stub_begin, code_size))
+	/* All of the page: what is behind the code could be used to remember something. */
+	if (vm_read(tid, code, STUB_CODE(stub), PAGE) != (long)PAGE || !same_bytes(code, wanted, PAGE))
 		return refuse("memory of ours in it was written to");
 	if (vm_write(tid, STUB_TABLE(stub), calls, n * sizeof *calls) != (long)(n * sizeof *calls))
 		return refuse("memory of ours in it cannot be written");
@@ -501,6 +502,14 @@ static int run_batch(s32 tid, u64 stub, const struct regs *base, struct call *ca
 	if (vm_read(tid, calls, STUB_TABLE(stub), n * sizeof *calls) != (long)(n * sizeof *calls))
 		return refuse("memory of ours in it cannot be read");
 	return 0;
+}
+
+/* wipe_stub leaves nothing in the stub's data: neither what we asked, which tells
+ * what was done before, nor what the program may have put there. */
+static int wipe_stub(s32 pid, u64 stub)
+{
+	static u8 zeros[(TABLE_PAGES + OUT_PAGES) * PAGE];
+	return vm_write(pid, STUB_TABLE(stub), zeros, sizeof zeros) == (long)sizeof zeros ? 0 : refuse("memory of ours in it cannot be written");
 }
 
 /* single_call has a thread make one call with a system call instruction of its
