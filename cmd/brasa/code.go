@@ -16,7 +16,7 @@ import (
 
 // extensions are the names that source without a file gets, so that the server sees what it is.
 var extensions = map[string]string{
-	"python": "main.py", "node": "main.js", "go": "main.go", "exec": "main", "lines": "main", "http": "main",
+	"python": "main.py", "node": "main.js", "go": "main.go", "java": "Main.java", "exec": "main", "lines": "main", "http": "main",
 	"shell": "main.sh", "sh": "main.sh", "bash": "main.sh", "javascript": "main.js", "js": "main.js", "py": "main.py", "golang": "main.go",
 }
 
