@@ -1,0 +1,105 @@
+package deploy_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/internal/wasm"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+func TestMain(m *testing.M) {
+	wasm.Main(os.Args) // this binary is what compiles modules, as brasa itself is
+	os.Exit(m.Run())
+}
+
+// nothing is a module whose _start does nothing.
+const nothing = "\x00asm\x01\x00\x00\x00" + "\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
+	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x00" + "\x0a\x04\x01\x02\x00\x0b"
+
+func TestAModuleIsCompiledInASandbox(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
+	}
+	var host *sandbox.Host
+	hasGo := false
+	s := newShop(t, func(d *deploy.Config) {
+		_, err := d.Runtimes.Lookup(runtimes.Go)
+		hasGo = err == nil
+		host, err = sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: "wtest", NetPool: 1, CgroupPool: 1, EgressPool: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Sandbox = host
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- host.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		<-done
+		_ = host.Close()
+	})
+	<-host.Ready()
+
+	out, err := s.Deploy(t.Context(), request("f.wasm", nothing), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rev := out.Revision
+	if rev.Runtime != runtimes.Wasm || rev.Entry != "f.wasm" || rev.Limits.Concurrency != 4 || !strings.Contains(out.Detected.Why, "WebAssembly") {
+		t.Errorf("revision %+v, %q", rev, out.Detected.Why)
+	}
+	path, release, err := s.depot.Tree(t.Context(), rev.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if b, err := os.ReadFile(filepath.Join(path, rev.Entry)); err != nil || string(b) != nothing {
+		t.Errorf("the module is stored as %q, %v", b, err)
+	}
+	compiled, err := filepath.Glob(filepath.Join(path, runtimes.WasmMade, "code", "*", "*"))
+	if err != nil || len(compiled) != 1 {
+		t.Errorf("compiled code: %v, %v; want one file", compiled, err)
+	}
+	for _, f := range append(compiled, filepath.Join(path, runtimes.WasmMade, "module.wasm")) {
+		if info, err := os.Stat(f); err != nil || info.Mode()&0o004 == 0 {
+			t.Errorf("a function's user cannot read %s: %v, %v", f, info, err)
+		}
+	}
+
+	_, err = s.Deploy(t.Context(), request("f.wasm", "\x00asm\x0d\x00\x01\x00"), nil)
+	e := faas.AsError(err)
+	if err == nil || e.Code != faas.Invalid || !strings.Contains(e.Error(), "component") || !strings.Contains(e.Fix, "wasm32-wasip1") {
+		t.Errorf("a component: %v, fix %q", err, e.Fix)
+	}
+	_, err = s.Deploy(t.Context(), request("f.wasm", "no module at all"), nil)
+	if e := faas.AsError(err); err == nil || e.Code != faas.Invalid || !strings.Contains(e.Error(), "not a WebAssembly module") {
+		t.Errorf("no module: %v", err)
+	}
+
+	source := request("f.go", "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Print(1) }\n")
+	source.Language = "wasm"
+	if !hasGo {
+		t.Skip("no Go toolchain")
+	}
+	out, err = s.Deploy(t.Context(), source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rev := out.Revision; rev.Runtime != runtimes.Wasm || rev.Entry != runtimes.WasmEntry {
+		t.Errorf("a program in Go: %+v", rev)
+	}
+	source = request("f.go", "package main\n\nfunc Main() string { return \"\" }\n")
+	source.Language = "wasm"
+	_, err = s.Deploy(t.Context(), source, nil)
+	if e := faas.AsError(err); err == nil || e.Code != faas.Invalid || !strings.Contains(e.Fix, "func main") {
+		t.Errorf("a handler in Go: %v", err)
+	}
+}
