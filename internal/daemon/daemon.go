@@ -211,7 +211,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 			d.recordStray(n, rev, instance, lines)
 		},
 		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Idle: d.cfg.Keep.Idle}, Logger: d.log.With("part", "worker"),
-		NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
+		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
 	})
 	n.deployer, err = deploy.New(deploy.Config{
 		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,

@@ -28,6 +28,7 @@ type InstanceStatus struct {
 	Revision RevisionID `json:"revision"`
 	Calls    int64      `json:"calls"`        // served so far
 	Active   int        `json:"active"`       // being served now
+	Spare    bool       `json:"spare"`        // made ahead, and nobody has used it
 	Memory   Bytes      `json:"memory_bytes"` // held when last looked at
 	Idle     Duration   `json:"idle_ms"`      // since the last call ended; 0 while active
 	Rewinds  int64      `json:"rewinds"`      // how often its process was put back to its clean state

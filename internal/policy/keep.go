@@ -39,7 +39,7 @@ func Keep(c KeepConfig, idle, load time.Duration) time.Duration {
 // their indices in the order in which to end them. Instances with calls are never chosen. If all
 // idle ones together hold too little it returns nil: then ending some would help nobody.
 //
-// The longest idle goes first, weighted by its memory: what is freed soonest for the least
+// Those made ahead that nobody has used go first. Of the others the longest idle goes first, weighted by its memory: what is freed soonest for the least
 // loss, since the time since the last call is the best single guess at the time to the next.
 func Evict(instances []faas.InstanceStatus, need faas.Bytes) []int {
 	var idle []int
@@ -56,7 +56,15 @@ func Evict(instances []faas.InstanceStatus, need faas.Bytes) []int {
 	weight := func(i int) float64 {
 		return instances[i].Idle.D().Seconds() * float64(max(instances[i].Memory, 1))
 	}
-	slices.SortStableFunc(idle, func(a, b int) int { return cmp.Compare(weight(b), weight(a)) })
+	slices.SortStableFunc(idle, func(a, b int) int {
+		if x, y := instances[a].Spare, instances[b].Spare; x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(weight(b), weight(a))
+	})
 	for n := range idle {
 		if need -= instances[idle[n]].Memory; need <= 0 {
 			return idle[:n+1]

@@ -46,6 +46,7 @@ func TestEvict(t *testing.T) {
 		{"the longest idle goes", []faas.InstanceStatus{in(0, 100, time.Second), in(0, 100, time.Hour)}, 50, []int{1}},
 		{"as many as it takes", []faas.InstanceStatus{in(0, 100, 3*time.Second), in(0, 100, 2*time.Second), in(0, 100, time.Second)}, 150, []int{0, 1}},
 		{"none when all is too little", []faas.InstanceStatus{in(0, 100, time.Hour), in(1, 500, 0)}, 150, nil},
+		{"one that nobody has used before one that served", []faas.InstanceStatus{in(0, 100, time.Hour), {Memory: 100, Spare: true}}, 50, []int{1}},
 		{"a heavy one before a light one idle a little longer", []faas.InstanceStatus{in(0, 10, 11*time.Second), in(0, 100, 10*time.Second)}, 10, []int{1}},
 	} {
 		if got := policy.Evict(c.have, c.need); !slices.Equal(got, c.want) {

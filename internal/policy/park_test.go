@@ -8,21 +8,23 @@ import (
 )
 
 func TestParkWhatIsDearToLoadAndInUse(t *testing.T) {
+	const ms = time.Millisecond
 	for _, tt := range []struct {
-		what    string
-		load    time.Duration
-		busiest int
-		rewound bool
-		want    int
+		what string
+		use  policy.Use
+		want int
 	}{
-		{"nobody has called for a minute", time.Second, 0, true, 0},
-		{"cheap to load, each process for one call", time.Millisecond, 10, false, 0},
-		{"dear to load, called now and then", 60 * time.Millisecond, 1, false, 1},
-		{"dear to load, called in bursts", 60 * time.Millisecond, 10, false, 15},
-		{"no burst fills the machine", 60 * time.Millisecond, 10_000, false, 64},
-		{"rewound: one serves many", time.Millisecond, 10, true, 1},
+		{"one call each: nobody has called for a minute", policy.Use{OneCall: true, Rewound: true, Load: time.Second}, 0},
+		{"one call each, cheap to load", policy.Use{OneCall: true, Load: ms, Busiest: 10}, 0},
+		{"one call each, dear to load, called now and then", policy.Use{OneCall: true, Load: 60 * ms, Busiest: 1}, 1},
+		{"one call each, dear to load, called in bursts", policy.Use{OneCall: true, Load: 60 * ms, Busiest: 10}, 15},
+		{"one call each: no burst fills the machine", policy.Use{OneCall: true, Load: 60 * ms, Busiest: 10_000}, 64},
+		{"rewound: one serves many", policy.Use{OneCall: true, Rewound: true, Load: ms, Busiest: 10}, 1},
+		{"many calls each, cheap to load", policy.Use{Load: ms, Busiest: 10}, 0},
+		{"many calls each, dear to load", policy.Use{Load: 40 * ms, Idle: time.Minute}, 1},
+		{"many calls each, dear to load, not called for long", policy.Use{Load: 40 * ms, Idle: time.Hour}, 0},
 	} {
-		if got := policy.Park(tt.load, tt.busiest, tt.rewound); got != tt.want {
+		if got := policy.Park(tt.use); got != tt.want {
 			t.Errorf("%s: %d wait, want %d", tt.what, got, tt.want)
 		}
 	}

@@ -25,7 +25,9 @@ func (c *call) startedWarm(in *instance, waited time.Duration) {
 	c.took(in)
 	c.inv.Timing.Add(faas.PhaseQueue, 0)
 	c.inv.Timing.Add(faas.PhaseProvisioning, waited)
-	in.markUsed(c)
+	if in.markUsed(c) { // it was made ahead
+		c.inv.Report.Start = faas.StartPrewarmed
+	}
 }
 
 // took notes which instance that stood there the call has got.
@@ -52,7 +54,7 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 		return nil, g.err
 	}
 	c.inv.Report.Instance = g.in.id
-	if g.in.markUsed(c) {
+	if g.in.markUsed(c) && waited >= g.in.births.total {
 		// The first call of an instance is the one it was made for: it gets the times of that.
 		b := &g.in.births
 		c.inv.Report.Start = b.start

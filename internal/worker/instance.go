@@ -39,6 +39,7 @@ type instance struct {
 	calls      int64
 	idleSince  time.Time
 	held       faas.Bytes // reserved for it
+	home       stemClass  // where it goes back to after a call, as a stem; zero: nowhere
 	armed      bool       // it can be rewound to its state after load
 	rewound    bool       // since its last call
 	rewinds    int64
@@ -69,7 +70,7 @@ func (b *births) load() time.Duration {
 func (in *instance) status(now time.Time) faas.InstanceStatus {
 	s := faas.InstanceStatus{
 		ID: in.id, Function: in.pool.key.name, Revision: in.pool.key.revision,
-		Calls: in.calls, Active: in.active, Memory: in.held, Rewinds: in.rewinds, RewindUS: in.rewindTook.Microseconds(),
+		Calls: in.calls, Active: in.active, Spare: in.active == 0 && in.spare(), Memory: in.held, Rewinds: in.rewinds, RewindUS: in.rewindTook.Microseconds(),
 	}
 	if in.active == 0 {
 		s.Idle = faas.Duration(now.Sub(in.idleSince))
@@ -91,7 +92,7 @@ func (w *Worker) retire(in *instance, why string) {
 	go func() {
 		defer w.work.Done()
 		in.close()
-		in.tellStray(w.cfg.Stray)
+		in.tellStray(p.rev, w.cfg.Stray)
 		w.cfg.Logger.Debug("instance ended", "function", p.key.name.String(), "revision", p.key.revision.Short(),
 			"instance", in.id, "why", why, "calls", in.calls)
 		w.mu.Lock()
@@ -162,7 +163,11 @@ func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	}
 	again := w.mayServe(in, clean)
 	if next == keep && again && !clean && p.oneCall() && !in.ending && !in.leaving && !w.draining {
-		w.cleanse(in)
+		if in.home != (stemClass{}) {
+			w.sendHome(in)
+		} else {
+			w.cleanse(in)
+		}
 		return
 	}
 	in.active--
@@ -193,7 +198,7 @@ func (w *Worker) mayServe(in *instance, clean bool) bool {
 	case clean || !in.pool.oneCall():
 		return true
 	}
-	return in.armed
+	return in.armed || in.home != (stemClass{})
 }
 
 // offer gives the instance's free slots to the calls in line, or to whoever comes. The caller

@@ -56,8 +56,8 @@ func platformLine(text string) faas.LogLine {
 }
 
 // tellStray hands on what the instance wrote that belongs to no call.
-func (in *instance) tellStray(tell func(*faas.Revision, string, []faas.LogLine)) {
+func (in *instance) tellStray(rev *faas.Revision, tell func(*faas.Revision, string, []faas.LogLine)) {
 	if lines := in.stray.take(); len(lines) > 0 {
-		tell(in.pool.rev, in.id, lines)
+		tell(rev, in.id, lines)
 	}
 }

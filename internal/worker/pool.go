@@ -30,6 +30,7 @@ type pool struct {
 	inHungry  bool
 	pace      pace
 	claims    policy.Claims // calls that needed an instance of their own
+	called    time.Time     // when the last call asked for an instance
 	load      time.Duration // what the code took to load the last time
 	failed    int           // instances in a row that could not be rewound
 	unarmed   int           // instances in a row that served without being armed
@@ -63,10 +64,14 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		return nil, shuttingDown()
 	}
 	p := w.pool(rev, rt)
+	p.called = since
 	if p.oneCall() {
 		p.claims.Add(since.Unix())
 	}
 	if in := w.take(p); in != nil {
+		if len(p.free) == 0 && p.load >= policy.ParkLoad {
+			w.park(p)
+		}
 		w.mu.Unlock()
 		c.startedWarm(in, time.Since(since))
 		return in, nil
@@ -255,7 +260,15 @@ func (w *Worker) reap(now time.Time) {
 	defer w.mu.Unlock()
 	for _, p := range w.pools {
 		for _, in := range p.instances {
-			if in.active == 0 && !in.ending && policy.Keep(w.cfg.Keep, now.Sub(in.idleSince), in.births.load()) <= 0 {
+			if in.active > 0 || in.ending {
+				continue
+			}
+			idle := now.Sub(in.idleSince)
+			keep := policy.Keep(w.cfg.Keep, idle, in.births.load())
+			if in.spare() {
+				keep = max(keep, policy.ParkKeep-idle)
+			}
+			if keep <= 0 {
 				w.retire(in, "idle")
 			}
 		}

@@ -35,7 +35,7 @@ func (p *pool) oneCall() bool {
 
 // rewinds says whether instances of the pool are worth arming. The caller holds Worker.mu.
 func (p *pool) rewinds() bool {
-	return p.oneCall() && p.rev.Reuse != faas.ReuseNever && p.failed < rewindTries && p.rt.Rewinds() && p.rev.Limits.Concurrency <= 1
+	return p.oneCall() && (p.rev.Reuse == faas.ReuseFunction || p.rev.Reuse == "") && p.failed < rewindTries && p.rt.Rewinds() && p.rev.Limits.Concurrency <= 1
 }
 
 // worthArming says whether the next instance is to be armed before it serves. Those in line need it
@@ -110,15 +110,65 @@ func (w *Worker) cleanse(in *instance) {
 	}()
 }
 
-// park has instances made that no call waits for yet, where each serves one call only: as many as
-// were asked for in the busiest second of late, if that is worth it. The caller holds mu.
+// sendHome puts an instance back to what it was before it got its function: a stem, for the next
+// function of its owner. Its slot is still taken. The caller holds mu.
+func (w *Worker) sendHome(in *instance) {
+	w.work.Add(1)
+	go func() {
+		defer w.work.Done()
+		ctx, cancel := context.WithTimeout(w.life, rewindTime)
+		defer cancel()
+		done, err := in.box.Rewind(ctx)
+		held := faas.Bytes(0)
+		if u, e := in.box.Usage(); e == nil {
+			held = faas.Bytes(u.Memory)
+		}
+		in.tellStray(in.pool.rev, w.cfg.Stray)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		p, s := in.pool, w.stems[in.home]
+		in.active--
+		if in.ending {
+			return
+		}
+		if err != nil || in.died() || in.leaving || w.draining || s == nil || held == 0 {
+			if err != nil {
+				w.cfg.Logger.Debug("instance not put back; it is ended", "function", p.key.name.String(), "instance", in.id, "err", err)
+			}
+			w.retire(in, "changed")
+			return
+		}
+		in.rewinds++
+		in.rewindTook = done.Took
+		in.frames.Unload()
+		delete(p.instances, in.id)
+		w.reserved += held - in.held
+		in.held = held
+		in.pool, in.births, in.idleSince = nil, births{}, time.Now()
+		in.used.Store(false)
+		s.ready = append(s.ready, in)
+		w.grow(p) // calls may wait for one of a bounded number
+		w.feed()
+		w.dropIfEmpty(p)
+	}()
+}
+
+// park has instances made that no call waits for yet, as policy.Park says. The caller holds mu.
 func (w *Worker) park(p *pool) {
-	if !p.oneCall() || p.rt.Style == runtimes.StyleExec || w.draining || w.pools[p.key] != p {
+	if p.rev.Reuse == faas.ReuseTenant || p.rev.Reuse == faas.ReuseAny || p.rt.Style == runtimes.StyleExec || w.draining || w.pools[p.key] != p {
 		return
 	}
 	now := time.Now()
-	want := policy.Park(p.load, p.claims.Busiest(now.Unix()), p.rewinds())
-	for len(p.free)+p.starting < want+p.line.len() {
+	want := policy.Park(policy.Use{
+		Load: p.load, Busiest: p.claims.Busiest(now.Unix()), Idle: now.Sub(p.called), OneCall: p.oneCall(), Rewound: p.rewinds(),
+	})
+	have := p.starting
+	for _, in := range p.free {
+		if in.calls == 0 || in.rewound {
+			have++
+		}
+	}
+	for ; have < want+p.line.len(); have++ {
 		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
 			return
 		}
@@ -133,3 +183,7 @@ func (w *Worker) park(p *pool) {
 		go w.start(p, nil)
 	}
 }
+
+// spare says whether the instance has served nobody and is dear to replace. The caller holds
+// Worker.mu.
+func (in *instance) spare() bool { return in.calls == 0 && in.births.load() >= policy.ParkLoad }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/worker"
 )
 
 // rewinds returns how often instances were put back, all together.
@@ -49,7 +51,7 @@ func TestAPristineFunctionFindsNothingOfTheCallsBefore(t *testing.T) {
 				}
 			}
 			t.Logf("%d instances, %d calls found one put back", len(instances), restored)
-			if restored < 30 && l.runtime == "python" {
+			if restored < 20 {
 				t.Errorf("%d of 40 calls found a process that was put back to its clean state; want most of them", restored)
 			}
 		})
@@ -90,5 +92,61 @@ def main(args):
 			}
 		}
 		m.Forget(rev.Name)
+	}
+}
+
+func TestOneIsReadyOfWhatIsDearToLoad(t *testing.T) {
+	m := newMachine(t, func(c *worker.Config) { c.Keep.Idle = 300 * time.Millisecond })
+	rev := m.pythonFunction(t, "dear", "import time\ntime.sleep(0.03)\n"+counter, nil)
+	first := call(`{}`)
+	if got, err := m.do(rev, first); err != nil || !strings.Contains(got, "1") {
+		t.Fatalf("%q, %v", got, err)
+	}
+	// What has served a call goes, what nobody has used stays.
+	within(t, "only an instance is left that nobody has used", func() bool {
+		in := m.Status().Instances
+		return len(in) == 1 && in[0].Calls == 0 && in[0].Spare
+	})
+	time.Sleep(2 * time.Second) // more than the time after which idle ones go
+	inv := call(`{}`)
+	if got, err := m.do(rev, inv); err != nil || !strings.Contains(got, "1") {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if inv.Report.Start != faas.StartPrewarmed || inv.Report.Instance == first.Report.Instance {
+		t.Errorf("start %q in %s, want prewarmed in another instance", inv.Report.Start, inv.Report.Instance)
+	}
+	if d, loaded := inv.Timing.Get(faas.PhaseCodeLoad); loaded {
+		t.Errorf("the call is said to have waited %v for the code", d)
+	}
+	cheap := m.pythonFunction(t, "cheap", counter, nil)
+	if _, err := m.do(cheap, call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	m.Forget(rev.Name)
+	within(t, "nothing is left of what loads at once", func() bool { return len(m.Status().Instances) == 0 })
+}
+
+func TestWhatNobodyHasUsedGivesWayFirst(t *testing.T) {
+	m := newMachine(t, func(c *worker.Config) { c.Memory = 300 * faas.MiB; c.NoStems = true })
+	dear := m.pythonFunction(t, "dear", "import time\ntime.sleep(0.03)\nheld = bytearray(60 << 20)\nfor i in range(0, len(held), 4096): held[i] = 1\n"+counter, func(r *faas.Revision) { r.Limits.Memory = 100 * faas.MiB })
+	if _, err := m.do(dear, call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "one is ready beside the one that served", func() bool { return len(m.Status().Instances) == 2 })
+	large := m.pythonFunction(t, "large", counter, func(r *faas.Revision) { r.Limits.Memory = 200 * faas.MiB })
+	if _, err := m.do(large, call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	served := 0
+	for _, in := range m.Status().Instances {
+		if in.Spare {
+			t.Errorf("%s is still there, which nobody has used", in.Function)
+		}
+		if in.Function == dear.Name && in.Calls > 0 {
+			served++
+		}
+	}
+	if served == 0 {
+		t.Error("the one that served calls went too, though there was room for it")
 	}
 }

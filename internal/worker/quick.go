@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -42,6 +44,9 @@ func (w *Worker) quickStem(p *pool) *instance {
 		return nil
 	}
 	if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
+		return nil
+	}
+	if !p.oneCall() && policy.Wait(len(p.instances), runtime.NumCPU(), 1, time.Duration(p.pace.takes.Load())) {
 		return nil
 	}
 	if p.rewinds() {
@@ -84,7 +89,7 @@ func (w *Worker) quickStart(in *instance, c *call) error {
 		return err
 	}
 	spec := runtimes.SpecOf(in.pool.rev, nil)
-	if in.forked {
+	if in.seeded() {
 		spec.Seed = newSeed()
 	}
 	if err := in.frames.Begin(spec); err != nil {

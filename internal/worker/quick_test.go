@@ -63,12 +63,12 @@ func TestALoadThatFailsAfterAllFailsItsCall(t *testing.T) {
 func TestACallerWhoGivesUpDoesNotHaveTheNextBeginAnew(t *testing.T) {
 	m := newMachine(t, nil)
 	soon := time.Now().Add(2 * time.Second)
-	rev := m.pythonFunction(t, "f", fmt.Sprintf("import time\nif time.time() > %f: time.sleep(1.5)\n", float64(soon.UnixMilli())/1000)+counter,
-		func(r *faas.Revision) { r.Limits.Timeout = faas.Duration(500 * time.Millisecond) })
+	rev := m.pythonFunction(t, "f", fmt.Sprintf("import time\nif time.time() > %f: time.sleep(3)\n", float64(soon.UnixMilli())/1000)+counter,
+		func(r *faas.Revision) { r.Limits.Timeout = faas.Duration(2 * time.Second) })
 	m.known(t, rev)
 	time.Sleep(time.Until(soon))
 	if _, err := m.do(rev, call(`{}`)); faas.CodeOf(err) != faas.Timeout {
-		t.Fatalf("a load of 1.5s in a call of 0.5s: %v, want a timeout", err)
+		t.Fatalf("a load of 3s in a call of 2s: %v, want a timeout", err)
 	}
 	within(t, "an instance is there all the same", func() bool { return len(m.Status().Instances) == 1 })
 	inv := call(`{}`)

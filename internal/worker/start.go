@@ -26,6 +26,12 @@ func (w *Worker) start(p *pool, of *waiter) {
 	defer cancel()
 	began := time.Now() // before secrets are read
 	in, wrote, err := w.make(ctx, p, of)
+	held := faas.Bytes(0)
+	if err == nil {
+		if u, e := in.box.Usage(); e == nil {
+			held = min(faas.Bytes(u.Memory), p.rev.Limits.Memory)
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
@@ -77,12 +83,20 @@ func (w *Worker) start(p *pool, of *waiter) {
 		in.active++
 		wt.answer(grant{in: in})
 	}
-	if in.active < in.slots {
+	switch {
+	case in.active == 0: // used after those that are warm
+		p.free = slices.Insert(p.free, 0, in)
+		if held > 0 { // take reserves the rest again
+			w.reserved += held - in.held
+			in.held = held
+		}
+	case in.active < in.slots:
 		p.free = append(p.free, in)
 	}
 	if in.active == 0 && w.draining {
 		w.retire(in, "moved on")
 	}
+	w.park(p)
 	w.feed()
 }
 
@@ -215,7 +229,7 @@ func (w *Worker) loadCode(ctx context.Context, in *instance) error {
 		return err
 	}
 	spec := runtimes.SpecOf(rev, secrets)
-	if in.forked {
+	if in.seeded() {
 		spec.Seed = newSeed()
 	}
 	loaded, err := in.frames.Load(ctx, spec)
@@ -229,6 +243,10 @@ func (w *Worker) loadCode(ctx context.Context, in *instance) error {
 	t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
 	return nil
 }
+
+// seeded says whether the process needs randomness from us at its load, since its own may be that
+// of others.
+func (in *instance) seeded() bool { return in.forked || in.home != (stemClass{}) }
 
 // newSeed returns fresh randomness for a process whose own may be another's.
 func newSeed() string {

@@ -14,10 +14,17 @@ import (
 
 // stemClass tells stems apart that cannot serve the same functions: a namespace of the network
 // and what the runtime itself tells apart are given to a process for life.
+//
+// Stems with an owner are armed, so that they can be put back after a call and serve another
+// function of that owner. Those without have never served anybody.
 type stemClass struct {
 	name    string // of runtimes.Stem
 	network faas.Network
+	owner   string // a namespace, anyone, or empty
 }
+
+// anyone owns the stems of functions that may share a process with those of other namespaces.
+const anyone = "*"
 
 // stems are the processes of one class that are booted and confined and wait for a function. All
 // fields save the first three are guarded by Worker.mu.
@@ -52,10 +59,13 @@ const (
 	maxRetry = time.Minute
 )
 
-// stemBase is how many stems wait of a class that nobody has asked for lately. Forked ones share
+// base is how many stems wait of a class that nobody has asked for lately. Forked ones share
 // most of their memory, and a burst empties them first.
-func stemBase(how *runtimes.Stem) int {
-	if how.Zygote != nil {
+func (s *stems) base() int {
+	switch {
+	case s.class.owner != "":
+		return 1
+	case s.how.Zygote != nil:
 		return 4
 	}
 	return 2
@@ -73,7 +83,14 @@ func (w *Worker) stemsOf(rev *faas.Revision, rt *runtimes.Runtime) *stems {
 	if !ok {
 		return nil
 	}
-	class := stemClass{how.Class, rev.Network}
+	class := stemClass{how.Class, rev.Network, ""}
+	switch {
+	case !rt.Rewinds() || rev.Limits.Concurrency > 1:
+	case rev.Reuse == faas.ReuseAny && w.cfg.ReuseAny:
+		class.owner = anyone
+	case rev.Reuse == faas.ReuseTenant || rev.Reuse == faas.ReuseAny:
+		class.owner = rev.Name.Namespace
+	}
 	s := w.stems[class]
 	if s == nil {
 		s = &stems{class: class, rt: rt, how: how, size: stemSize}
@@ -132,7 +149,7 @@ func (w *Worker) refill(s *stems) {
 	if w.draining || now.Before(s.retry) {
 		return
 	}
-	want := policy.Stems(policy.StemConfig{Base: stemBase(&s.how), Max: maxStems}, s.claims.Busiest(now.Unix()))
+	want := policy.Stems(policy.StemConfig{Base: s.base(), Max: maxStems}, s.claims.Busiest(now.Unix()))
 	for len(s.ready)+s.making < want && s.making < stemsMade && w.stemRoom(s.size) {
 		s.making++
 		w.stemming += s.size
@@ -159,12 +176,14 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
 	ctx, cancel := context.WithTimeout(w.life, stemTime)
 	defer cancel()
 	in, err := w.newStem(ctx, s)
+	if err != nil {
+		in.close()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.making--
 	w.stemming -= expected
 	if err != nil {
-		in.close()
 		if w.draining {
 			return
 		}
@@ -215,6 +234,14 @@ func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
 		return in, err
 	}
 	slices.Sort(in.tree)
+	if s.class.owner != "" {
+		if err := in.box.Arm(ctx); err != nil {
+			// It can serve one call all the same.
+			w.cfg.Logger.Warn("stem not armed; it serves one function only", "class", s.class.name, "err", err)
+		} else {
+			in.home = s.class
+		}
+	}
 	w.cfg.Logger.Debug("stem made", "class", s.class.name, "instance", in.id, "forked", in.forked, "took", time.Since(began))
 	return in, nil
 }
@@ -257,13 +284,16 @@ func (w *Worker) adopt(ctx context.Context, in *instance, t *faas.Timing) error 
 	if err != nil {
 		return faas.AsError(err)
 	}
-	in.release = release
 	t.Add(faas.PhaseFetch, time.Since(began))
 	mark := time.Now()
 	err = in.box.Adopt(ctx, sandbox.Claim{
 		Hostname: hostname(rev.Name.Function), Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}},
 		Tmp: int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
 	})
+	if in.release != nil {
+		in.release() // of the function it served before, whose code was mounted till now
+	}
+	in.release = release
 	if err != nil {
 		return &staleStem{err}
 	}
@@ -351,7 +381,7 @@ func (w *Worker) tendStems(now time.Time) {
 			}
 			continue
 		}
-		w.emptyStems(s, policy.Stems(policy.StemConfig{Base: stemBase(&s.how), Max: maxStems}, s.claims.Busiest(now.Unix())))
+		w.emptyStems(s, policy.Stems(policy.StemConfig{Base: s.base(), Max: maxStems}, s.claims.Busiest(now.Unix())))
 		w.refill(s)
 	}
 }

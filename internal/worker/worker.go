@@ -45,6 +45,7 @@ type Config struct {
 	// StemMemory is what processes may hold together that are ready for whatever function comes;
 	// default an eighth of Memory.
 	StemMemory faas.Bytes
+	ReuseAny   bool // whether functions of different namespaces may take turns in one process, if they ask for it
 	NoStems    bool // no process is made before it is known whose it will be
 	Keep       policy.KeepConfig
 	Logger     *slog.Logger
@@ -137,15 +138,15 @@ func (w *Worker) close() {
 // tellStray hands on what instances wrote that belongs to no call.
 func (w *Worker) tellStray() {
 	w.mu.Lock()
-	var all []*instance
+	all := map[*instance]*faas.Revision{} // of now: a process may serve another function soon
 	for _, p := range w.pools {
 		for _, in := range p.instances {
-			all = append(all, in)
+			all[in] = p.rev
 		}
 	}
 	w.mu.Unlock()
-	for _, in := range all {
-		in.tellStray(w.cfg.Stray)
+	for in, rev := range all {
+		in.tellStray(rev, w.cfg.Stray)
 	}
 }
 
