@@ -24,7 +24,7 @@ import (
 //
 //go:embed examples.json
 //go:embed chat-echo counter-lines csv-summary csv-to-json fetch-page hello markdown
-//go:embed qr search thumbnail tokens webhook wordcount
+//go:embed qr search thumbnail tokens wasm-shout webhook wordcount
 var FS embed.FS
 
 // Example is one function with what is needed to deploy and to try it.
