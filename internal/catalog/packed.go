@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -223,23 +225,44 @@ func (r *packedRevision) digests() (code, source faas.Digest) {
 	return rev.Code, rev.Source
 }
 
-// unpack writes the revision to rev, which is left empty if its document is missing.
+// unpack writes the revision to rev, which is left empty if its document is missing. What it
+// refers to is shared with other revisions of the same settings.
 func (r *packedRevision) unpack(rev *faas.Revision, name faas.Name) {
 	if r.version == 0 {
 		return
 	}
-	s := settings{Revision: rev}
-	if err := json.Unmarshal([]byte(r.settings.Value()), &s); err != nil {
-		*rev = faas.Revision{} // not possible: we wrote it
-		return
+	place := &unpacked[maphash.Comparable(seed, r.settings)%uint64(len(unpacked))]
+	common := place.Load()
+	if common == nil || common.of != r.settings {
+		common = &commonRevision{of: r.settings}
+		s := settings{Revision: &common.rev}
+		if err := json.Unmarshal([]byte(r.settings.Value()), &s); err != nil {
+			return // not possible: we wrote it
+		}
+		if s.Code != nil {
+			common.rev.Code = *s.Code
+		}
+		place.Store(common)
 	}
+	*rev = common.rev
 	rev.ID, rev.Name, rev.CodeBytes, rev.Created = r.revisionID(), name, faas.Bytes(r.bytes), fromNanos(r.created)
-	if s.Code != nil {
-		rev.Code = *s.Code
-	} else {
+	if rev.Code == "" {
 		rev.Code = faas.Digest(digestPrefix + hex.EncodeToString(r.code[:]))
 	}
 }
+
+// commonRevision is what revisions with the same settings have in common. Most of a node's
+// functions have one of a few settings, and reading these from JSON is most of what unpacking
+// costs, so some are kept; which, is left to chance.
+type commonRevision struct {
+	of  unique.Handle[string]
+	rev faas.Revision
+}
+
+var (
+	unpacked [256]atomic.Pointer[commonRevision]
+	seed     = maphash.MakeSeed()
+)
 
 // unhex decodes lower-case digits that fill b exactly.
 func unhex(b []byte, digits string) error {
