@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner clean
+.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner jar check-jar clean
 
 all: build
 
@@ -25,7 +25,7 @@ run: build
 test-deps:
 	@sh ./test/deps.sh
 
-test: test-deps check-spawner lint
+test: test-deps check-spawner check-jar lint
 	$(GO) test -timeout 20m ./...
 
 lint:
@@ -46,6 +46,14 @@ spawner:
 # Fail if the committed programs are not what the source builds.
 check-spawner:
 	@sh internal/sandbox/spawner/build.sh -check
+
+# Rebuild the bootstrap of Java.
+jar:
+	sh runtimes/java/build.sh
+
+# Fail if the committed jar is not what the source builds.
+check-jar:
+	@sh runtimes/java/build.sh -check
 
 clean:
 	rm -rf bin

@@ -54,7 +54,7 @@ final class Body extends InputStream {
         int got;
         synchronized (call) {
             while (chunks.isEmpty() && !ended && !broken) call.await();
-            if (broken) throw new Canceled("the caller went away before the end of its request");
+            if (broken && !ended) throw new Canceled("the caller went away before the end of its request");
             byte[] first = chunks.peek();
             if (first == null) return -1;
             got = Math.min(n, first.length - at);
@@ -89,7 +89,7 @@ final class Body extends InputStream {
     /** The rest of the body. */
     byte[] all() {
         synchronized (call) {
-            if (ended && !broken && chunks.size() <= 1 && at == 0) {
+            if (ended && chunks.size() <= 1 && at == 0) {
                 byte[] only = chunks.poll();
                 return only == null ? Frames.NOTHING : only;
             }
