@@ -1117,6 +1117,7 @@ async function rehearse() {
     process.argv = argv;
     process.chdir(cwd);
     Math.random = builtinRandom;
+    for (const out of [process.stdout, process.stderr]) out.removeAllListeners('error'); // console's, of Node.js 18
     for (const name of Object.keys(Module._pathCache)) if (!resolved.has(name)) delete Module._pathCache[name];
   }
 }
