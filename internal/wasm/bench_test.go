@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -117,4 +118,59 @@ func BenchmarkInterrupt(b *testing.B) {
 	b.Run("wazero", func(b *testing.B) {
 		run(b, wazero.NewRuntimeConfigCompiler().WithCloseOnContextDone(true), spin(n), false)
 	})
+}
+
+// BenchmarkCalls is what a call costs from the host's end of the socket to the answer.
+func BenchmarkCalls(b *testing.B) {
+	c := serve(b, tiny(), 256*faas.MiB, 4)
+	b.Run("one", func(b *testing.B) {
+		took := make([]time.Duration, 0, 1<<20)
+		for b.Loop() {
+			began := time.Now()
+			if _, err := c.RoundTrip(b.Context(), invocation(""), nil); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-µs")
+		b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "p99-µs")
+	})
+	b.Run("four", func(b *testing.B) {
+		b.SetParallelism(2)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := c.RoundTrip(b.Context(), invocation(""), nil); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+	})
+}
+
+// BenchmarkStart is how long a worker takes from its start to HELLO, and from there until a module
+// is loaded.
+func BenchmarkStart(b *testing.B) {
+	dir := compiled(b, tiny())
+	var hello, load time.Duration
+	n := 0
+	for b.Loop() {
+		began := time.Now()
+		c, _ := process(b)
+		if _, err := c.Hello(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		mid := time.Now()
+		spec := runtimes.SpecOf(revision(256*faas.MiB, 4), nil)
+		spec.Code = dir
+		if _, err := c.Load(b.Context(), spec); err != nil {
+			b.Fatal(err)
+		}
+		hello, load = hello+mid.Sub(began), load+time.Since(mid)
+		c.Close()
+		n++
+	}
+	b.ReportMetric(hello.Seconds()*1e3/float64(n), "hello-ms")
+	b.ReportMetric(load.Seconds()*1e3/float64(n), "load-ms")
 }
