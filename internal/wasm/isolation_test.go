@@ -110,3 +110,11 @@ func TestRandomnessDoesNotRepeat(t *testing.T) {
 		t.Errorf("%d different draws of %d", len(seen), instances)
 	}
 }
+
+// The rehearsal is told to nobody if it fails, so its module is tried here.
+func TestTheRehearsalsModuleRuns(t *testing.T) {
+	if a := do(t.Context(), ready(t, []byte(nothing), 256*faas.MiB, 1), ""); a.err != nil || a.out != "" {
+		t.Errorf("answer %q, %v", a.out, a.err)
+	}
+	rehearse()
+}

@@ -72,11 +72,41 @@ func work() {
 	// would take a tenth of the processor at full speed.
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(processMemory)
+	rehearse()
 	w := &worker{}
 	bootstrap.Host{
 		Runtime: runtimes.Wasm, Version: runtimes.WazeroVersion(),
 		Load: w.load, Call: w.call,
 	}.Serve()
+}
+
+// nothing is a module whose _start does nothing.
+const nothing = "\x00asm\x01\x00\x00\x00" + "\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
+	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x00" + "\x0a\x04\x01\x02\x00\x0b"
+
+// rehearse does once all that a load and a call do, with a module of our own, so that what they
+// touch is there when a process that stands ready is claimed.
+func rehearse() {
+	ctx := context.Background()
+	m, err := rewrite([]byte(nothing))
+	if err != nil {
+		return // what is wrong shows when there is somebody to tell
+	}
+	l, err := instantiable(ctx, nil, m.binary)
+	if err != nil {
+		return
+	}
+	defer l.engine.runtime.Close(ctx)
+	s, err := newSlot(pageSize)
+	if err != nil {
+		return
+	}
+	defer s.drop()
+	in := &instance{box: &box{slot: s}, config: l.config("")}
+	if in.make(ctx, l) == nil {
+		c := &call{ctx: ctx, limits: &limits{}}
+		_, _ = c.run(l, in)
+	}
 }
 
 func (w *worker) load(text []byte) error {
