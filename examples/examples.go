@@ -23,7 +23,7 @@ import (
 // FS holds the folders and examples.json.
 //
 //go:embed examples.json
-//go:embed chat-echo counter-lines csv-summary csv-to-json fetch-page hello markdown
+//go:embed chat-echo counter-lines csv-summary csv-to-json fetch-page hello java-hello java-stats markdown
 //go:embed qr search thumbnail tokens wasm-shout webhook wordcount
 var FS embed.FS
 

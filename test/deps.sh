@@ -7,7 +7,7 @@ want() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 want python3 python3
 want node nodejs
 want gcc gcc
-want javac default-jdk-headless
+ls /usr/lib/jvm/*/bin/javac >/dev/null 2>&1 || want javac default-jdk-headless
 want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 want ip iproute2
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"

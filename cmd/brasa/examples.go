@@ -26,7 +26,7 @@ func (a *app) deployExamples(ctx context.Context, client *api.Client, config dae
 	for _, e := range examples.List() {
 		switch {
 		case len(e.Build) > 0: // by a compiler of the person's choice
-		case isGo(e):
+		case isCompiled(e):
 			compiled = append(compiled, e)
 		default:
 			a.showExample(ctx, client, e)
@@ -46,7 +46,7 @@ Try in another terminal%s:
   curl '%s?q=slow+race'
   %s trace last%s`, from, brasa, flags, client.URL(exampleSpace, "search"), brasa, flags)
 	if len(compiled) > 0 {
-		a.out.Say("\nThe examples in Go are being compiled, which takes a while the first time.")
+		a.out.Say("\nThe examples in Go and Java are being compiled, which takes a while the first time.")
 	}
 	for _, e := range compiled {
 		a.showExample(ctx, client, e)
@@ -54,10 +54,14 @@ Try in another terminal%s:
 	return ctx.Err()
 }
 
-// isGo says whether an example is Go source.
-func isGo(e examples.Example) bool {
-	files, err := fs.Glob(examples.FS, path.Join(e.Dir, "*.go"))
-	return err == nil && len(files) > 0
+// isCompiled says whether an example is source that is compiled at deploy.
+func isCompiled(e examples.Example) bool {
+	for _, pattern := range []string{"*.go", "*.java"} {
+		if files, err := fs.Glob(examples.FS, path.Join(e.Dir, pattern)); err == nil && len(files) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // showExample deploys an example and says how that went.
