@@ -197,6 +197,26 @@ func TestStemLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestWithoutNative shows that a processor for which there is no addon has stems all the same, and
+// that a process which can't be given new randomness serves no call that needs it.
+func TestWithoutNative(t *testing.T) {
+	n := findNode(t)
+	if err := os.Remove(filepath.Join(n.dir, "native.node")); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	lay(t, dir, map[string]string{"index.js": "exports.main = () => 1;"})
+	seed := strings.Repeat("ab", 32)
+	conn := n.stem(t, dir, seed)
+	if got := call(t, conn, "{}", ""); got != "1" {
+		t.Errorf("answer = %s, want 1", got)
+	}
+	_, err := conn.RoundTrip(t.Context(), &faas.Invocation{ID: faas.NewID(time.Now()), Kind: faas.KindInvoke, Body: faas.NewBytesBody(nil), Attempt: 1, Seed: seed}, nil)
+	if faas.CodeOf(err) != faas.Crashed {
+		t.Errorf("a call after a rewind: %v, want the process to end", err)
+	}
+}
+
 // TestPack shows that a function can't tell whether it was packed.
 func TestPack(t *testing.T) {
 	n := findNode(t)
