@@ -860,8 +860,9 @@ static void op_back(struct rewind_request *q)
 	allow(BACK_WORK, AT_LAST);
 	tick(1);
 	int r = put_back(a);
-	if (r >= 0 && let_go() < 0)
-		r = refuse("it cannot be let go");
+	long gone = r < 0 ? 0 : let_go();
+	if (gone < 0) /* what runs again may at once end the process */
+		r = refuse_n("it ended when it was let go: errno", -gone);
 	if (r < 0) {
 		/* It never runs on half put back. */
 		sys(__NR_pidfd_send_signal, a->pidfd, SIGKILL, 0, 0);

@@ -21,7 +21,9 @@
 /* A page that was dirty so often is left unprotected: it will be dirty again, and
  * protecting it costs twice. Every so many rewinds that is looked at anew. */
 #define HOT 3
+#ifndef RELEARN
 #define RELEARN 64
+#endif
 
 static struct vma vmas_now[MAX_VMAS];
 static u32 nvmas_now;
@@ -346,7 +348,9 @@ static long protect(s32 pagemap, u64 start, u64 end)
 		s.vec = (u64)some;
 		s.vec_len = 256;
 		s.inverted = PG_FILE;
-		s.mask = PG_FILE | PG_PRESENT | PG_WRITTEN;
+		/* Only where it is tracked: elsewhere the bit would be set and mean nothing, and
+		 * would lie once that memory is tracked. */
+		s.mask = PG_FILE | PG_PRESENT | PG_WRITTEN | PG_WPALLOWED;
 		s.ret = PG_WRITTEN;
 		long n = sys(__NR_ioctl, pagemap, PAGEMAP_SCAN_, &s);
 		if (n < 0)
@@ -399,6 +403,7 @@ static struct vma *vma_of(struct armed *a, u64 at)
 static u32 next_kept;
 static u64 private_pages;
 static u32 looked_wide;
+static u32 untracked; /* pages of the snapshot lie where tracking has been lost */
 
 /* find_in_span compares the private pages of a part of memory with those of the
  * snapshot. Parts are looked at in the order of their addresses. */
@@ -425,6 +430,7 @@ static int find_in_span(struct armed *a, u64 at, u64 last)
 					next++;
 				}
 				if (next < a->npages && a->pages[next].at == page) {
+					untracked |= !(c & PG_WPALLOWED);
 					if (clean)
 						a->pages[next].heat = 0;
 					else if (!(c & PG_PFNZERO && a->pages[next].id == ZERO_PAGE))
@@ -506,6 +512,7 @@ static void find_spans(struct armed *a, struct range *to, u32 *n)
  * are more of them than were found there, they are looked for everywhere. */
 static int find_changes(struct armed *a)
 {
+	untracked = 0;
 	s64 count = a->rewinds % RELEARN == RELEARN - 1 ? -1 : anonymous(a->statm);
 	next_kept = ndirty = ngiving = 0;
 	private_pages = 0;
@@ -597,6 +604,10 @@ static int write_back(struct armed *a)
 /* protect_again protects what was written back, except what will be written again. */
 static int protect_again(struct armed *a)
 {
+	/* A mapping that was made anew in the same place looks the same, but is not tracked. */
+	for (u32 i = 0; untracked && i < a->nvmas; i++)
+		if (a->vmas[i].flags & VMA_REGISTERED && track(a, a->vmas[i].start, a->vmas[i].end) < 0)
+			a->vmas[i].flags &= ~(u32)VMA_REGISTERED;
 	int relearn = a->rewinds % RELEARN == RELEARN - 1;
 	u64 start = 0, end = 0;
 	long r = 0;

@@ -367,13 +367,15 @@ static int stop_all(s32 task_dir, struct thread *known, u32 nknown, int drop_sig
 	}
 }
 
-/* let_go lets all threads run on. */
-static int let_go(void)
+/* let_go lets all threads run on, and returns the first error. */
+static long let_go(void)
 {
-	int r = 0;
-	for (u32 i = 0; i < ntids; i++)
-		if (stopped[i] && sys(__NR_ptrace, PTRACE_DETACH, tids[i], 0, 0) < 0)
-			r = -1;
+	long r = 0;
+	for (u32 i = 0; i < ntids; i++) {
+		long e = stopped[i] ? sys(__NR_ptrace, PTRACE_DETACH, tids[i], 0, 0) : 0;
+		if (e < 0 && !r)
+			r = e;
+	}
 	ntids = 0;
 	return r;
 }
