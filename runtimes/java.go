@@ -1,7 +1,6 @@
 package runtimes
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -74,11 +73,8 @@ func findJava(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 			why = fmt.Errorf("%s is Java %s; %d or newer is needed", program, clip(words[1]), oldestJava)
 			continue
 		}
-		// The archive of classes is good for this very file, of which it knows the time.
-		if old, err := os.ReadFile(filepath.Join(dir, "bootstrap.jar")); err != nil || !bytes.Equal(old, javaBootstrap) {
-			if err := unpack(dir, "bootstrap.jar", javaBootstrap); err != nil {
-				return nil, fmt.Errorf("unpack bootstrap: %w", err)
-			}
+		if err := unpack(dir, "bootstrap.jar", javaBootstrap); err != nil {
+			return nil, fmt.Errorf("unpack bootstrap: %w", err)
 		}
 		rt := &Runtime{
 			Version: words[1], Program: program, RootDir: rootOf(h.dir), Style: StyleFrames,
@@ -169,9 +165,6 @@ func (rt *Runtime) javaCommand(memory faas.Bytes) (args, env []string) {
 		memory = faas.DefaultLimits().Memory
 	}
 	args = append([]string{rt.Program}, rt.args...)
-	if name := rt.javaArchive(); exists(filepath.Join(rt.bootDir, name)) {
-		args = append(args, "-XX:SharedArchiveFile="+BootDir+"/"+name)
-	}
 	args = append(args, fmt.Sprintf("-Xmx%dm", javaHeap(memory)), "-jar", BootDir+"/"+rt.boot)
 	// One arena of malloc serves so few threads and keeps no pages for others.
 	return args, []string{"MALLOC_ARENA_MAX=1"}
@@ -240,7 +233,3 @@ func javaLacks(tree fs.FS) string {
 	}
 	return ""
 }
-
-// javaArchive is the name of the archive of classes in the boot directory. It is good for this
-// very Java and bootstrap only.
-func (rt *Runtime) javaArchive() string { return "classes-" + rt.Version + ".jsa" }
