@@ -11,8 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,27 +105,37 @@ func Open(config Config) (_ *Engine, err error) {
 	return e, nil
 }
 
-// What a start reads goes through caches of the engine that are let go of after ten seconds, and
-// two minutes where it looked a subject up.
-var caches = []time.Duration{20 * time.Second, 130 * time.Second}
+const (
+	// How often giveBack looks, and how much more than it needs the heap may hold.
+	lookAtHeap = 20 * time.Second
+	muchIdle   = 64 << 20
+)
 
-// muchIdle is how much memory the heap may keep without a use for it.
-const muchIdle = 64 << 20
-
-// giveBack returns to the system what the start has left behind in the heap: a store with many
-// keys is read whole at the start and hardly ever again, and a quiet process has no reason to
-// collect for minutes.
+// giveBack returns to the system what the heap holds without need. A store with many keys is read
+// whole at the start and listed now and then, through caches that the engine lets go of seconds
+// and minutes later; a quiet process has no reason to collect for as long, and then keeps as much
+// again for what it may need next.
 func (e *Engine) giveBack() {
-	began := time.Now()
-	for _, at := range caches {
+	tick := time.NewTicker(lookAtHeap)
+	defer tick.Stop()
+	sample := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	for looks := 1; ; looks++ {
 		select {
-		case <-time.After(time.Until(began.Add(at))):
+		case <-tick.C:
 		case <-e.closed:
 			return
 		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		if m.HeapSys-m.HeapReleased > muchIdle {
+		metrics.Read(sample)
+		live, held := sample[0].Value.Uint64(), uint64(0)
+		for _, s := range sample[1:] {
+			held += s.Value.Uint64()
+		}
+		// What is live is known of the last collection; during the start that was in the middle of
+		// the reading, so the first looks don't go by it.
+		if looks <= 4 && held > muchIdle || held > 2*live+muchIdle {
 			debug.FreeOSMemory()
 		}
 	}
