@@ -274,3 +274,13 @@ func TestPack(t *testing.T) {
 		t.Errorf("with another version's pack:\n%s\nas sent:\n%s", got, plain)
 	}
 }
+
+// TestNativeIsOfItsSource shows that the committed addons are what native.c gives, where the
+// compilers that built them are.
+func TestNativeIsOfItsSource(t *testing.T) {
+	out, err := exec.Command("node/native/build.sh", "-check").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
