@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner jar check-jar clean
+.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner node-addon jar check-jar clean
 
 all: build
 
@@ -46,6 +46,10 @@ spawner:
 # Fail if the committed programs are not what the source builds.
 check-spawner:
 	@sh internal/sandbox/spawner/build.sh -check
+
+# Rebuild the addon of Node.js, for both architectures.
+node-addon:
+	sh runtimes/node/native/build.sh
 
 # Rebuild the bootstrap of Java.
 jar:
