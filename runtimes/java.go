@@ -40,8 +40,9 @@ var javaFlags = []string{
 	"-XX:ReservedCodeCacheSize=32m", "-Xms8m", "-XX:NewSize=3m",
 	// No files in /tmp, no thread that comes when another process asks.
 	"-XX:-UsePerfData", "-XX:+DisableAttachMechanism",
-	// Nothing wakes up by the clock, so that a process at rest is at rest.
-	"-XX:GuaranteedSafepointInterval=0",
+	// What wakes up by the clock does so once a minute instead of several times a second, so that a
+	// process at rest is at rest.
+	"-XX:GuaranteedSafepointInterval=0", "-XX:AsyncDeflationInterval=60000",
 	// Reflection without code made at run time: the handler's call is the only one that matters.
 	"-Dsun.reflect.inflationThreshold=2147483647", "-Djdk.reflect.useNativeAccessorOnly=true",
 	"-Dfile.encoding=UTF-8",
