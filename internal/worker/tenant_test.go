@@ -79,6 +79,9 @@ func TestFunctionsOfANamespaceTakeTurnsInACleanProcess(t *testing.T) {
 	other := m.reused(t, "two", "a", faas.ReuseTenant)
 	wide := m.reused(t, "three", "a", faas.ReuseAny) // nobody has allowed it
 	by := m.takeTurns(t, a, b, other, wide)
+	if shared(by[0], by[1]) == 0 {
+		t.Errorf("the functions of a namespace never met in a process: %v, %v", by[0], by[1])
+	}
 	for i, x := range by {
 		for j, y := range by {
 			if i < j && (i != 0 || j != 1) && shared(x, y) > 0 {
@@ -93,6 +96,9 @@ func TestFunctionsOfAllNamespacesTakeTurnsWhereThatIsAllowed(t *testing.T) {
 	a, b := m.reused(t, "one", "a", faas.ReuseAny), m.reused(t, "two", "b", faas.ReuseAny)
 	tenant := m.reused(t, "one", "c", faas.ReuseTenant)
 	by := m.takeTurns(t, a, b, tenant)
+	if shared(by[0], by[1]) == 0 {
+		t.Errorf("they never met in a process: %v, %v", by[0], by[1])
+	}
 	if shared(by[2], by[0])+shared(by[2], by[1]) > 0 {
 		t.Error("a function that shares within its namespace was served by a process that is anyone's")
 	}

@@ -313,6 +313,10 @@ static int look_at_places(struct armed *a)
 		return refuse("there are files in /tmp");
 	if (!empty(a->shm))
 		return refuse("there are files in /dev/shm");
+	char path[PATH_SIZE];
+	long size = sys(__NR_readlinkat, a->proc, "cwd", path, sizeof path);
+	if (size > 0 && size < (long)sizeof path)
+		memcpy(a->cwd_path, path, (u64)size); /* the rest of it is zero */
 	if (where(a->proc, a->cwd) < 0 || free_of(a->tmp, a->tmp_free) < 0 || free_of(a->shm, a->shm_free) < 0)
 		return refuse("its directories cannot be looked at");
 	for (u32 i = 0; i < IPC_FILES; i++) {
@@ -752,6 +756,25 @@ static int restore_handlers(struct armed *a, u8 *out)
 	return 0;
 }
 
+/* restore_place takes the program back to its directory, which it names as it did. */
+static int restore_place(struct armed *a)
+{
+	u64 at = STUB_OUT(a->stub) + OUT_PAGES * PAGE - PATH_SIZE;
+	if (!a->moved)
+		return 0;
+	if (vm_write(a->pid, at, a->cwd_path, PATH_SIZE) != (long)PATH_SIZE)
+		return refuse("memory of ours in it cannot be written");
+	return fix(__NR_chdir, at, 0, 0, 0, 0);
+}
+
+static int back_in_place(struct armed *a)
+{
+	u64 is[2];
+	if (a->moved && (where(a->proc, is) < 0 || is[0] != a->cwd[0] || is[1] != a->cwd[1]))
+		return refuse("the current directory"); /* another one has its name now */
+	return 0;
+}
+
 static int put_back(struct armed *a)
 {
 	static struct call answers[MAX_ASKED + MAX_RANGES];
@@ -801,7 +824,9 @@ static int put_back(struct armed *a)
 		return -1;
 	if (compare_answers(a->calls, a->out, answers, out, a->ncalls, STUB_OUT(a->stub)) < 0)
 		return -1;
-	if (run_fixes(a, 1) < 0 || wipe_stub(a->pid, a->stub) < 0)
+	if (restore_place(a) < 0)
+		return -1;
+	if (run_fixes(a, 1) < 0 || back_in_place(a) < 0 || wipe_stub(a->pid, a->stub) < 0)
 		return -1;
 	stamp(4);
 	long n = read_rseq(a, rseq_now);

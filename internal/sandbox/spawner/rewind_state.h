@@ -70,6 +70,8 @@ struct armed {
 	u64 stub;
 	u64 brk;
 	u64 cwd[2];
+	char cwd_path[PATH_SIZE]; /* as the program names it; empty: too long */
+	int moved;                /* it is elsewhere now */
 	u64 tmp_free[2], shm_free[2];
 	u64 ipc_size[IPC_FILES];
 	u64 mask_of_all;
@@ -173,7 +175,7 @@ static void ask(struct call *calls, u32 *n, u64 nr, u64 a, u64 b, u64 c, u64 d)
 static u32 questions(struct call *calls, u64 out, u64 brk, u64 umask)
 {
 	u32 n = 0;
-	u64 end = out + OUT_PAGES * PAGE;
+	u64 end = out + OUT_PAGES * PAGE - PATH_SIZE;
 	ask(calls, &n, __NR_brk, brk, 0, 0, 0);
 	ask(calls, &n, __NR_umask, umask, 0, 0, 0);
 	ask(calls, &n, __NR_munlockall, 0, 0, 0, 0);
@@ -648,7 +650,10 @@ static int empty(s32 fd)
 static int compare_places(struct armed *a)
 {
 	u64 is[2];
-	if (where(a->proc, is) < 0 || is[0] != a->cwd[0] || is[1] != a->cwd[1])
+	if (where(a->proc, is) < 0)
+		return refuse("the current directory");
+	a->moved = is[0] != a->cwd[0] || is[1] != a->cwd[1];
+	if (a->moved && !a->cwd_path[0])
 		return refuse("the current directory");
 	if (free_of(a->tmp, is) < 0 || is[0] != a->tmp_free[0] || is[1] != a->tmp_free[1])
 		return refuse("files in /tmp");

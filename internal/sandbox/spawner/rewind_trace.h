@@ -387,6 +387,7 @@ struct call { u64 nr, arg[6], result; };
 
 #define TABLE_PAGES 4
 #define OUT_PAGES 1
+#define PATH_SIZE 256u /* of the last page, for the name of a directory */
 #define STUB_PAGES (1 + TABLE_PAGES + OUT_PAGES)
 #define TABLE_CALLS (TABLE_PAGES * PAGE / sizeof(struct call))
 #define STUB_CODE(stub) (stub)
