@@ -62,7 +62,7 @@ func TestWhatCannotBePutBackIsReplaced(t *testing.T) {
 	m := newMachine(t, nil)
 	for i, change := range []string{
 		"os.umask(0o077)", "open('/tmp/x', 'w').write('x')", "os.chdir('/tmp')", "kept.append(open('/dev/null'))",
-		"signal.signal(signal.SIGUSR1, lambda *a: None)", "subprocess.Popen(['sleep', '60'])",
+		"signal.signal(signal.SIGUSR1, lambda *a: None)", "subprocess.Popen(['sleep', '60'])", "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
 		"signal.setitimer(signal.ITIMER_REAL, 50)", "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))",
 	} {
 		code := `
