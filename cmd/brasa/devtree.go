@@ -24,9 +24,9 @@ type candidate struct {
 }
 
 var (
-	entryFile  = regexp.MustCompile(`^((main|index|handler|function|app|server)\.(py|js|mjs|cjs|go|sh)|(__main__|lambda_function)\.py|brasa\.json|package\.json|go\.mod|requirements\.txt|pyproject\.toml|main|handler|bootstrap)$`)
-	sourceFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*\.(py|js|mjs|cjs|go|sh)$`)
-	testFile   = regexp.MustCompile(`(^test_|_test\.|\.test\.|\.spec\.|^conftest\.py$|^setup\.py$|\.config\.)`)
+	entryFile  = regexp.MustCompile(`^((main|index|handler|function|app|server)\.(py|js|mjs|cjs|go|sh)|(__main__|lambda_function)\.py|(Main|Handler|Function|App)\.java|pom\.xml|build\.gradle(\.kts)?|brasa\.json|package\.json|go\.mod|requirements\.txt|pyproject\.toml|main|handler|bootstrap)$`)
+	sourceFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*\.(py|js|mjs|cjs|go|java|sh)$`)
+	testFile   = regexp.MustCompile(`(^test_|_test\.|Tests?\.java$|\.test\.|\.spec\.|^conftest\.py$|^setup\.py$|\.config\.)`)
 )
 
 // tree is the directory being watched.
