@@ -36,9 +36,10 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	return s, true
 }
 
-// Rewinds says whether a process of the runtime can be put back to an earlier state. Go's signals
-// to its own threads come in between, and its processes are quick to start.
-func (rt *Runtime) Rewinds() bool { return rt.Style != StyleExec && rt.Name != Go }
+// Rewinds says whether a process of the runtime can be put back to an earlier state and draws new
+// random numbers afterwards. Go's signals to its own threads come in between, and its processes
+// are quick to start; of programs that speak lines or HTTP nobody knows what they draw.
+func (rt *Runtime) Rewinds() bool { return rt.Style == StyleFrames && rt.Name != Go && rt.Reseeds() == nil }
 
 // Fresh says whether the runtime gives each call a state of its own, so that nothing needs to be
 // done between two.

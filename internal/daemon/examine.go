@@ -32,6 +32,21 @@ func describeRuntimes(reg *runtimes.Registry) []api.Runtime {
 	return out
 }
 
+// pristineChecks says of each language that could be put back to its clean state whether it is.
+func pristineChecks(reg *runtimes.Registry) []api.Check {
+	var out []api.Check
+	for _, i := range reg.Runtimes() {
+		rt, err := reg.Lookup(i.Name)
+		if err != nil || rt.Reseeds() == nil {
+			continue
+		}
+		out = append(out, api.Check{
+			Name: "pristine " + i.Name, Detail: rt.Reseeds().Error(), Lost: "pristine functions in " + i.Title + " are replaced after each call instead of put back",
+		})
+	}
+	return out
+}
+
 // examine says what this machine gives to functions, and what is lost where it doesn't.
 func examine(features sandbox.Features, reg *runtimes.Registry) api.Doctor {
 	d := api.Doctor{OK: true}
@@ -48,5 +63,6 @@ func examine(features sandbox.Features, reg *runtimes.Registry) api.Doctor {
 		}
 		d.Checks = append(d.Checks, c)
 	}
+	d.Checks = append(d.Checks, pristineChecks(reg)...)
 	return d
 }

@@ -245,8 +245,8 @@ func (w *Worker) loadCode(ctx context.Context, in *instance) error {
 }
 
 // seeded says whether the process needs randomness from us at its load, since its own may be that
-// of others.
-func (in *instance) seeded() bool { return in.forked || in.home != (stemClass{}) }
+// of others, or will be its own once more after a rewind.
+func (in *instance) seeded() bool { return in.forked || in.pool.oneCall() }
 
 // newSeed returns fresh randomness for a process whose own may be another's.
 func newSeed() string {
