@@ -513,7 +513,7 @@ static void find_spans(struct armed *a, struct range *to, u32 *n)
 static int find_changes(struct armed *a)
 {
 	untracked = 0;
-	s64 count = a->rewinds % RELEARN == RELEARN - 1 ? -1 : anonymous(a->statm);
+	s64 count = anonymous(a->statm);
 	next_kept = ndirty = ngiving = 0;
 	private_pages = 0;
 	looked_wide = 0;
