@@ -83,13 +83,27 @@ func (d *Deployer) checkReuse(req *Request) error {
 	return nil
 }
 
-// checkPristine refuses calls at the same time in a process that each of them is to find clean.
-func checkPristine(req *Request, plan *runtimes.Plan) error {
-	if req.State != faas.StatePristine || plan.Limits.Concurrency <= 1 || plan.Runtime == runtimes.Executable {
+// oneAtATime says whether a process of the runtime may serve only one call at a time, because each
+// is to find it clean, or to have it for itself. Programs that are started for each call see nothing
+// of each other, nor do modules of WebAssembly.
+func (req *Request) oneAtATime(runtime string) bool {
+	return runtime != runtimes.Executable &&
+		(req.Reuse == faas.ReuseNever || req.State == faas.StatePristine && runtime != runtimes.Wasm)
+}
+
+// checkAlone refuses calls at the same time where a process may serve only one.
+func checkAlone(req *Request, plan *runtimes.Plan) error {
+	n := plan.Limits.Concurrency
+	if n <= 1 || !req.oneAtATime(plan.Runtime) {
 		return nil
 	}
-	return faas.Errorf(faas.Invalid, "check state", "calls that share a process cannot each find it clean: state %q does not go with a concurrency of %d", req.State, plan.Limits.Concurrency).
-		WithLimit("concurrency").WithFix("deploy with --concurrency 1, or with --state kept")
+	const op = "check concurrency"
+	if req.Reuse == faas.ReuseNever {
+		return faas.Errorf(faas.Invalid, op, "each call gets a process of its own: reuse %q does not go with a concurrency of %d", req.Reuse, n).
+			WithLimit("concurrency").WithFix("deploy with --concurrency 1, or with --reuse %s", faas.ReuseFunction)
+	}
+	return faas.Errorf(faas.Invalid, op, "calls that share a process cannot each find it clean: state %q does not go with a concurrency of %d", req.State, n).
+		WithLimit("concurrency").WithFix("deploy with --concurrency 1, or with --state %s", faas.StateKept)
 }
 
 // checkVariable keeps out names that no environment can hold and those that are the platform's.
@@ -133,6 +147,9 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 	if l.CPU != 0 && d.cfg.Sandbox != nil && !d.cfg.Sandbox.Features().Has("cgroup cpu") {
 		return faas.Errorf(faas.Unavailable, "check limits", "this server can't limit a function's processor time: it has no control group for it").
 			WithLimit("cpu_millis").WithFix("leave cpu_millis out, or run the server as root; brasa doctor tells more")
+	}
+	if l.Concurrency == 0 && req.oneAtATime(plan.Runtime) {
+		l.Concurrency = 1
 	}
 	switch plan.Style() {
 	case runtimes.StyleFrames:

@@ -168,6 +168,9 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 	}
 	req.Name.Package, req.Name.Function = "", adhocName
 	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
+	if req.Limits.Concurrency == 0 {
+		req.Limits.Concurrency = 1 // whatever its manifest says: it is called once
+	}
 	key, small, err := d.staged.key(&req)
 	if err != nil {
 		return nil, err
@@ -226,7 +229,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	if err != nil {
 		return nil, faas.AsError(err)
 	}
-	if err := checkPristine(&req, &plan); err != nil {
+	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
 	}
 	out.Detected = detected(plan)

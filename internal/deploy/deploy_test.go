@@ -140,6 +140,10 @@ func TestBadRequestsAreRefusedBeforeAnythingIsStored(t *testing.T) {
 		{"concurrency of processes", func(r *deploy.Request) {
 			r.Filename, r.Code, r.Limits.Concurrency = "f.sh", strings.NewReader("#!/bin/sh\ncat\n"), 5
 		}, faas.Invalid, "concurrency", ""},
+		{"a clean process for several calls", func(r *deploy.Request) { r.State, r.Limits.Concurrency = faas.StatePristine, 4 }, faas.Invalid, "concurrency", "pristine"},
+		{"a process of its own for several calls", func(r *deploy.Request) { r.Reuse, r.Limits.Concurrency = faas.ReuseNever, 4 }, faas.Invalid, "concurrency", "never"},
+		{"others' process, kept", func(r *deploy.Request) { r.Reuse, r.State = faas.ReuseTenant, faas.StateKept }, faas.Invalid, "", "clean state"},
+		{"other namespaces' process", func(r *deploy.Request) { r.Reuse = faas.ReuseAny }, faas.Denied, "", "does not allow"},
 		{"code over the limit", func(r *deploy.Request) { r.Code = strings.NewReader(strings.Repeat("#", 2<<20)) }, faas.TooLarge, "code_bytes", ""},
 		{"archive with traversal", func(r *deploy.Request) { r.Filename, r.Code = "f.tar.gz", tarball("../f.py", good) }, faas.Invalid, "", "../f.py"},
 		{"archive with an absolute path", func(r *deploy.Request) { r.Filename, r.Code = "f.zip", zipped("/etc/f.py", good) }, faas.Invalid, "", "/etc/f.py"},
@@ -313,6 +317,44 @@ func TestAdHocCodeIsStagedOnceAndPublishedNever(t *testing.T) {
 	s.Live(func(d faas.Digest) { live[d] = true })
 	if !live[a.Code] || !live[c.Code] {
 		t.Error("staged code may be collected")
+	}
+}
+
+func TestConcurrencyWithoutBeingAsked(t *testing.T) {
+	const server = "#!/bin/sh\nexec cat\n"
+	for _, c := range []struct {
+		name  string
+		reuse faas.Reuse
+		state faas.State
+		stage bool
+		want  int
+	}{
+		{"a server", "", "", false, 100},
+		{"a pristine server", "", faas.StatePristine, false, 1},
+		{"a server for one call", faas.ReuseNever, "", false, 1},
+		{"a server that is called once", "", "", true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newShop(t, nil)
+			r := request("f.sh", server)
+			r.Language, r.Reuse, r.State = "http", c.reuse, c.state
+			var rev *faas.Revision
+			var err error
+			if c.stage {
+				rev, err = s.Stage(t.Context(), r)
+			} else {
+				var out *deploy.Outcome
+				if out, err = s.Deploy(t.Context(), r, nil); err == nil {
+					rev = out.Revision
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rev.Limits.Concurrency != c.want {
+				t.Errorf("%d calls at once, want %d", rev.Limits.Concurrency, c.want)
+			}
+		})
 	}
 }
 

@@ -84,6 +84,19 @@ func TestAModuleIsCompiledInASandbox(t *testing.T) {
 		t.Errorf("no module: %v", err)
 	}
 
+	clean := request("f.wasm", nothing)
+	clean.State = faas.StatePristine
+	if out, err = s.Deploy(t.Context(), clean, nil); err != nil {
+		t.Errorf("a module is pristine anyway: %v", err)
+	} else if n := out.Revision.Limits.Concurrency; n != 4 {
+		t.Errorf("%d calls of a pristine module at once, want 4: they see nothing of each other", n)
+	}
+	if rev, err = s.Stage(t.Context(), request("f.wasm", nothing)); err != nil {
+		t.Errorf("run a module once: %v", err)
+	} else if rev.Limits.Concurrency != 1 {
+		t.Errorf("%d calls at once of a module that is called once", rev.Limits.Concurrency)
+	}
+
 	source := request("f.go", "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Print(1) }\n")
 	source.Language = "wasm"
 	if !hasGo {
