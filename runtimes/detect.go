@@ -166,10 +166,21 @@ func nothing(files []string, language string) error {
 	case len(files) == 0:
 		return faas.Errorf(faas.Invalid, detectOp, "the code has no file at its top").WithFix("say which file is the function with --entry")
 	case language != "":
-		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("say it with --entry")
+		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("%s", lackOf(language))
 	}
 	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, package.json, .java files, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
 		WithFix("say it with --language and --entry")
+}
+
+// lackOf says what makes a file be taken for a function of a language.
+func lackOf(language string) string {
+	switch {
+	case language == Wasm:
+		return "build a module for WASI preview 1, or give the source of a program in Go; if it is there, say which file with --entry"
+	case styleOf(language) != StyleFrames:
+		return "begin it with a line such as #!/bin/sh, or say what runs it with --command; of several files say which with --entry"
+	}
+	return "say it with --entry"
 }
 
 func ambiguous(have []candidate) error {

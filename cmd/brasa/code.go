@@ -14,10 +14,22 @@ import (
 	"github.com/charmbracelet/x/term"
 )
 
+// languages are the ones that a function can be in, as help lists them.
+var languages = []string{"python", "node", "go", "java", "wasm", "exec", "lines", "http"}
+
+// languageHint says how the language of code without a file name is said.
+var languageHint = "-l " + languages[0] + " (or " + strings.Join(languages[1:], ", ") + ")"
+
 // extensions are the names that source without a file gets, so that the server sees what it is.
+// Source of a module of WebAssembly is Go; other languages are compiled elsewhere.
 var extensions = map[string]string{
-	"python": "main.py", "node": "main.js", "go": "main.go", "java": "Main.java", "exec": "main", "lines": "main", "http": "main",
-	"shell": "main.sh", "sh": "main.sh", "bash": "main.sh", "javascript": "main.js", "js": "main.js", "py": "main.py", "golang": "main.go",
+	"python": "main.py", "python3": "main.py", "py": "main.py",
+	"node": "main.js", "nodejs": "main.js", "javascript": "main.js", "js": "main.js",
+	"go": "main.go", "golang": "main.go",
+	"java": "Main.java", "jvm": "Main.java", "jdk": "Main.java",
+	"wasm": "main.go", "wasi": "main.go", "webassembly": "main.go", "wasip1": "main.go",
+	"exec": "main", "lines": "main", "http": "main",
+	"shell": "main.sh", "sh": "main.sh", "bash": "main.sh",
 }
 
 // source is code on its way to the server.
@@ -108,8 +120,8 @@ func packSource(dir, base string) *source {
 	}
 }
 
-// openStdin takes code from stdin. Archives and scripts with a #! line say themselves what they
-// are; anything else needs its language said.
+// openStdin takes code from stdin. Archives, modules and scripts with a #! line say themselves what
+// they are; anything else needs its language said.
 func openStdin(language string) (*source, error) {
 	if term.IsTerminal(os.Stdin.Fd()) {
 		return nil, cli.Usagef("stdin is a terminal, so there is no code to read").WithFix("cat main.py | brasa deploy - -l python --name hello")
@@ -125,11 +137,13 @@ func openStdin(language string) (*source, error) {
 		filename = "code.zip"
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		filename = "code.tar.gz"
+	case bytes.Equal(head, []byte("\x00asm")):
+		filename = "main.wasm"
 	case filename != "":
 	case bytes.HasPrefix(head, []byte("#!")), bytes.Equal(head, []byte("\x7fELF")):
 		filename = "main"
 	case language == "":
-		return nil, cli.Usagef("code from stdin has no file name, so its language must be said").WithFix("-l python (or node, go, exec, lines, http)")
+		return nil, cli.Usagef("code from stdin has no file name, so its language must be said").WithFix("%s", languageHint)
 	default:
 		filename = "main"
 	}

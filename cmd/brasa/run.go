@@ -34,7 +34,7 @@ the record and the logs are kept as for any call. The code is a function as for 
 			case code != "" && len(args) > 0:
 				return cli.Usagef("there is code in -c and in %s; which is to run?", args[0])
 			case code != "" && flags.language == "":
-				return cli.Usagef("code of -c has no file name, so its language must be said").WithFix("-l python (or node, go, exec, lines, http)")
+				return cli.Usagef("code of -c has no file name, so its language must be said").WithFix("%s", languageHint)
 			case code != "":
 				src = inlineSource(code, flags.language)
 			case len(args) == 0:

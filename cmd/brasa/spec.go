@@ -31,7 +31,7 @@ type specFlags struct {
 
 func (s *specFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVarP(&s.language, "language", "l", "", "`LANG`: python, node, go, java, exec, lines or http; found out from the code when left out")
+	f.StringVarP(&s.language, "language", "l", "", "`LANG`: "+strings.Join(languages, ", ")+"; found out from the code when left out")
 	f.StringVar(&s.entry, "entry", "", "`FILE` in the code that is loaded or run")
 	f.StringVar(&s.handler, "handler", "", "`NAME` in the entry that is called")
 	f.StringVar(&s.command, "command", "", "`COMMAND` with arguments that is run instead of the entry (exec, lines, http)")
@@ -54,7 +54,7 @@ func (s *specFlags) add(c *cobra.Command) {
 	complete := func(flag string, values ...string) {
 		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
-	complete("language", "python", "node", "go", "java", "exec", "lines", "http")
+	complete("language", languages...)
 	complete("network", "none", "egress")
 	complete("reuse", "function", "tenant", "any", "never")
 	complete("state", "kept", "pristine")

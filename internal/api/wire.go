@@ -110,7 +110,7 @@ type NewKey struct {
 
 // Runtime is a language that the server knows.
 type Runtime struct {
-	Name    string `json:"name" doc:"python, node, go, java, exec, lines, http"`
+	Name    string `json:"name" doc:"python, node, go, java, wasm, exec, lines, http"`
 	Version string `json:"version,omitempty" doc:"As found on the server"`
 	Ready   bool   `json:"ready" doc:"Functions of this language can run here"`
 	Detail  string `json:"detail,omitempty" doc:"Where it was found, or why it is not ready"`
@@ -192,7 +192,7 @@ type ActivateSpec struct {
 // Spec says how code is to be run. What is left out is found out from the code, or is the
 // platform's default.
 type Spec struct {
-	Language string            `json:"language,omitempty" doc:"python, node, go, java, exec, lines, http; found out from the code when left out"`
+	Language string            `json:"language,omitempty" doc:"python, node, go, java, wasm, exec, lines, http; found out from the code when left out"`
 	Entry    string            `json:"entry,omitempty" doc:"File in the code that is run or loaded"`
 	Handler  string            `json:"handler,omitempty" doc:"Name in the entry that is called"`
 	Command  []string          `json:"command,omitempty" doc:"For exec, lines and http: what is run instead of the entry"`

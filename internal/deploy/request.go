@@ -12,7 +12,7 @@ type Request struct {
 	Name     faas.Name // for Stage only the namespace counts
 	Code     io.Reader // an archive, one file of source, or an executable
 	Filename string    // as the person named it: decides, with the content, what it is
-	Language string    // python, node, go, java, exec, lines, http; empty: detect
+	Language string    // python, node, go, java, wasm, exec, lines, http; empty: detect
 	Entry    string
 	Handler  string
 	Command  []string

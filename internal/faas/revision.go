@@ -41,7 +41,7 @@ const (
 type Revision struct {
 	ID        RevisionID        `json:"id"`
 	Name      Name              `json:"name"`
-	Runtime   string            `json:"runtime"`           // python, node, go, java, exec, lines, http
+	Runtime   string            `json:"runtime"`           // python, node, go, java, wasm, exec, lines, http
 	Version   string            `json:"version,omitempty"` // of the runtime, as found when it was deployed: "3.11.7"
 	Entry     string            `json:"entry,omitempty"`   // file in the code, slash-separated
 	Handler   string            `json:"handler,omitempty"` // name in the entry; empty: the contract's default names are tried
