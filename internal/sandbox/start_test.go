@@ -58,6 +58,18 @@ func TestMounts(t *testing.T) {
 	})
 }
 
+func TestFewDescriptorsBesideManySandboxes(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		for range 24 {
+			start(t, h, Spec{Args: []string{"/bin/sleep", "1000"}})
+		}
+		o := shell(t, h, "ulimit -n; ulimit -Hn", func(s *Spec) { s.Files = 20 })
+		if o.ok(t) != "20\n20" {
+			t.Errorf("limit of open files: got %q", o.stdout)
+		}
+	})
+}
+
 func TestStepErrorNamesTheStep(t *testing.T) {
 	bothSpawners(t, func(t *testing.T, h *Host) {
 		_, err := h.Start(context.Background(), Spec{Name: "nothing", Args: []string{"/no/such/program"}})

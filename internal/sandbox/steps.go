@@ -163,6 +163,9 @@ func planSandbox(in planInput) *plan {
 		p.do("make undumpable", opPrctl, unix.PR_SET_DUMPABLE, 0, 0)
 	}
 	planDescriptors(p, in)
+	// Only now: until here it has a copy of the spawner's descriptors, of which there are as many as
+	// sandboxes.
+	p.limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
 	p.steps = append(p.steps, step{name: "install seccomp filter", op: opSeccomp, a: uint64(len(in.filter) / 8), raw: in.filter})
 	if !in.forked {
 		planExec(p, spec)
@@ -266,9 +269,8 @@ func planSameLimits(p *plan) {
 	p.limit("message queues", unix.RLIMIT_MSGQUEUE, 819200)
 }
 
-// planLimits sets the others; counted says that a control group limits processes.
+// planLimits sets those that differ; counted says that a control group limits processes.
 func planLimits(p *plan, spec *Spec, counted bool) {
-	p.limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
 	if !counted {
 		// Counted per user id, so it stands in where no control group counts the sandbox's own.
 		p.limit("processes", unix.RLIMIT_NPROC, uint64(spec.PIDs))
