@@ -86,6 +86,15 @@ func buildName(dir string) string {
 	return "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):])
 }
 
+// readable are the mounts of a runtime, which it may read and no more.
+func readable(mounts []runtimes.Mount) []sandbox.Mount {
+	var all []sandbox.Mount
+	for _, m := range mounts {
+		all = append(all, sandbox.Mount{Source: m.Source, Target: m.Target})
+	}
+	return all
+}
+
 // runBuild runs a compiler to its end.
 func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Build.Timeout)

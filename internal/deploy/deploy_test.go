@@ -358,24 +358,14 @@ func TestConcurrencyWithoutBeingAsked(t *testing.T) {
 	}
 }
 
-func TestGoSourceIsBuiltInASandbox(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
+// sandboxed gives a shop sandboxes to build in, until the test's end.
+func sandboxed(t *testing.T, d *deploy.Config, prefix string) {
+	t.Helper()
+	host, err := sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: prefix, NetPool: 1, CgroupPool: 1, EgressPool: -1})
+	if err != nil {
+		t.Fatal(err)
 	}
-	var host *sandbox.Host
-	var dir string
-	s := newShop(t, func(d *deploy.Config) {
-		dir = d.Dir
-		if _, err := d.Runtimes.Lookup(runtimes.Go); err != nil {
-			t.Skip(err)
-		}
-		var err error
-		host, err = sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: "dtest", NetPool: 1, CgroupPool: 1, EgressPool: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Sandbox = host
-	})
+	d.Sandbox = host
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- host.Run(ctx) }()
@@ -385,6 +375,20 @@ func TestGoSourceIsBuiltInASandbox(t *testing.T) {
 		_ = host.Close()
 	})
 	<-host.Ready()
+}
+
+func TestGoSourceIsBuiltInASandbox(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
+	}
+	var dir string
+	s := newShop(t, func(d *deploy.Config) {
+		dir = d.Dir
+		if _, err := d.Runtimes.Lookup(runtimes.Go); err != nil {
+			t.Skip(err)
+		}
+		sandboxed(t, d, "dtest")
+	})
 
 	_, err := s.Deploy(t.Context(), request("f.go", "package main\n\nfunc Main(args map[string]any) (any, error) { return undefined, nil }\n"), nil)
 	if e := faas.AsError(err); e == nil || e.Code != faas.Failed || !strings.Contains(err.Error(), "f.go:3") || !strings.Contains(err.Error(), "undefined") {

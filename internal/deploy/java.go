@@ -6,7 +6,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -55,15 +54,13 @@ func (d *Deployer) buildJava(ctx context.Context, _ Request, plan *runtimes.Plan
 	}
 	_, _, boot := rt.Command(nil)
 	mounts := []sandbox.Mount{{Source: work, Target: "/src"}, {Source: out, Target: "/out", Writable: true}}
-	for _, m := range boot {
-		mounts = append(mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
-	}
+	mounts = append(mounts, readable(boot)...)
 	if b.Lib {
 		mounts = append(mounts, sandbox.Mount{Source: filepath.Join(src, "lib"), Target: o.Lib})
 	}
 	log := &tail{most: 64 << 10}
 	spec := sandbox.Spec{
-		Name: "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):]), Hostname: "build",
+		Name: buildName(dir), Hostname: "build",
 		Args: b.Args, Env: []string{"HOME=/tmp", "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}, Dir: "/src", Mounts: mounts,
 		Tmp: int64(faas.GiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 4096,
 	}

@@ -3,16 +3,13 @@ package deploy_test
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
-	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -22,7 +19,6 @@ func TestJavaSourceIsCompiledInASandbox(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
 	}
-	var host *sandbox.Host
 	s := newShop(t, func(d *deploy.Config) {
 		rt, err := d.Runtimes.Lookup(runtimes.Java)
 		if err != nil {
@@ -31,21 +27,8 @@ func TestJavaSourceIsCompiledInASandbox(t *testing.T) {
 		if rt.Compiler == "" {
 			t.Skip("this host's Java has no compiler")
 		}
-		host, err = sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: "jtest", NetPool: 1, CgroupPool: 1, EgressPool: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Sandbox = host
+		sandboxed(t, d, "jtest")
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- host.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		<-done
-		_ = host.Close()
-	})
-	<-host.Ready()
 
 	_, err := s.Deploy(t.Context(), request("Pay.java", strings.Replace(javaMain, "return args", "return absent", 1)), nil)
 	if e := faas.AsError(err); e == nil || e.Code != faas.Failed || !strings.Contains(err.Error(), "Pay.java:3") || !strings.Contains(err.Error(), "absent") {

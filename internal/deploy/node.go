@@ -13,7 +13,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -66,22 +65,10 @@ func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Pla
 
 // nodeModules counts the files of JavaScript and their bytes, and says what the whole tree takes.
 func nodeModules(src string) (modules int, source faas.Bytes, used extent, err error) {
-	err = filepath.WalkDir(src, func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		used.entries++
-		if !e.Type().IsRegular() {
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		used.bytes += faas.Bytes(info.Size())
+	used, err = eachFile(src, func(p string, size faas.Bytes) error {
 		if ext := path.Ext(p); ext == ".js" || ext == ".cjs" {
 			modules++
-			source += faas.Bytes(info.Size())
+			source += size
 		}
 		return nil
 	})
@@ -125,14 +112,12 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 		return err
 	}
 	box := sandbox.Spec{
-		Name: "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):]), Hostname: "build",
+		Name: buildName(dir), Hostname: "build",
 		Args: append(args, "pack", "/out"), Env: env, Dir: "/tmp",
 		Mounts: []sandbox.Mount{{Source: src, Target: runtimes.CodeDir}, {Source: out, Target: "/out", Writable: true}},
 		Tmp:    int64(plan.Limits.Tmp), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 1024,
 	}
-	for _, m := range mounts {
-		box.Mounts = append(box.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
-	}
+	box.Mounts = append(box.Mounts, readable(mounts)...)
 	ctx, cancel := context.WithTimeout(ctx, packTimeout)
 	defer cancel()
 	if err := d.runBuild(ctx, box, &tail{most: 4 << 10}); err != nil {

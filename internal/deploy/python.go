@@ -94,9 +94,9 @@ type extent struct {
 	entries int
 }
 
-// pythonFiles returns the names of the files to compile, in order, their size, and what the whole
-// tree takes.
-func pythonFiles(src string) (names []string, size faas.Bytes, used extent, err error) {
+// eachFile calls f with each regular file below src and its size, in order, and returns what the
+// whole tree takes.
+func eachFile(src string, f func(p string, size faas.Bytes) error) (used extent, err error) {
 	err = filepath.WalkDir(src, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -110,15 +110,21 @@ func pythonFiles(src string) (names []string, size faas.Bytes, used extent, err 
 			return err
 		}
 		used.bytes += faas.Bytes(info.Size())
-		if path.Ext(p) == ".py" && info.Size() <= maxPython {
-			name, err := filepath.Rel(src, p)
-			if err != nil {
-				return err
-			}
-			names = append(names, name)
-			size += faas.Bytes(info.Size())
+		return f(p, faas.Bytes(info.Size()))
+	})
+	return used, err
+}
+
+// pythonFiles returns the names of the files to compile, in order, their size, and what the whole
+// tree takes.
+func pythonFiles(src string) (names []string, size faas.Bytes, used extent, err error) {
+	used, err = eachFile(src, func(p string, n faas.Bytes) error {
+		if path.Ext(p) != ".py" || n > maxPython {
+			return nil
 		}
-		return nil
+		name, err := filepath.Rel(src, p)
+		names, size = append(names, name), size+n
+		return err
 	})
 	return names, size, used, err
 }
@@ -141,7 +147,7 @@ func (d *Deployer) addBytecode(ctx context.Context, dir, src string, names []str
 	defer cancel()
 	log := &tail{most: 4 << 10}
 	err = d.runBuild(ctx, sandbox.Spec{
-		Name: "build-" + strings.ToLower(filepath.Base(dir)[len("deploy-"):]), Hostname: "build",
+		Name: buildName(dir), Hostname: "build",
 		Args: []string{rt.Program, "-S", "-s", "-B", "-W", "ignore", "-c", pythonCompiler, strconv.FormatInt(int64(room), 10), runtimes.CodeDir},
 		// The order of constant sets goes by their hashes, which must not differ from run to run.
 		Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "PYTHONHASHSEED=0"},

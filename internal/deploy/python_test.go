@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -18,7 +17,6 @@ import (
 	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
-	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -28,31 +26,17 @@ func pythonShop(t *testing.T, adjust func(*deploy.Config)) (*shop, *runtimes.Run
 	if os.Getuid() != 0 {
 		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
 	}
-	var host *sandbox.Host
 	var python *runtimes.Runtime
 	s := newShop(t, func(d *deploy.Config) {
 		var err error
 		if python, err = d.Runtimes.Lookup(runtimes.Python); err != nil {
 			t.Skip(err)
 		}
-		host, err = sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: "pytest", NetPool: 1, CgroupPool: 1, EgressPool: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Sandbox = host
+		sandboxed(t, d, "pytest")
 		if adjust != nil {
 			adjust(d)
 		}
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- host.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		<-done
-		_ = host.Close()
-	})
-	<-host.Ready()
 	return s, python
 }
 

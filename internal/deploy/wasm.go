@@ -55,9 +55,7 @@ func (d *Deployer) buildWasm(ctx context.Context, req Request, plan *runtimes.Pl
 		},
 		Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs,
 	}
-	for _, m := range mounts {
-		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
-	}
+	spec.Mounts = append(spec.Mounts, readable(mounts)...)
 	if err := d.runBuild(ctx, spec, &tail{most: 64 << 10}); err != nil {
 		return "", err
 	}

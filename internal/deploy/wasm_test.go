@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
-	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/internal/wasm"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -27,26 +25,12 @@ func TestAModuleIsCompiledInASandbox(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
 	}
-	var host *sandbox.Host
 	hasGo := false
 	s := newShop(t, func(d *deploy.Config) {
 		_, err := d.Runtimes.Lookup(runtimes.Go)
 		hasGo = err == nil
-		host, err = sandbox.New(sandbox.Config{Dir: filepath.Join(t.TempDir(), "sandbox"), RootDirs: d.Runtimes.RootDirs(), Prefix: "wtest", NetPool: 1, CgroupPool: 1, EgressPool: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Sandbox = host
+		sandboxed(t, d, "wtest")
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- host.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		<-done
-		_ = host.Close()
-	})
-	<-host.Ready()
 
 	out, err := s.Deploy(t.Context(), request("f.wasm", nothing), nil)
 	if err != nil {
