@@ -96,7 +96,11 @@ func (c *Conn) RoundTrip(ctx context.Context, inv *faas.Invocation, logs LogSink
 		cl.fail(c.lost(op, "the process exited without an answer"))
 	}
 	if body == "stream" {
-		go cl.upload(ctx, inv.Body) // ends with the call: over is closed, or the next Read returns
+		c.uploads.Add(1)
+		go func() {
+			defer c.uploads.Add(-1)
+			cl.upload(ctx, inv.Body)
+		}() // ends with the call: over is closed, or the next Read returns
 	}
 
 	r, got := cl.wait(ctx)

@@ -55,6 +55,7 @@ type Conn struct {
 	led   bool             // somebody leads; guarded by mu
 	terms uint64           // how many calls have led; guarded by mu
 	rest  *time.Timer      // after which a keeper reads; guarded by mu; nil: no call has led
+	yield chan struct{}    // closed when the leadership is given up; guarded by mu; nil: nobody waits for that
 	// rests says that rest is under way, seen is what terms was at its begin; guarded by mu.
 	rests bool
 	seen  uint64
@@ -65,6 +66,8 @@ type Conn struct {
 	breaking sync.Mutex
 	broken   bool          // it was interrupted; guarded by breaking
 	term     atomic.Uint64 // that may be interrupted
+
+	uploads atomic.Int32 // bodies of requests that are being sent
 }
 
 // NewConn begins the conversation over c, which it owns from now on.
@@ -296,6 +299,13 @@ const restTime = 20 * time.Millisecond
 func (c *Conn) keep() {
 	for {
 		ended, err := c.advance()
+		if errors.Is(err, os.ErrDeadlineExceeded) { // somebody wants to take over
+			_ = c.conn.SetReadDeadline(time.Time{}) // before it is known that it is not somebody new
+			if c.yields() {
+				return
+			}
+			continue
+		}
 		if err != nil {
 			c.fail(err)
 			return
@@ -345,9 +355,24 @@ func (c *Conn) lead(ctx context.Context, cl *call) (reply, bool) {
 	return r, got
 }
 
+// yields gives the leadership up if somebody waits for it.
+func (c *Conn) yields() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.yield == nil || c.err != nil {
+		return false
+	}
+	c.retire()
+	return true
+}
+
 // retire ends a leadership that nobody needs to take over. The caller holds mu.
 func (c *Conn) retire() {
 	c.led = false
+	if c.yield != nil {
+		close(c.yield)
+		c.yield = nil
+	}
 	if c.rests {
 		return // looks at terms when it ends
 	}

@@ -118,6 +118,13 @@ func (s *sender) room(ctx context.Context) error {
 	}
 }
 
+// empty says whether the socket has taken all that was sent.
+func (s *sender) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.draining && len(s.kept) == 0
+}
+
 // fail makes every later send return err.
 func (s *sender) fail(err error) {
 	s.mu.Lock()

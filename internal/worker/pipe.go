@@ -157,9 +157,10 @@ func (h *halfPipe) moveLocked(fd int) (more, ended bool) {
 	return true, false
 }
 
-// pipeSize is the most that a pipe holds (pipe(7)), and so the most that can have been written
-// before this moment; what a flooding process adds meanwhile need not be waited for.
-const pipeSize = 64 << 10
+// pipeSize is the most that a pipe holds: 64 KiB unless a program enlarges it, as it may up to this
+// (pipe(7)). So it is the most that can have been written before this moment; what a flooding
+// process adds meanwhile need not be waited for.
+const pipeSize = 1 << 20
 
 // aim sends what comes from now on to sink. What is there now goes where it belongs; written says
 // whether anything may be.

@@ -68,6 +68,24 @@ func (p *pool) giveUp(err error) {
 	}
 }
 
+// putBack rewinds the process, and sees to it that nothing which it said or was told before reaches
+// the calls to come: what lies in its connection and in its log belongs to those before.
+func (w *Worker) putBack(in *instance) (sandbox.Rewound, error) {
+	ctx, cancel := context.WithTimeout(w.life, rewindTime)
+	defer cancel()
+	if err := in.frames.Silent(); err != nil {
+		return sandbox.Rewound{}, err
+	}
+	done, err := in.box.Rewind(ctx)
+	if err == nil {
+		err = in.frames.Rewound()
+	}
+	if err == nil {
+		in.out.aim(in.stray) // once more, which reads it empty
+	}
+	return done, err
+}
+
 // cleanse puts an armed instance back to its state after load and gives it to the next call. Its
 // slot is still taken. The caller holds mu.
 func (w *Worker) cleanse(in *instance) {
@@ -75,9 +93,7 @@ func (w *Worker) cleanse(in *instance) {
 	w.work.Add(1)
 	go func() {
 		defer w.work.Done()
-		ctx, cancel := context.WithTimeout(w.life, rewindTime)
-		defer cancel()
-		done, err := in.box.Rewind(ctx)
+		done, err := w.putBack(in)
 		held := faas.Bytes(0)
 		if u, e := in.box.Usage(); e == nil {
 			held = faas.Bytes(u.Memory)
@@ -116,9 +132,7 @@ func (w *Worker) sendHome(in *instance) {
 	w.work.Add(1)
 	go func() {
 		defer w.work.Done()
-		ctx, cancel := context.WithTimeout(w.life, rewindTime)
-		defer cancel()
-		done, err := in.box.Rewind(ctx)
+		done, err := w.putBack(in)
 		held := faas.Bytes(0)
 		if u, e := in.box.Usage(); e == nil {
 			held = faas.Bytes(u.Memory)
