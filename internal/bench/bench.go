@@ -191,7 +191,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		{template: "python", prefix: "python-burst", of: "burst", n: 5, laid: true},
 		{template: "python", prefix: "python-rate", of: "rate", n: 5000, laid: true},
 		{template: "python", prefix: "python-growth", of: "growth", n: 1000, laid: true},
-		{template: "node", prefix: "node-cold", of: "cold", n: 200, laid: true},
+		{template: "node", prefix: "node-cold", of: "cold", n: 120, laid: true},
 		{template: "java", prefix: "java-cold", of: "cold", n: 60, laid: true},
 		{template: "exec", prefix: "exec-cold", of: "cold", n: 200, laid: true},
 		{template: "numpy", prefix: "numpy-cold", of: "packages", n: 24, same: true, laid: true},

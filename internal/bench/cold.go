@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// pause between cold calls of one client: functions that are called once in a while, with time
-// for the platform to make ready what the last call took.
+// pauses between cold calls of one client: functions that are called once in a while, with time
+// for the platform to make ready what the last call took. That is what a language takes to boot, on
+// a processor that is not all its own.
+var pauses = map[string]time.Duration{"python": pause, "exec": pause, "node": 200 * time.Millisecond, "java": 700 * time.Millisecond}
+
 const pause = 20 * time.Millisecond
 
 // cold measures first calls of functions that have no instance.
@@ -35,7 +38,7 @@ func (b *bench) cold(ctx context.Context) error {
 		// The first calls of a language after a start are a class of their own: they warm the
 		// server. They are told apart and not left out of sight.
 		ours := p.side("brasa "+lang, l.names(0, l.n)...)
-		ours.Once, ours.Pause = true, pause
+		ours.Once, ours.Pause = true, pauses[lang]
 		first, err := run(ctx, ours, 5, 1)
 		if err != nil {
 			return err

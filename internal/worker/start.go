@@ -149,13 +149,7 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 		}
 		t.Add(faas.PhaseProvisioning, time.Since(began))
 		addSteps(t, in.box.Steps())
-		mark, cpu := time.Now(), in.cpu()
-		if _, err = in.frames.Hello(ctx); err != nil {
-			return in, nil, w.explainDeath(ctx, in, err)
-		}
-		t.Add(faas.PhaseRuntimeLoad, time.Since(mark))
-		t.AddCPU(faas.PhaseRuntimeLoad, in.cpu()-cpu)
-		return in, nil, w.loadCode(ctx, in)
+		return in, nil, w.loadCode(ctx, in, true)
 	}
 	std := &stdio{}
 	defer func() {
@@ -188,7 +182,7 @@ func (w *Worker) makeOf(ctx context.Context, p *pool, in *instance, began time.T
 	if err := w.adopt(ctx, in, &in.births.timing); err != nil {
 		return err
 	}
-	return w.loadCode(ctx, in)
+	return w.loadCode(ctx, in, false)
 }
 
 // become makes a stem the pool's.
@@ -220,8 +214,10 @@ func (w *Worker) born(in *instance, began time.Time, failed error) (*instance, [
 	return in, wrote, lastWords(failed, wrote)
 }
 
-// loadCode gives a booted process its function and waits until it can take calls.
-func (w *Worker) loadCode(ctx context.Context, in *instance) error {
+// loadCode gives a process its function and waits until it can take calls.
+//
+// One that is booting is told at once: it need not do for later what only a stem has the time for.
+func (w *Worker) loadCode(ctx context.Context, in *instance, booting bool) error {
 	t, rev := &in.births.timing, in.pool.rev
 	cpu, mark := in.cpu(), time.Now()
 	secrets, err := w.secrets(ctx, rev)
@@ -232,7 +228,19 @@ func (w *Worker) loadCode(ctx context.Context, in *instance) error {
 	if in.seeded() {
 		spec.Seed = newSeed()
 	}
-	loaded, err := in.frames.Load(ctx, spec)
+	if err := in.frames.Begin(spec); err != nil {
+		return w.explainDeath(ctx, in, err)
+	}
+	if booting {
+		if _, err := in.frames.Hello(ctx); err != nil {
+			return w.explainDeath(ctx, in, err)
+		}
+		now := in.cpu()
+		t.Add(faas.PhaseRuntimeLoad, time.Since(mark))
+		t.AddCPU(faas.PhaseRuntimeLoad, now-cpu)
+		cpu, mark = now, time.Now()
+	}
+	loaded, err := in.frames.Loaded(ctx)
 	if err != nil {
 		return w.explainDeath(ctx, in, err)
 	}
