@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Arguments with which the program that serves modules of WebAssembly is begun: to be a worker,
@@ -63,13 +65,33 @@ func findWasm(_ context.Context, cfg Config, dir string) (*Runtime, error) {
 	if err != nil {
 		name = file // removed, or replaced, while it runs
 	}
-	if info.Mode()&0o005 != 0o005 {
-		// Sandboxes have users of their own, who may not read it where it is.
+	readable := info.Mode()&0o005 == 0o005
+	switch {
+	case readable && file != wasmOffered:
+	case readable && linkProgram(file, dir) == nil:
+		file = filepath.Join(dir, programName)
+	default:
+		// Sandboxes have users of their own, who may not read it where it is; or it can't be linked.
 		if file, err = copyProgram(file, dir); err != nil {
 			return nil, fmt.Errorf("copy %s to where sandboxes can read it: %w", name, err)
 		}
 	}
 	return &Runtime{Version: WazeroVersion(), Program: name, Style: StyleFrames, bootDir: file, boot: WasmProgram}, nil
+}
+
+const programName = "brasa"
+
+// linkProgram gives the program another name in dir, under which it can still be mounted when it
+// has been replaced by a newer one while it runs.
+func linkProgram(from, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	to := filepath.Join(dir, programName)
+	if err := os.Remove(to); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.AT_SYMLINK_FOLLOW)
 }
 
 func copyProgram(from, dir string) (string, error) {
@@ -81,7 +103,7 @@ func copyProgram(from, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	to := filepath.Join(dir, "brasa")
+	to := filepath.Join(dir, programName)
 	out, err := os.OpenFile(to+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return "", err
