@@ -329,7 +329,9 @@ static long scan(s32 pagemap, u64 *at, u64 end)
 	s.anyof = PG_PRESENT | PG_SWAPPED;
 	s.ret = PG_WPALLOWED | PG_WRITTEN | PG_PRESENT | PG_SWAPPED | PG_PFNZERO;
 	long n = sys(__NR_ioctl, pagemap, PAGEMAP_SCAN_, &s);
-	*at = n < 0 ? end : s.walk_end;
+	/* The kernel collects 512 regions at a time, and once it had to begin anew walk_end stays
+	 * there, though it went on to the end: what lies behind would be found a second time. */
+	*at = n == SCAN_REGIONS ? regions[n - 1].end : end;
 	return n;
 }
 
@@ -468,11 +470,15 @@ static int rest_is_gone(struct armed *a)
 }
 
 /* anonymous says how many private pages a stopped process has, by the kernel's own
- * count; -1 if that is not exact, which it is since 6.18 at the latest. */
+ * count; -1 if that is not exact, which it is since 6.18 at the latest. It does not
+ * count what lies in swap, where a process can send a page of its own. */
 static s64 anonymous(s32 statm)
 {
 	u8 text[128];
 	s64 v[3] = {0, 0, 0};
+	u64 host[16] = {0}; /* struct sysinfo */
+	if (sys(__NR_sysinfo, host) < 0 || host[8] /* totalswap */)
+		return -1;
 	long n = statm < 0 ? -1 : sys(__NR_pread64, statm, text, sizeof text, 0);
 	u32 k = 0;
 	for (long i = 0; i < n && k < 3; i++) {
