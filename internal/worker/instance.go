@@ -180,7 +180,9 @@ func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	over := in.leaving || !again || w.draining
 	if next == end || over && in.active == 0 {
 		w.retire(in, "done")
-		w.park(p)
+		if p.oneCall() {
+			w.park(p)
+		}
 		return
 	}
 	if over {

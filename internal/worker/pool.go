@@ -69,9 +69,6 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		p.claims.Add(since.Unix())
 	}
 	if in := w.take(p); in != nil {
-		if len(p.free) == 0 && p.load >= policy.ParkLoad {
-			w.park(p)
-		}
 		w.mu.Unlock()
 		c.startedWarm(in, time.Since(since))
 		return in, nil
@@ -259,6 +256,9 @@ func (w *Worker) reap(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.pools {
+		if !p.oneCall() && now.Sub(p.called) >= parkPause {
+			w.park(p)
+		}
 		for _, in := range p.instances {
 			if in.active > 0 || in.ending {
 				continue
@@ -270,6 +270,7 @@ func (w *Worker) reap(now time.Time) {
 			}
 			if keep <= 0 {
 				w.retire(in, "idle")
+				w.park(p) // in place of one that served, one that has served nobody
 			}
 		}
 	}

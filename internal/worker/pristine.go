@@ -24,6 +24,9 @@ const (
 	// rewindTries is how many instances in a row may turn out not to be rewound before the pool
 	// gives up on it: what a function does once, it does each time.
 	rewindTries = 3
+	// parkPause is how long nobody has called a function before another instance of it is made
+	// ahead: that takes the processors for as long as a call would, and from the calls there are.
+	parkPause = time.Second
 	// unarmedMost is how many instances in a row may serve without being armed.
 	unarmedMost = 2
 )

@@ -96,7 +96,9 @@ func (w *Worker) start(p *pool, of *waiter) {
 	if in.active == 0 && w.draining {
 		w.retire(in, "moved on")
 	}
-	w.park(p)
+	if p.oneCall() {
+		w.park(p)
+	}
 	w.feed()
 }
 
