@@ -54,7 +54,7 @@ const (
 	dataArgs   = 16
 )
 
-var errnos = map[string]syscall.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EAFNOSUPPORT": unix.EAFNOSUPPORT}
+var errnos = map[string]syscall.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EAFNOSUPPORT": unix.EAFNOSUPPORT, "EINVAL": unix.EINVAL}
 
 // compileSeccomp returns the filter of the architecture this program was built for.
 func compileSeccomp() ([]unix.SockFilter, error) {

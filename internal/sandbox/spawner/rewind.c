@@ -816,11 +816,14 @@ static int put_back(struct armed *a)
 		return -1;
 	if (vm_read(a->pid, out, STUB_OUT(a->stub), sizeof out) != (long)sizeof out)
 		return refuse("memory of ours in it cannot be read");
+	/* What is not given back would be there for the next call. */
+	for (u32 i = a->ncalls; i < a->ncalls + with; i++)
+		if (failed(&answers[i]))
+			return refuse_n("memory cannot be given back: errno", -(s64)answers[i].result);
 	for (u32 i = with; i < nfixes; i++)
 		fixes[i - with] = fixes[i];
 	nfixes -= with;
-	/* What is given back may fail where there is nothing to give. */
-	if (run_fixes(a, 0) < 0 || restore_handlers(a, out) < 0)
+	if (run_fixes(a, 1) < 0 || restore_handlers(a, out) < 0)
 		return -1;
 	if (compare_answers(a->calls, a->out, answers, out, a->ncalls, STUB_OUT(a->stub)) < 0)
 		return -1;

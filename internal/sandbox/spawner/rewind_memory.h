@@ -189,6 +189,12 @@ static int fix(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e)
 	return 0;
 }
 
+static int failed(const struct call *k)
+{
+	/* where there is no guard there is none to remove, and it may lie where there never was one */
+	return (s64)k->result < 0 && (s64)k->result > -4096 && !(k->nr == __NR_madvise && k->arg[2] == MADV_GUARD_REMOVE_);
+}
+
 static int run_fixes(struct armed *a, int must)
 {
 	for (u32 at = 0; at < nfixes; at += TABLE_CALLS) {
@@ -196,7 +202,7 @@ static int run_fixes(struct armed *a, int must)
 		if (run_batch(a->threads[0].tid, a->stub, &a->threads[0].regs, fixes + at, n) < 0)
 			return -1;
 		for (u32 i = at; must && i < at + n; i++)
-			if ((s64)fixes[i].result < 0 && (s64)fixes[i].result > -4096)
+			if (failed(&fixes[i]))
 				return refuse_n("a mapping cannot be put back: errno", -(s64)fixes[i].result);
 		if (late() < 0)
 			return -1;
@@ -282,6 +288,29 @@ static int track(struct armed *a, u64 start, u64 end)
 	return (int)sys(__NR_ioctl, a->uffd, UFFDIO_REGISTER_, &r);
 }
 
+/* still_special says whether the kernel's own mappings are still the kernel's: a program can put
+ * another mapping in the place of the one that holds code, which looks the same but for its name. */
+static int still_special(struct armed *a)
+{
+	for (u32 i = 0; i < a->nvmas; i++) {
+		struct vma *v = &a->vmas[i];
+		if (!(v->flags & VMA_SPECIAL))
+			continue;
+		static u8 name[256];
+		struct procmap_query_ q;
+		memset(&q, 0, sizeof q);
+		name[0] = 0;
+		q.size = sizeof q;
+		q.query_addr = v->start;
+		q.name_size = sizeof name;
+		q.name_addr = (u64)name;
+		if (sys(__NR_ioctl, a->maps, PROCMAP_QUERY_, &q) < 0 || q.vma_start != v->start || q.vma_end != v->end ||
+		    !q.name_size || !begins(name, "[v"))
+			return refuse("a mapping of the kernel's or a shared one");
+	}
+	return 0;
+}
+
 /* restore_vmas makes the list of mappings what it was. */
 static int restore_vmas(struct armed *a)
 {
@@ -291,7 +320,7 @@ static int restore_vmas(struct armed *a)
 		nfixes = 0;
 		int n = compare_vmas(a);
 		if (n <= 0)
-			return n;
+			return n < 0 ? n : still_special(a);
 		if (!tries) {
 			/* The end of the heap is moved by its own call, which unmaps and maps. */
 			nfixes = 0;
