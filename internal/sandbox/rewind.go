@@ -141,6 +141,10 @@ func (s *Sandbox) Rewind(ctx context.Context) (Rewound, error) {
 	return r, nil
 }
 
+// SnapshotMemory returns how much memory the snapshots of all armed sandboxes take, in bytes. It is
+// in none of the sandboxes' own figures.
+func (h *Host) SnapshotMemory() int64 { return h.rewinders.memory() }
+
 // rewindTrace is told of each rewind by tests that measure.
 var rewindTrace func(rewindAnswer)
 

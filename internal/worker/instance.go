@@ -98,6 +98,9 @@ func (w *Worker) retire(in *instance, why string) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.reserved -= in.held
+		if in.armed {
+			w.countCopies()
+		}
 		w.grow(p) // calls may wait for one of a bounded number
 		w.feed()
 		w.dropIfEmpty(p)

@@ -255,6 +255,8 @@ func (w *Worker) evict(need faas.Bytes, save *instance) bool {
 func (w *Worker) reap(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.countCopies()
+	w.feed() // some may be gone
 	for _, p := range w.pools {
 		if !p.oneCall() && now.Sub(p.called) >= parkPause {
 			w.park(p)

@@ -51,9 +51,13 @@ func (p *pool) worthArming() bool { return p.line.len() == 0 || p.unarmed >= una
 func (w *Worker) arm(in *instance) {
 	ctx, cancel := context.WithTimeout(w.life, armTime)
 	defer cancel()
-	err := in.box.Arm(ctx)
+	err := w.roomToArm(in)
+	if err == nil {
+		err = in.box.Arm(ctx)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.countCopies()
 	if err == nil {
 		in.armed = true
 		in.pool.unarmed = 0
@@ -61,6 +65,28 @@ func (w *Worker) arm(in *instance) {
 	}
 	in.pool.giveUp(err)
 	w.cfg.Logger.Debug("instance not armed", "function", in.pool.key.name.String(), "instance", in.id, "err", err)
+}
+
+// roomToArm says whether there is memory for a copy of the process, which is in nobody's limit.
+func (w *Worker) roomToArm(in *instance) error {
+	u, err := in.box.Usage()
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.countCopies()
+	if w.reserved+faas.Bytes(u.Memory) > w.cfg.Memory {
+		return errors.New("there is no memory for a copy of it")
+	}
+	return nil
+}
+
+// countCopies takes into account what snapshots hold now. The caller holds mu.
+func (w *Worker) countCopies() {
+	now := faas.Bytes(w.cfg.Sandbox.SnapshotMemory())
+	w.reserved += now - w.copies
+	w.copies = now
 }
 
 // giveUp counts a failure to rewind. The caller holds Worker.mu.

@@ -196,6 +196,9 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
 	s.fails = 0
 	s.size = max(in.held, faas.MiB)
 	w.reserved += in.held
+	if in.home != (stemClass{}) {
+		w.countCopies()
+	}
 	if w.draining || w.stems[s.class] != s {
 		w.dropStem(in)
 		return

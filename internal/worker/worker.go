@@ -60,7 +60,8 @@ type Worker struct {
 	stems    map[stemClass]*stems              // guarded by mu
 	zygotes  map[string]*zygote                // by class of stem; guarded by mu
 	hungry   []*pool                           // guarded by mu; pools with calls in line that could not grow, in order of asking
-	reserved faas.Bytes                        // guarded by mu; what instances hold or may come to hold, and waiting stems hold
+	reserved faas.Bytes                        // guarded by mu; what instances hold or may come to hold, and waiting stems and snapshots hold
+	copies   faas.Bytes                        // guarded by mu; what snapshots of armed processes were last seen to hold
 	stemming faas.Bytes                        // guarded by mu; what stems will hold that are being made
 	loads    map[faas.RevisionID]time.Duration // guarded by mu; how long code took to load
 	starting int                               // guarded by mu
