@@ -107,7 +107,8 @@ func (r *Registry) Lookup(name string) (*Runtime, error) {
 			return nil, faas.Errorf(faas.Unavailable, op, "this host cannot run %s: %s", n.title, r.missing[key]).WithFix("%s", n.install)
 		}
 	}
-	return nil, faas.Errorf(faas.Invalid, op, "there is no language %q; there are %s", clip(name), strings.Join(r.languages(), ", "))
+	return nil, faas.Errorf(faas.Invalid, op, "there is no language %q; there are %s", clip(name), strings.Join(r.languages(), ", ")).
+		WithFix("for any other deploy the program that it is compiled to, or a script with a first line such as #!/usr/bin/ruby")
 }
 
 func (r *Registry) languages() []string {

@@ -21,9 +21,9 @@ func newDeploy(a *app) *cobra.Command {
 		Use:     "deploy PATH [flags]",
 		Aliases: []string{"up", "push"},
 		Short:   "Make a function of a file, a directory, an archive or stdin",
-		Long: `Make a function of code: a file of source, an executable, a directory, a zip, tar or
-tar.gz, or - for stdin. The code is started once before it takes over; if that fails, what
-was deployed before goes on serving.
+		Long: `Make a function of code: a file of source, an executable, a module of WebAssembly, a
+directory, a zip, tar or tar.gz, or - for stdin. The code is started once before it takes
+over; if that fails, what was deployed before goes on serving.
 
 A directory is sent without what its .brasaignore names (patterns as in .gitignore), and
 without .git, .env, virtual environments and caches. A brasa.json in it may say what flags say
@@ -61,6 +61,7 @@ without .git, .env, virtual environments and caches. A brasa.json in it may say 
 		},
 	}
 	flags.add(c)
+	flags.addKeeping(c)
 	c.Flags().StringVar(&name, "name", "", "`NAME` of the function; the file's or directory's when left out")
 	c.Flags().BoolVar(&public, "public", false, "its own URL may be called without a key")
 	return c

@@ -42,7 +42,11 @@ are booted and confined and wait for whatever function comes. It needs an admini
 					if in.Active == 0 {
 						idle = cli.Took(time.Duration(in.IdleMS) * time.Millisecond)
 					}
-					g.Row(n.Name, "instance", in.Namespace+"/"+in.Function, "", fmt.Sprint(in.Active), fmt.Sprint(in.Calls), cli.Size(in.Memory), idle)
+					what := in.Function
+					if what == "-" {
+						what = "(run)"
+					}
+					g.Row(n.Name, "instance", in.Namespace+"/"+what, "", fmt.Sprint(in.Active), fmt.Sprint(in.Calls), cli.Size(in.Memory), idle)
 				}
 			}
 			err = a.list(map[string]any{"nodes": nodes}, names, g, "no process stands ready")

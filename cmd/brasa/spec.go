@@ -49,15 +49,20 @@ func (s *specFlags) add(c *cobra.Command) {
 	f.StringVar(&s.response, "response", "", "`SIZE` of one answer's body: 64MiB")
 	f.StringVar(&s.log, "log", "", "`SIZE` of one call's log: 1MiB")
 	f.StringVar(&s.network, "network", "", "`KIND`: none (the default) or egress, the outside through a filter")
-	f.StringVar(&s.reuse, "reuse", "", "whom the process serves after a call, a `KIND`: function (the default), tenant, any, or never to kill it")
-	f.StringVar(&s.state, "state", "", "what a call finds of those before it: kept (the default), or pristine for nothing")
 	complete := func(flag string, values ...string) {
 		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	complete("language", languages...)
 	complete("network", "none", "egress")
-	complete("reuse", "function", "tenant", "any", "never")
-	complete("state", "kept", "pristine")
+}
+
+// addKeeping adds the flags that say what calls find of others. Code that is run once has no choice.
+func (s *specFlags) addKeeping(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.reuse, "reuse", "", "whom the process serves after a call, a `KIND`: function (the default), tenant, any, or never to kill it")
+	f.StringVar(&s.state, "state", "", "what a call finds of those before it, a `KIND`: kept (the default), or pristine for nothing")
+	completeFlag(c, "reuse", cobra.FixedCompletions([]string{"function", "tenant", "any", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(c, "state", cobra.FixedCompletions([]string{"kept", "pristine"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // spec reads the flags.
