@@ -166,7 +166,7 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 	if err := faas.ValidateName("namespace", req.Name.Namespace); err != nil {
 		return nil, err
 	}
-	req.Name.Package, req.Name.Function = "", adhocName
+	req.Name.Package, req.Name.Function = "", faas.AdHoc
 	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
 	if req.Limits.Concurrency == 0 {
 		req.Limits.Concurrency = 1 // whatever its manifest says: it is called once
@@ -190,10 +190,6 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 	}
 	return rev, nil
 }
-
-// adhocName is what ad-hoc code is called where a name is needed. It can't be deployed under:
-// a function's name does not begin with a dash.
-const adhocName = "-"
 
 // prepare does all that leaves no trace a caller could see: the revision's code is stored, and
 // collected again if nothing comes to point at it.

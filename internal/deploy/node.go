@@ -45,7 +45,7 @@ func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Pla
 	if err != nil {
 		return "", err
 	}
-	if req.Name.Function == adhocName || modules < packModules && source < packSource {
+	if req.Name.Function == faas.AdHoc || modules < packModules && source < packSource {
 		return src, nil
 	}
 	room := cmp.Or(d.cfg.Unpack.Bytes, 512*faas.MiB) - used.bytes

@@ -69,7 +69,7 @@ func (d *Deployer) compilePython(ctx context.Context, req Request, plan *runtime
 	if err != nil {
 		return "", err
 	}
-	if len(names) == 0 || size <= adhocUncompiled && req.Name.Function == adhocName {
+	if len(names) == 0 || size <= adhocUncompiled && req.Name.Function == faas.AdHoc {
 		return src, nil
 	}
 	room := cmp.Or(d.cfg.Unpack.Bytes, 512*faas.MiB) - used.bytes

@@ -36,6 +36,10 @@ const (
 	StatePristine State = "pristine" // nothing: the process is as it was just after load
 )
 
+// AdHoc is what code that is run once is called where a name is needed. No function has it: their
+// names don't begin with a dash.
+const AdHoc = "-"
+
 // Revision is one immutable, runnable version of a function. It holds no secret's value, only
 // the names of those that are put into its environment.
 type Revision struct {

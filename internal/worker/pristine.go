@@ -205,6 +205,9 @@ func (w *Worker) park(p *pool) {
 	want := policy.Park(policy.Use{
 		Load: p.load, Busiest: p.claims.Busiest(now.Unix()), Idle: now.Sub(p.called), OneCall: p.oneCall(), Rewound: p.rewinds(),
 	})
+	if p.key.name.Function == faas.AdHoc {
+		want = 0 // most of it is never called again
+	}
 	have := p.starting
 	for _, in := range p.free {
 		if in.calls == 0 || in.rewound {

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,31 @@ func TestOneIsReadyOfWhatIsDearToLoad(t *testing.T) {
 	}
 	m.Forget(rev.Name)
 	within(t, "nothing is left of what loads at once", func() bool { return len(m.Status().Instances) == 0 })
+}
+
+// TestNothingIsMadeAheadOfCodeThatRunsOnce: whoever runs many pieces of code leaves no instance of
+// each that nobody has used.
+func TestNothingIsMadeAheadOfCodeThatRunsOnce(t *testing.T) {
+	m := newMachine(t, nil)
+	dear := func(name, code string) *faas.Revision {
+		return m.pythonFunction(t, name, "import time\ntime.sleep(0.03)\n"+code, func(r *faas.Revision) { r.State = faas.StatePristine })
+	}
+	for i := range 3 {
+		if _, err := m.do(dear(faas.AdHoc, fmt.Sprintf("main = lambda args: %d", i)), call(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.do(dear("deployed", counter), call(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "an instance is ready of what was deployed", func() bool {
+		return slices.ContainsFunc(m.Status().Instances, func(in faas.InstanceStatus) bool { return in.Function.Function == "deployed" && in.Calls == 0 })
+	})
+	for _, in := range m.Status().Instances {
+		if in.Function.Function == faas.AdHoc && in.Calls == 0 {
+			t.Errorf("%s waits for a second call of code that is run once", in.ID)
+		}
+	}
 }
 
 func TestWhatNobodyHasUsedGivesWayFirst(t *testing.T) {
