@@ -10,7 +10,7 @@ import (
 var leaverPython string
 
 var python = language{
-	runtime: "python", scans: true,
+	runtime: "python", scans: true, cheap: true,
 	make: func(_ *testing.T, _ *machine, mark string) (map[string]string, string) {
 		return map[string]string{"f.py": strings.Replace(leaverPython, "# MARK", "own_mark = \""+mark+"\"", 1)}, "f.py"
 	},
@@ -83,7 +83,7 @@ var python = language{
 		{name: "the connection's name", seenAs: "the connection's name", fate: replaced},
 		{name: "a child", fate: replaced, ends: true},
 		{name: "an orphan", fate: replaced, ends: true},
-		{name: "a zombie", fate: replaced, ends: true},
+		{name: "a zombie", fate: replaced},
 		{name: "a limit", seenAs: "limits", fate: replaced},
 		{name: "the nice value", seenAs: "the nice value", fate: replaced},
 		{name: "the scheduler", seenAs: "the nice value", fate: replaced},
@@ -95,7 +95,6 @@ var python = language{
 		{name: "the process's name", seenAs: "the process's name", fate: replaced},
 		{name: "timer slack", seenAs: "prctl", fate: replaced},
 		{name: "dumpable", seenAs: "prctl", fate: replaced},
-		{name: "huge pages", seenAs: "prctl", fate: replaced},
 		{name: "the session", seenAs: "the session", fate: replaced},
 		{name: "a segment of System V", seenAs: "objects of System V", fate: replaced},
 		{name: "semaphores of System V", seenAs: "objects of System V", fate: replaced},
@@ -103,11 +102,8 @@ var python = language{
 		{name: "a message queue", seenAs: "a message queue", fate: replaced},
 		{name: "a pending signal", seenAs: "pending signals", fate: replaced},
 		{name: "a system call filter", seenAs: "what the kernel says", fate: replaced},
-		{name: "a memory key", seenAs: "a memory key", fate: replaced},
 		{name: "a landlock", seenAs: "a landlock", fate: replaced},
 		{name: "dispatch of system calls", fate: replaced},
 		{name: "sealed memory", fate: replaced},
-		{name: "forged answers", fate: either},
-		{name: "half a frame", fate: either, ends: true},
 	},
 }

@@ -149,17 +149,6 @@ def dispatched():
     return "syscall_user_dispatch" in open("/proc/self/status").read()
 
 
-def pkey():
-    return must(libc.syscall(330, 0, 0))
-
-
-def next_pkey():
-    n = libc.syscall(330, 0, 0)
-    if n != -1:
-        libc.syscall(331, n)
-    return n
-
-
 def timer():
     must(libc.syscall(222, 0, None, ctypes.byref(ctypes.c_int())))
 
@@ -340,7 +329,6 @@ LOOK = {
     "a message queue": lambda: open_queue(),
     "pending signals": lambda: len(signal.sigpending()),
     "what the kernel says": status,
-    "a memory key": next_pkey,
     "a landlock": landlocked,
     "the host's name": lambda: os.uname().nodename,
     "the code": lambda: sorted(n for n in os.listdir("/code") if n != "__pycache__"),
@@ -444,7 +432,6 @@ LEAVE = {
     "the process's name": lambda n: must(libc.prctl(15, b"left")),
     "timer slack": lambda n: must(libc.prctl(29, 123456)),
     "dumpable": lambda n: must(libc.prctl(4, 0)),
-    "huge pages": lambda n: must(libc.prctl(41, 1, 0, 0, 0)),
     "the session": lambda n: os.setsid(),
     "a segment of System V": lambda n: segment(),
     "semaphores of System V": lambda n: must(libc.semget(7, 1, 0o1600)),
@@ -452,12 +439,9 @@ LEAVE = {
     "a message queue": lambda n: os.close(must(libc.mq_open(b"/left", 0o102, 0o600, None))),
     "a pending signal": lambda n: [signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]), os.kill(os.getpid(), signal.SIGUSR1)],
     "a system call filter": lambda n: must(libc.prctl(22, 2, ctypes.byref(allow_all()))),
-    "a memory key": lambda n: pkey(),
     "a landlock": lambda n: landlock(),
     "dispatch of system calls": lambda n: dispatch(),
     "sealed memory": lambda n: must(libc.syscall(462, ctypes.c_void_p(reserve()), ctypes.c_ulong(4096), 0)),
-    "forged answers": lambda n: forge(),
-    "half a frame": lambda n: os.write(3, b"\0\0\1\0\x20"),
 }
 
 
@@ -479,23 +463,6 @@ def other_input():
     fd = os.open("/etc/passwd", 0)
     os.dup2(fd, 0)
     os.close(fd)
-
-
-def forge():
-    """Answers and lines for all calls that may come."""
-    me = sys._getframe()
-    while "call" not in me.f_locals or not hasattr(me.f_locals["call"], "stream"):
-        me = me.f_back
-    mine = int.from_bytes(me.f_locals["call"].stream, "big")
-    out = b""
-    for n in range(mine + 1, mine + 40):
-        for kind, payload in ((0x13, b"\x01LEFT-FORGED"), (0x14, b"\0\0\0\x02{}" + b"FORGED")):
-            out += struct.pack(">IBI", len(payload) + 5, kind, n) + payload
-    def work():
-        while True:
-            os.write(3, out)
-    os.write(3, out)
-    threading.Thread(target=work, daemon=True).start()
 
 
 def main(args):
