@@ -267,7 +267,13 @@ func (v *victim) namespaces(t *testing.T) map[string]bool {
 			if at != strconv.Itoa(v.cmd.Process.Pid) {
 				continue
 			}
-			if to, err := os.Readlink("/proc/" + pid + "/ns/net"); err == nil && to != own {
+			f, err := os.Open("/proc/" + pid + "/ns/net")
+			if err != nil {
+				break // it has ended
+			}
+			// As long as it is open no other namespace of this machine gets its number.
+			t.Cleanup(func() { _ = f.Close() })
+			if to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err == nil && to != own {
 				out[to] = true
 			}
 			break
