@@ -27,6 +27,10 @@ const (
 	// parkPause is how long nobody has called a function before another instance of it is made
 	// ahead: that takes the processors for as long as a call would, and from the calls there are.
 	parkPause = time.Second
+	// rewindCPU is the least share of a processor, in thousandths, with which a process is put back:
+	// with less, its threads may take longer to stop than another process takes to be made, and the
+	// next rewinds wait for them.
+	rewindCPU = 100
 	// unarmedMost is how many instances in a row may serve without being armed.
 	unarmedMost = 2
 )
@@ -36,9 +40,14 @@ func (p *pool) oneCall() bool {
 	return p.rev.Reuse == faas.ReuseNever || p.rev.State == faas.StatePristine && !p.rt.Fresh()
 }
 
+// rewindable says whether processes that serve the revision may be put back.
+func rewindable(rev *faas.Revision, rt *runtimes.Runtime) bool {
+	return rt.Rewinds() && rev.Limits.Concurrency <= 1 && (rev.Limits.CPU == 0 || rev.Limits.CPU >= rewindCPU)
+}
+
 // rewinds says whether instances of the pool are worth arming. The caller holds Worker.mu.
 func (p *pool) rewinds() bool {
-	return p.oneCall() && (p.rev.Reuse == faas.ReuseFunction || p.rev.Reuse == "") && p.failed < rewindTries && p.rt.Rewinds() && p.rev.Limits.Concurrency <= 1
+	return p.oneCall() && (p.rev.Reuse == faas.ReuseFunction || p.rev.Reuse == "") && p.failed < rewindTries && rewindable(p.rev, p.rt)
 }
 
 // worthArming says whether the next instance is to be armed before it serves. Those in line need it

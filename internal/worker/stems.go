@@ -85,7 +85,7 @@ func (w *Worker) stemsOf(rev *faas.Revision, rt *runtimes.Runtime) *stems {
 	}
 	class := stemClass{how.Class, rev.Network, ""}
 	switch {
-	case !rt.Rewinds() || rev.Limits.Concurrency > 1:
+	case !rewindable(rev, rt):
 	case rev.Reuse == faas.ReuseAny && w.cfg.ReuseAny:
 		class.owner = anyone
 	case rev.Reuse == faas.ReuseTenant || rev.Reuse == faas.ReuseAny:
