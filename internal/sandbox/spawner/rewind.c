@@ -273,6 +273,7 @@ static int open_process(struct armed *a)
 	a->pagemap = open_at(a->proc, "pagemap", 0);
 	a->mem = open_at(a->proc, "mem", O_RDWR);
 	a->timers = open_at(a->proc, "timers", 0);
+	a->sockets = open_at(a->proc, "net/sockstat", 0);
 	a->statm = exact_counts ? open_at(a->proc, "statm", 0) : -1;
 	a->tmp = open_at(a->proc, "root/tmp", O_DIRECTORY | O_NOFOLLOW);
 	a->shm = open_at(a->proc, "root/dev/shm", O_DIRECTORY | O_NOFOLLOW);
@@ -330,6 +331,7 @@ static int look_at_places(struct armed *a)
 	}
 	if (a->mqueue >= 0 && !empty(a->mqueue))
 		return refuse("it has message queues");
+	a->connections = connections(a->sockets);
 	if (sys(__NR_pread64, a->timers, scratch, 64, 0) != 0)
 		return refuse("it has timers");
 	struct collecting c = {a, draft_fds, 0, draft_texts, 0, sizeof draft_texts};
@@ -512,7 +514,7 @@ static void release(struct armed *a)
 	for (u32 i = 0; i < IPC_FILES; i++)
 		close_fd(a->ipc[i]);
 	s32 rest[] = {a->pidfd, a->proc, a->task_dir, a->fd_dir, a->maps, a->pagemap, a->mem, a->timers,
-		a->pids_current, a->nest_children, a->tmp, a->shm, a->statm, a->mqueue, a->uffd};
+		a->pids_current, a->nest_children, a->tmp, a->shm, a->statm, a->mqueue, a->sockets, a->uffd};
 	for (u32 i = 0; i < sizeof rest / sizeof *rest; i++)
 		close_fd(rest[i]);
 	u64 size = a->block_size;
@@ -602,7 +604,7 @@ static void op_arm(struct rewind_request *q, s32 pidfd, s32 pids_current)
 	a->pidfd = pidfd;
 	a->pids_current = pids_current;
 	s32 *none[] = {&a->proc, &a->task_dir, &a->fd_dir, &a->maps, &a->pagemap, &a->mem, &a->timers, &a->nest_children,
-		&a->tmp, &a->shm, &a->statm, &a->mqueue, &a->uffd, &a->ipc[0], &a->ipc[1], &a->ipc[2]};
+		&a->tmp, &a->shm, &a->statm, &a->mqueue, &a->sockets, &a->uffd, &a->ipc[0], &a->ipc[1], &a->ipc[2]};
 	for (u32 i = 0; i < sizeof none / sizeof *none; i++)
 		*none[i] = -1;
 	a->threads = draft_threads;

@@ -22,6 +22,7 @@ struct fd_record {
 	u64 count; /* of an eventfd; bytes that lie in a pipe */
 	u8 lies[PIPE_KEPT]; /* these */
 	u32 size;
+	u64 settings; /* what fcntl tells and fdinfo does not */
 	u8 *text;
 };
 
@@ -65,7 +66,7 @@ struct armed {
 	s32 statm; /* -1: it is not exact here */
 	s32 proc, task_dir, fd_dir, maps, pagemap, mem, timers;
 	s32 pids_current, nest_children;
-	s32 tmp, shm, ipc[IPC_FILES], mqueue;
+	s32 tmp, shm, ipc[IPC_FILES], mqueue, sockets;
 	s32 uffd;
 	u64 stub;
 	u64 brk;
@@ -74,6 +75,7 @@ struct armed {
 	int moved;                /* it is elsewhere now */
 	u64 tmp_free[2], shm_free[2];
 	u64 ipc_size[IPC_FILES];
+	u64 connections;
 	u64 mask_of_all;
 	u64 rewinds;
 	s64 children;
@@ -364,6 +366,15 @@ static s32 unread(s32 fd)
 
 static u8 scratch[65536];
 
+/* settings_of packs what a program may set of an open file and fdinfo does not show:
+ * whom it signals and how, and how much a pipe holds. */
+static u64 settings_of(s32 fd)
+{
+	u64 owner = (u32)sys(__NR_fcntl, fd, 9 /* F_GETOWN */, 0), signal = (u8)sys(__NR_fcntl, fd, 11 /* F_GETSIG */, 0);
+	long pipe = sys(__NR_fcntl, fd, 1032 /* F_GETPIPE_SZ */, 0);
+	return owner | signal << 32 | (pipe > 0 ? (u64)pipe >> 12 << 40 : 0);
+}
+
 /* drain reads away what was not there. All threads stand still, so what FIONREAD
  * tells is there, and no read blocks. */
 static int drain(struct fd_record *f, u8 *scratch)
@@ -417,6 +428,8 @@ static int compare_fd(struct armed *a, struct fd_record *f)
 		return refuse_n("open files: descriptor", f->number);
 	if (f->copy >= 0 && sys(__NR_kcmp, a->pid, sys(__NR_getpid), KCMP_FILE, f->number, f->copy) != 0)
 		return refuse_n("open files: descriptor", f->number);
+	if (f->copy >= 0 && settings_of(f->copy) != f->settings)
+		return refuse_n("settings of descriptor", f->number);
 	if (f->kind == FD_PIPE && compare_pipe(f) < 0)
 		return refuse_n("what lies unread in descriptor", f->number);
 	if (f->kind == FD_SOCKET && f->copy >= 0 && unread(f->copy) > 0 && drain(f, scratch) < 0)
@@ -443,6 +456,8 @@ static int compare_fd(struct armed *a, struct fd_record *f)
 	return refuse_n("open files: descriptor", f->number);
 }
 
+#define CONN_OPTIONS 768 /* bytes behind the text of descriptor 3 */
+
 /* compare_conn looks at the connection to the host: nothing unread, both ways open. */
 static int compare_conn(struct armed *a)
 {
@@ -461,29 +476,53 @@ static int compare_conn(struct armed *a)
 			r = refuse("descriptor 3 has something unread");
 		else if (sys(__NR_ppoll, &p, 1, &none, 0, 8) > 0)
 			r = refuse("descriptor 3 was shut down");
-		static const u8 options[] = {7 /* SNDBUF */, 8 /* RCVBUF */, 13 /* LINGER */, 16 /* PASSCRED */,
-			18 /* RCVLOWAT */, 20 /* RCVTIMEO */, 21 /* SNDTIMEO */, 42 /* PEEK_OFF */};
-		u8 values[sizeof options * 16];
+		/* All that a socket of this kind keeps when it is set. */
+		static const u8 options[] = {2 /* REUSEADDR */, 5 /* DONTROUTE */, 6 /* BROADCAST */, 7 /* SNDBUF */, 8 /* RCVBUF */,
+			9 /* KEEPALIVE */, 10 /* OOBINLINE */, 11 /* NO_CHECK */, 12 /* PRIORITY */, 13 /* LINGER */, 15 /* REUSEPORT */,
+			16 /* PASSCRED */, 18 /* RCVLOWAT */, 20 /* RCVTIMEO */, 21 /* SNDTIMEO */, 29 /* TIMESTAMP */, 34 /* PASSSEC */,
+			35 /* TIMESTAMPNS */, 36 /* MARK */, 37 /* TIMESTAMPING */, 40 /* RXQ_OVFL */, 41 /* WIFI_STATUS */, 42 /* PEEK_OFF */,
+			43 /* NOFCS */, 44 /* LOCK_FILTER */, 45 /* SELECT_ERR_QUEUE */, 46 /* BUSY_POLL */, 47 /* MAX_PACING_RATE */,
+			49 /* INCOMING_CPU */, 60 /* ZEROCOPY */, 61 /* TXTIME */, 62 /* BINDTOIFINDEX */, 63, 64 /* TIMESTAMPs */,
+			69 /* PREFER_BUSY_POLL */, 70 /* BUSY_POLL_BUDGET */, 72 /* BUF_LOCK */, 74 /* TXREHASH */, 75 /* RCVMARK */,
+			76 /* PASSPIDFD */, 82 /* RCVPRIORITY */, 83 /* PASSRIGHTS */};
+		u8 values[CONN_OPTIONS];
+		_Static_assert((sizeof options + 3) * 16 <= sizeof values, "");
 		memset(values, 0, sizeof values);
-		for (u32 k = 0; k < sizeof options && r >= 0; k++) {
-			u32 size = 16;
-			sys(__NR_getsockopt, fd, SOL_SOCKET_, options[k], values + k * 16, &size);
+		u8 *to = values;
+		u32 size;
+		for (u32 k = 0; k < sizeof options && r >= 0; k++, to += 16) {
+			size = 16;
+			sys(__NR_getsockopt, fd, SOL_SOCKET_, options[k], to, &size);
 		}
+		/* How long its filter is, and its name: it can have either but once. */
+		size = 0;
+		sys(__NR_getsockopt, fd, SOL_SOCKET_, 26 /* GET_FILTER */, 0, &size);
+		*(u32 *)to = size;
+		size = sizeof scratch;
+		sys(__NR_getsockname, fd, scratch, &size);
+		*(u32 *)(to + 4) = size;
+		*(u64 *)(to + 8) = settings_of(fd);
+		to += 16;
 		sys(__NR_close, fd);
 		if (r < 0)
 			return r;
+		for (s32 n = 0; n < 3; n++, to += 8)
+			if ((fd = (s32)sys(__NR_pidfd_getfd, a->pidfd, n, 0)) >= 0) {
+				*(u64 *)to = settings_of(fd);
+				sys(__NR_close, fd);
+			}
 		if (!f->count) { /* the first time */
 			for (u32 k = 0; k < sizeof values; k++)
 				f->text[FD_TEXT + k] = values[k];
 			f->count = 1;
-		} else if (!same_bytes(f->text + FD_TEXT, values, sizeof values)) {
+		} else if (!same_bytes(f->text + FD_TEXT, values, sizeof options * 16)) {
 			return refuse("options of descriptor 3");
+		} else if (!same_bytes(f->text + FD_TEXT, values, sizeof values)) {
+			return refuse("settings of the first descriptors");
 		}
 	}
 	return 0;
 }
-
-#define CONN_OPTIONS 128 /* bytes behind the text of descriptor 3 */
 
 struct collecting { struct armed *a; struct fd_record *fds; u32 n; u8 *texts; u64 used, room; };
 
@@ -528,6 +567,7 @@ static int collect_fd(s32 number, void *data)
 	if (copy < 0)
 		return refuse_n("a descriptor cannot be looked at:", number);
 	f->copy = copy;
+	f->settings = settings_of(copy);
 	if (begins(t, "anon_inode:[eventfd]")) {
 		f->kind = FD_EVENT;
 		f->count = event_count(f->text, f->size);
@@ -647,6 +687,25 @@ static int empty(s32 fd)
 	return others == 0 && numbers == 0;
 }
 
+/* connections packs how many sockets of TCP and UDP there are in the program's network, also
+ * those that nobody has open any more. */
+static u64 connections(s32 fd)
+{
+	u8 text[512];
+	long n = fd < 0 ? -1 : sys(__NR_pread64, fd, text, sizeof text, 0);
+	u64 v = 0;
+	for (long i = 0; i + 12 < n; i++) {
+		u64 number = 0, tcp = begins(text + i, "TCP: inuse "), udp = begins(text + i, "UDP: inuse "), waits = begins(text + i, " tw ");
+		if (!tcp && !udp && !waits)
+			continue;
+		for (i += waits ? 4 : 11; i < n && text[i] >= '0' && text[i] <= '9'; i++)
+			number = number * 10 + text[i] - '0';
+		v += number << (tcp ? 0 : udp ? 20 : 40);
+		i--;
+	}
+	return v;
+}
+
 static int compare_places(struct armed *a)
 {
 	u64 is[2];
@@ -676,6 +735,8 @@ static int compare_fds(struct armed *a)
 	for (u32 i = 0; i < a->nfds; i++)
 		if (compare_fd(a, &a->fds[i]) < 0)
 			return -1;
+	if (connections(a->sockets) != a->connections)
+		return refuse("network connections");
 	return compare_conn(a);
 }
 
