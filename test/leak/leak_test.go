@@ -299,11 +299,20 @@ func (l *language) rewinds(t *testing.T, m *machine) bool {
 	return rt.Rewinds()
 }
 
+// some returns each n-th of the things, where those between would take long and show no more.
+func some(things []thing, n int) []thing {
+	var out []thing
+	for i := 0; i < len(things); i += n {
+		out = append(out, things[i])
+	}
+	return out
+}
+
 // replaceEach is for a language whose processes are not put back: each serves one call.
 func replaceEach(t *testing.T, m *machine, l *language, p *party) {
 	t.Helper()
 	last := ""
-	for _, x := range l.things {
+	for _, x := range some(l.things, 4) {
 		for _, leave := range []string{x.name, ""} {
 			f, a := p.ask(leave, x.name, leave == "" && l.scans && x.marks)
 			p.clean(f, a, x.name)
@@ -322,7 +331,13 @@ func takeTurns(t *testing.T, m *machine, l *language, one, other *party) {
 	one.learn()
 	other.learn()
 	put, gone := 0, 0
-	for _, x := range l.things {
+	things := l.things
+	if !l.rewinds(t, m) {
+		things = some(things, 4)
+	}
+	tries := 0
+	for i := 0; i < len(things); i++ {
+		x := things[i]
 		away := func() {
 			t.Helper()
 			deadline := time.Now().Add(20 * time.Second)
@@ -342,6 +357,13 @@ func takeTurns(t *testing.T, m *machine, l *language, one, other *party) {
 		if f.Failed != "" {
 			continue
 		}
+		if x.fate == restored && b.instance != a.instance && tries < 3 && m.log.why(a.instance) == "" {
+			// It went back, and one that was made meanwhile was taken before it.
+			tries++
+			i--
+			continue
+		}
+		tries = 0
 		if b.instance == a.instance {
 			put++
 		} else {
@@ -394,12 +416,15 @@ func TestCallsThatShareNothing(t *testing.T) {
 			}
 			seen[a.instance] = what
 		}
-		things := l.things
+		things := some(l.things, 6)
+		if l.cheap {
+			things = some(l.things, 2)
+		}
 		for i, x := range things {
 			f, a := never.ask(x.name, "", false)
 			served(a, x.name)
 			never.clean(f, a, "nothing")
-			if i%8 != 0 {
+			if i%3 != 0 {
 				continue
 			}
 			f, a = never.ask("", x.name, l.scans)

@@ -68,7 +68,7 @@ var python = language{
 		{name: "a listener", seenAs: "connections", fate: replaced},
 		{name: "an abstract socket", seenAs: "names of sockets", fate: replaced},
 		{name: "a datagram socket", seenAs: "open files", fate: replaced},
-		{name: "a connection that is over", seenAs: "connections", fate: replaced},
+		{name: "a connection that is over"},
 		{name: "an epoll set", seenAs: "open files", fate: replaced},
 		{name: "an event loop", seenAs: "open files", fate: replaced},
 		{name: "flags of standard output", seenAs: "flags of open files", fate: replaced},
