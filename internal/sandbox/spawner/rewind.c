@@ -31,7 +31,6 @@
 #define ARM_WORK 500000000ull
 #define BACK_WORK 100000000ull /* a process that takes longer is cheaper to replace */
 #define AT_LAST 2000000000ull /* on a machine whose load is ten times its CPUs some do take half a second */
-#define MAX_EXTRA_THREADS 128
 
 static struct armed *table[MAX_ARMED];
 static u32 generation;
@@ -777,10 +776,21 @@ static int back_in_place(struct armed *a)
 	return 0;
 }
 
+/* links_of returns how many links a directory has; one of /proc/<pid>/task has two and one for
+ * each thread. */
+static u32 links_of(s32 dir_fd)
+{
+	u8 statx[256];
+	return sys(__NR_statx, dir_fd, "", 0x1000 /* AT_EMPTY_PATH */, 4 /* NLINK */, statx) < 0 ? 0 : *(u32 *)(statx + 16);
+}
+
 static int put_back(struct armed *a)
 {
 	static struct call answers[MAX_ASKED + MAX_RANGES];
 	static u8 out[OUT_PAGES * PAGE];
+	/* To stop very many takes long where their share of the processors is small, and others wait. */
+	if (links_of(a->task_dir) > 2 + a->nthreads + MAX_EXTRA_THREADS)
+		return refuse("it has started too many threads");
 	if (stop_all(a->task_dir, a->threads, a->nthreads, 1) < 0)
 		return -1;
 	if (end_extra_threads(a) < 0)

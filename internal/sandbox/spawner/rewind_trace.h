@@ -9,6 +9,7 @@
 #include <linux/wait.h>
 
 #define MAX_THREADS 512
+#define MAX_EXTRA_THREADS 128 /* that are ended in a rewind */
 #define MAX_XSTATE 16384
 #define NT_PRSTATUS_ 1
 #define NT_PRFPREG_ 2
@@ -271,7 +272,8 @@ static int take_thread(s32 tid, void *data)
 	struct stopping *s = data;
 	if (thread_index(tid) >= 0)
 		return 0;
-	if (ntids >= MAX_THREADS * 2)
+	/* Not one more is waited for than will be ended: each takes its time to stop. */
+	if (ntids >= (s->known ? s->known + MAX_EXTRA_THREADS : MAX_THREADS * 2))
 		return refuse("it has too many threads");
 	long r = seize(tid);
 	if (r == -ESRCH || r == -EPERM)
