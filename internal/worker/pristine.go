@@ -100,6 +100,9 @@ func (w *Worker) countCopies() {
 
 // giveUp counts a failure to rewind. The caller holds Worker.mu.
 func (p *pool) giveUp(err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return // it was not its turn in time, which is no fault of this function's
+	}
 	p.failed++
 	if _, never := errors.AsType[*sandbox.UnsupportedError](err); never {
 		p.failed = rewindTries
