@@ -357,7 +357,7 @@ func takeTurns(t *testing.T, m *machine, l *language, one, other *party) {
 		if f.Failed != "" {
 			continue
 		}
-		if x.fate == restored && b.instance != a.instance && tries < 3 && m.log.why(a.instance) == "" {
+		if l.rewinds(t, m) && x.fate == restored && b.instance != a.instance && tries < 3 && m.log.why(a.instance) == "" {
 			// It went back, and one that was made meanwhile was taken before it.
 			tries++
 			i--

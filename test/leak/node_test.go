@@ -40,7 +40,7 @@ var node = language{
 		{name: "a promise", seenAs: "a variable"},
 		{name: "a finalizer", seenAs: "a global"},
 		{name: "work of the pool", fate: either}, // its threads may be busy for longer than is waited for
-		{name: "a worker", seenAs: "threads", fate: replaced},
+		{name: "a worker", seenAs: "threads", fate: either},
 		{name: "memory that is freed", marks: true},
 		{name: "a string", marks: true},
 		{name: "a file in /tmp", seenAs: "files in /tmp", fate: replaced},

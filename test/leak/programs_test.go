@@ -87,6 +87,9 @@ func wasmProgram(t *testing.T, _ *machine) (map[string]string, string) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command to build a program for WASI with")
 	}
+	if made := compiled[runtimes.WasmEntry]; made != nil {
+		return made, runtimes.WasmEntry
+	}
 	src, dir := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{"main.go": wasmSource, "pages.go": wasmPages, "go.mod": "module leaver\n\ngo 1.21\n"} {
 		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
@@ -106,7 +109,8 @@ func wasmProgram(t *testing.T, _ *machine) (map[string]string, string) {
 			t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
 		}
 	}
-	return readTree(t, dir), runtimes.WasmEntry
+	compiled[runtimes.WasmEntry] = readTree(t, dir)
+	return compiled[runtimes.WasmEntry], runtimes.WasmEntry
 }
 
 // TestModulesBeginAnew shows that an instance of a module finds nothing of those before it in the same worker.
