@@ -38,10 +38,9 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 
 // Rewinds says whether a process of the runtime can be put back to an earlier state and draws new
 // random numbers afterwards. Go's signals to its own threads come in between, and its processes
-// are quick to start. A Java machine that is put back again and again has been seen to crash after
-// some seconds. Of programs that speak lines or HTTP nobody knows what they draw.
+// are quick to start. Of programs that speak lines or HTTP nobody knows what they draw.
 func (rt *Runtime) Rewinds() bool {
-	return (rt.Name == Python || rt.Name == Node) && rt.Reseeds() == nil
+	return (rt.Name == Python || rt.Name == Node || rt.Name == Java) && rt.Reseeds() == nil
 }
 
 // Fresh says whether the runtime gives each call a state of its own, so that nothing needs to be
