@@ -18,6 +18,8 @@ type call struct {
 	inv *faas.Invocation
 	log *runtimes.Log
 	cpu time.Duration // of the instance, when the call began
+	// slow says that the call has lost a stem already and takes no other.
+	slow bool
 }
 
 // startedWarm notes that the call found an instance at once.

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"runtime"
 	"time"
 
@@ -12,8 +14,8 @@ import (
 
 // A quick start is a call's own doing: it claims a stem on its own goroutine, and sends the
 // function and itself in one breath. That saves three wake-ups against the way of all other
-// starts, a third of the time of a cold call, and is done where nothing is lost by it: the code is
-// known to load in no time, so that a caller who gives up cannot have every later one begin anew.
+// starts, a third of the time of a cold call, and is done unless the code is known to take long to
+// load: a caller who gives up must not have every later one begin anew (unquick).
 
 const (
 	// quickLoad is the longest load that is waited for as a part of the call.
@@ -40,7 +42,7 @@ func (w *Worker) noteLoad(p *pool, took time.Duration) {
 // instance of the pool then, with its slot taken. The caller holds mu.
 func (w *Worker) quickStem(p *pool) *instance {
 	load, known := w.loads[p.key.revision]
-	if !known || load > quickLoad || p.line.len() > 0 || p.cleansing > 0 || p.rev.Limits.Concurrency > 1 || len(p.rev.Secrets) > 0 || len(w.hungry) > 0 {
+	if known && load > quickLoad || p.line.len() > 0 || p.cleansing > 0 || p.rev.Limits.Concurrency > 1 || len(p.rev.Secrets) > 0 || len(w.hungry) > 0 {
 		return nil
 	}
 	if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
@@ -155,4 +157,40 @@ func (w *Worker) unquick(in *instance) {
 	w.starting++
 	w.work.Add(1)
 	go w.start(p, nil)
+}
+
+// runQuick runs a call with an instance that was started quickly. A stem that was dying when it was
+// claimed has run nothing of the call's, which then gets an instance like all others.
+func (w *Worker) runQuick(ctx context.Context, in *instance, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*faas.Result, error) {
+	again := replay(c.inv)
+	res, err := w.run(ctx, in, c)
+	if err == nil || again == nil || !in.broken || faas.CodeOf(err) != faas.Crashed || ctx.Err() != nil {
+		return res, err
+	}
+	again()
+	c.slow = true
+	if in, err = w.acquire(ctx, rev, rt, c); err != nil {
+		c.report()
+		return nil, w.explainWait(ctx, rev, err)
+	}
+	return w.run(ctx, in, c)
+}
+
+// replay keeps a short body, so that it can be sent once more; it returns nil for a long one.
+func replay(inv *faas.Invocation) (again func()) {
+	if inv.Body == nil || inv.Length == 0 {
+		return func() {}
+	}
+	if inv.Length < 0 || inv.Length > runtimes.MaxWhole {
+		return nil
+	}
+	kept := make([]byte, inv.Length)
+	n, err := io.ReadFull(inv.Body, kept)
+	if err != nil {
+		inv.Body = io.MultiReader(bytes.NewReader(kept[:n]), inv.Body) // whoever reads on meets the same
+		return nil
+	}
+	body := bytes.NewReader(kept)
+	inv.Body = body
+	return func() { body.Reset(kept) }
 }

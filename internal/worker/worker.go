@@ -171,7 +171,10 @@ func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		call.report()
 		return nil, w.explainWait(ctx, rev, err)
 	}
-	return w.run(ctx, in, call)
+	if !in.quick {
+		return w.run(ctx, in, call)
+	}
+	return w.runQuick(ctx, in, rev, rt, call)
 }
 
 // fits says whether the node could ever hold an instance.
