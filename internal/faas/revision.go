@@ -59,7 +59,26 @@ type Revision struct {
 	Reuse     Reuse             `json:"reuse,omitempty"` // empty: ReuseFunction
 	State     State             `json:"state,omitempty"` // empty: StateKept
 	CodeBytes Bytes             `json:"code_bytes"`
+	Layers    []Layer           `json:"layers,omitempty"` // of dependencies, each mounted read-only
+	Image     *Image            `json:"image,omitempty"`  // its root instead of the host's
 	Created   time.Time         `json:"created"`
+}
+
+// Layer is a directory that functions share, such as what a lock file names.
+type Layer struct {
+	Digest Digest `json:"digest"` // of the tree
+	Target string `json:"target"` // absolute path where the process sees it
+	Bytes  Bytes  `json:"bytes"`
+}
+
+// Image is what of an OCI image decides how it runs.
+type Image struct {
+	Reference string   `json:"reference,omitempty"` // as it was named; says where it came from and no more
+	Manifest  Digest   `json:"manifest"`            // of the image's manifest for this platform
+	Root      Digest   `json:"root"`                // of the unpacked tree
+	Dir       string   `json:"dir,omitempty"`       // working directory; empty: /
+	Env       []string `json:"env,omitempty"`       // as the image sets it, below that of the function
+	Port      int      `json:"port,omitempty"`      // where its server listens, if it does
 }
 
 // Digest computes the ID: the SHA-256 of the revision's JSON without ID and Created, so that the
