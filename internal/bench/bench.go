@@ -118,7 +118,8 @@ func Run(ctx context.Context, cfg Config) error {
 
 func (b *bench) measurements() []measurement {
 	return []measurement{
-		{"warm", []string{"warm_added_p50_us", "warm_added_cpu_us", "warm_requests_per_s", "many_functions_ratio"}, b.warm},
+		{"warm", []string{"warm_added_p50_us", "warm_added_cpu_us", "warm_requests_per_s"}, b.warm},
+		{"many", []string{"many_functions_ratio"}, b.many},
 		{"wasm", []string{"wasm_added_p50_us", "wasm_instances_per_s"}, b.wasm},
 		{"cold", []string{"python_cold_p50_ms", "python_cold_p99_ms", "node_cold_p50_ms", "node_cold_p99_ms", "java_cold_p50_ms", "exec_cold_p50_ms"}, b.cold},
 		{"packages", []string{"python_numpy_cold_p50_ms", "node_express_cold_p50_ms"}, b.packages},
@@ -187,7 +188,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	for _, l := range []batch{
 		{template: "python", prefix: "python-cold", of: "cold", n: 400, laid: true},
 		{template: "python", prefix: "python-empty", of: "empty", n: 150, laid: true},
-		{template: "python", prefix: "python-many", of: "warm", n: 100, laid: true},
+		{template: "python", prefix: "python-many", of: "many", n: 100, laid: true},
 		{template: "python", prefix: "python-burst", of: "burst", n: 5, laid: true},
 		{template: "python", prefix: "python-rate", of: "rate", n: 5000, laid: true},
 		{template: "python", prefix: "python-growth", of: "growth", n: 1000, laid: true},

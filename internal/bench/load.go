@@ -25,6 +25,10 @@ type Side struct {
 	next int // of Path; sides of one client only
 }
 
+// warmUp is how many calls of each function a warm-up has at least: as many as make the instances that
+// it comes to have under the load.
+const warmUp = 40
+
 // Compare calls the sides in turn, in blocks, until each has had calls many calls, clients at
 // once. The first block of each is a warm-up and not counted, save for sides with Once.
 func Compare(ctx context.Context, sides []*Side, calls, clients, blocks int) ([]*Sample, error) {
@@ -43,7 +47,7 @@ func Compare(ctx context.Context, sides []*Side, calls, clients, blocks int) ([]
 				if side.Once {
 					continue
 				}
-				n = min(per, 200)
+				n = max(min(per, 200), warmUp*len(side.Path))
 			}
 			got, err := run(ctx, side, n, clients)
 			if err != nil {

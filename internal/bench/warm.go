@@ -61,14 +61,6 @@ func (b *bench) warm(ctx context.Context) error {
 	b.result.set("warm_added_p50_us", worst)
 	b.result.set("warm_added_cpu_us", dearest)
 	b.result.set("warm_requests_per_s", slowest)
-
-	many := p.side("100 functions", b.batches["python-many"].names(0, 100)...)
-	got, err := Compare(ctx, []*Side{many, p.side("1 function", "default/python")}, loadCalls, loadClient, 8)
-	if err != nil {
-		return err
-	}
-	b.result.table(fmt.Sprintf("many functions, %d clients", loadClient), got...)
-	b.result.set("many_functions_ratio", got[0].Rate()/got[1].Rate())
 	return nil
 }
 
