@@ -24,6 +24,7 @@ import (
 // which also finds what was damaged or changed meanwhile.
 type tree struct {
 	digest faas.Digest
+	kind   kind
 	size   int64         // on the disk; guarded by Depot.mu
 	refs   int           // callers that use it or wait for it; guarded by Depot.mu
 	used   time.Time     // guarded by Depot.mu
@@ -31,27 +32,25 @@ type tree struct {
 	err    error
 }
 
-func (d *Depot) path(digest faas.Digest) string {
-	return filepath.Join(d.config.Dir, "trees", digest.Hex())
+func (d *Depot) path(k kind, digest faas.Digest) string {
+	return filepath.Join(d.config.Dir, string(k), digest.Hex())
 }
 
 func (d *Depot) openCache() error {
 	if err := removeTree(d.tmp()); err != nil {
 		return err
 	}
-	for _, dir := range []string{d.tmp(), filepath.Join(d.config.Dir, "trees")} {
+	kinds := []kind{code, roots}
+	for _, dir := range []string{d.tmp(), filepath.Join(d.config.Dir, string(code)), filepath.Join(d.config.Dir, string(roots))} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	found, err := os.Open(filepath.Join(d.config.Dir, "trees"))
-	if err != nil {
-		return err
-	}
 	d.work.Go(func() {
-		defer found.Close() // only read
-		if err := d.count(found); err != nil && d.ctx.Err() == nil {
-			d.config.Logger.Warn("laid-out code not counted", "cause", err)
+		for _, k := range kinds {
+			if err := d.count(k); err != nil && d.ctx.Err() == nil {
+				d.config.Logger.Warn("laid-out code not counted", "cause", err)
+			}
 		}
 		d.shrink()
 	})
@@ -60,8 +59,13 @@ func (d *Depot) openCache() error {
 
 // count learns of the trees that are laid out already. There may be a hundred thousand, which
 // nobody shall wait for: Tree finds those that are there whether or not they have been counted.
-func (d *Depot) count(dir *os.File) error {
+func (d *Depot) count(k kind) error {
 	const some = 1000
+	dir, err := os.Open(filepath.Join(d.config.Dir, string(k)))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // only read
 	for d.ctx.Err() == nil {
 		found, err := dir.ReadDir(some)
 		if errors.Is(err, io.EOF) {
@@ -82,7 +86,7 @@ func (d *Depot) count(dir *os.File) error {
 			if err != nil {
 				return err
 			}
-			size, err := diskUsage(d.path(digest))
+			size, err := diskUsage(d.path(k, digest))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -90,9 +94,9 @@ func (d *Depot) count(dir *os.File) error {
 				return err
 			}
 			d.mu.Lock()
-			_, gone := os.Lstat(d.path(digest))        // removed in the moment before the lock
+			_, gone := os.Lstat(d.path(k, digest))     // removed in the moment before the lock
 			if d.trees[digest] == nil && gone == nil { // else it has been used, and counted, meanwhile
-				d.trees[digest] = &tree{digest: digest, size: size, used: info.ModTime()}
+				d.trees[digest] = &tree{digest: digest, kind: k, size: size, used: info.ModTime()}
 				d.bytes += size
 			}
 			d.mu.Unlock()
@@ -106,14 +110,22 @@ func (d *Depot) count(dir *os.File) error {
 // as Tree; release may be called more than once. Callers that want the same tree at the same time
 // wait for one laying-out.
 func (d *Depot) Tree(ctx context.Context, digest faas.Digest) (path string, release func(), err error) {
+	return d.lend(ctx, digest, code)
+}
+
+func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path string, release func(), err error) {
 	if _, err := faas.ParseDigest(string(digest)); err != nil {
 		return "", nil, err
 	}
 	d.mu.Lock()
 	t := d.trees[digest]
 	if t == nil {
-		t = &tree{digest: digest}
+		t = &tree{digest: digest, kind: k}
 		d.trees[digest] = t
+	}
+	if t.kind != k {
+		d.mu.Unlock()
+		return "", nil, faas.Errorf(faas.Internal, "lay out code", "%s is laid out as one of %s and asked for as one of %s", digest, t.kind, k)
 	}
 	t.refs++
 	if t.ready == nil {
@@ -133,7 +145,7 @@ func (d *Depot) Tree(ctx context.Context, digest faas.Digest) (path string, rele
 		release()
 		return "", nil, t.err
 	}
-	return d.path(digest), release, nil
+	return d.path(k, digest), release, nil
 }
 
 func (d *Depot) release(t *tree) {
@@ -146,7 +158,7 @@ func (d *Depot) release(t *tree) {
 
 // lay makes t ready, or fails it; then the next caller tries anew.
 func (d *Depot) lay(t *tree) {
-	size, err := d.layOut(t.digest)
+	size, err := d.layOut(t.digest, t.kind)
 	d.mu.Lock()
 	d.bytes += size - t.size
 	t.size = size
@@ -159,9 +171,9 @@ func (d *Depot) lay(t *tree) {
 	d.shrink()
 }
 
-func (d *Depot) layOut(digest faas.Digest) (int64, error) {
-	path := d.path(digest)
-	switch got, err := digestOfDir(d.ctx, path); {
+func (d *Depot) layOut(digest faas.Digest, k kind) (int64, error) {
+	path := d.path(k, digest)
+	switch got, err := digestOfDir(d.ctx, path, k); {
 	case err == nil && got == digest:
 		return diskUsage(path)
 	case errors.Is(err, fs.ErrNotExist):
@@ -182,7 +194,7 @@ func (d *Depot) layOut(digest faas.Digest) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	size, err := layUnder(d.ctx, work, r)
+	size, err := layUnder(d.ctx, work, r, k)
 	if err == nil {
 		err = os.Rename(work, path)
 	}
@@ -192,23 +204,27 @@ func (d *Depot) layOut(digest faas.Digest) (int64, error) {
 	return size, nil
 }
 
-func layUnder(ctx context.Context, dir string, r io.Reader) (_ int64, err error) {
+func layUnder(ctx context.Context, dir string, r io.Reader, k kind) (_ int64, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return layTree(ctx, r, root)
+	return layTree(ctx, r, root, k)
 }
 
-func digestOfDir(ctx context.Context, path string) (_ faas.Digest, err error) {
+func digestOfDir(ctx context.Context, path string, k kind) (_ faas.Digest, err error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	sum := sha256.New()
-	if _, err := writeTree(ctx, sum, root.FS(), Limits{Bytes: 1 << 62, Entries: 1 << 30}); err != nil {
+	tree := root.FS()
+	if k == roots {
+		tree = rawFS{root}
+	}
+	if _, err := writeTree(ctx, sum, tree, Limits{Bytes: 1 << 62, Entries: 1 << 30}, k); err != nil {
 		return "", err
 	}
 	return digestOf(sum), nil
@@ -247,16 +263,18 @@ func (d *Depot) evict(digest faas.Digest) error {
 	}
 	trash := filepath.Join(d.tmp(), fmt.Sprintf("evict-%s-%d", digest.Hex(), time.Now().UnixNano()))
 	// Under the lock, so that nobody lays the same tree out in between.
-	if err := os.Rename(d.path(digest), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.mu.Unlock()
-		return err
+	for i, k := range []kind{code, roots} { // one that has not been counted yet may be either
+		if err := os.Rename(d.path(k, digest), fmt.Sprint(trash, "-", i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.mu.Unlock()
+			return err
+		}
 	}
 	if t != nil { // else it has not been counted yet
 		delete(d.trees, digest)
 		d.bytes -= t.size
 	}
 	d.mu.Unlock()
-	return removeTree(trash)
+	return errors.Join(removeTree(trash+"-0"), removeTree(trash+"-1"))
 }
 
 // removeTree removes a directory whose parts are read-only, which only root could do without

@@ -108,7 +108,7 @@ func (d *Depot) PutTree(ctx context.Context, tree fs.FS, limits Limits) (faas.Di
 	var size int64
 	digest, err := d.put(ctx, func(w io.Writer) error {
 		var err error
-		size, err = writeTree(ctx, w, tree, limits)
+		size, err = writeTree(ctx, w, tree, limits, code)
 		return err
 	})
 	return digest, faas.Bytes(size), storeError("store code", err)

@@ -250,7 +250,7 @@ func TestDamagedDownloadIsNotUsed(t *testing.T) {
 	if path, _, err := d.Tree(t.Context(), digest); err == nil {
 		t.Errorf("a damaged tree was laid out at %s", path)
 	}
-	if _, err := os.Stat(d.path(digest)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.path(code, digest)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is something at its path: %v", err)
 	}
 	o.spoil.Store(false)
@@ -324,16 +324,16 @@ func TestCacheKeepsToItsSize(t *testing.T) {
 	for i := 1; i < 6; i++ {
 		use(i)()
 	}
-	if _, err := os.Stat(d.path(digests[0])); err != nil {
+	if _, err := os.Stat(d.path(code, digests[0])); err != nil {
 		t.Errorf("a tree in use was removed: %v", err)
 	}
 	if d.bytes > int64(d.config.MaxCache) {
 		t.Errorf("the cache has %d bytes, most is %d", d.bytes, d.config.MaxCache)
 	}
-	if _, err := os.Stat(d.path(digests[1])); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.path(code, digests[1])); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the least recently used tree is still there: %v", err)
 	}
-	if _, err := os.Stat(d.path(digests[5])); err != nil {
+	if _, err := os.Stat(d.path(code, digests[5])); err != nil {
 		t.Errorf("the most recently used tree is gone: %v", err)
 	}
 	held()
@@ -381,7 +381,7 @@ func TestTreesOfAnEarlierRunAreCounted(t *testing.T) {
 		if err := d.evict(digest); err != nil {
 			t.Error(err)
 		}
-		if _, err := os.Stat(d.path(digest)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(d.path(code, digest)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the tree is still there: %v", err)
 		}
 	}
@@ -424,7 +424,7 @@ func TestCollect(t *testing.T) {
 			t.Errorf("%s: there is %v, want %v", name, !c.want, c.want)
 		}
 	}
-	if _, err := os.Stat(d.path(dead)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.path(code, dead)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the dead tree is still laid out: %v", err)
 	}
 	release()

@@ -19,10 +19,18 @@ func isNoSpace(err error) bool {
 
 // writeTree writes the canonical tar of a directory and returns the sum of its files' sizes.
 // fs.WalkDir goes by name and does not follow links, which is the order and the extent we want.
-func writeTree(ctx context.Context, w io.Writer, tree fs.FS, limits Limits) (int64, error) {
+func writeTree(ctx context.Context, w io.Writer, tree fs.FS, limits Limits, k kind) (int64, error) {
 	const op = "pack code"
 	out := tar.NewWriter(w)
 	size, entries := int64(0), 0
+	checkName, checkLink := checkName, checkLink
+	names := firstNames{}
+	if k == roots {
+		checkName, checkLink = checkRootName, checkRootLink
+		if err := out.WriteHeader(markHeader()); err != nil {
+			return 0, err
+		}
+	}
 	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -64,6 +72,13 @@ func writeTree(ctx context.Context, w io.Writer, tree fs.FS, limits Limits) (int
 			if info.Mode()&0o111 != 0 {
 				h.Mode = 0o755
 			}
+			if k == roots {
+				if first := names.of(info, name); first != name {
+					h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+					return out.WriteHeader(h)
+				}
+				h.ModTime = second(info.ModTime())
+			}
 			if size += h.Size; size > int64(limits.Bytes) {
 				return tooManyBytes(op, limits.Bytes)
 			}
@@ -96,12 +111,22 @@ func writeFile(ctx context.Context, out *tar.Writer, tree fs.FS, h *tar.Header) 
 // layTree writes a canonical tar out below dst, read-only and readable by everyone, and returns
 // what it takes up on the disk. The tar is ours, but it is treated like a stranger's until its
 // digest has been compared, which is after this.
-func layTree(ctx context.Context, r io.Reader, dst *os.Root) (int64, error) {
+func layTree(ctx context.Context, r io.Reader, dst *os.Root, k kind) (int64, error) {
 	const block = 4096 // what the smallest file takes up
 	in, size := tar.NewReader(r), int64(0)
 	var dirs []string
-	for {
+	for first := true; ; first = false {
 		h, err := in.Next()
+		if first {
+			switch isRoot := err == nil && marked(h); {
+			case isRoot && k == code:
+				return 0, errors.New("it is the root of an image, not code")
+			case !isRoot && k == roots && (err == nil || errors.Is(err, io.EOF)):
+				return 0, errors.New("it is code, not the root of an image")
+			case isRoot:
+				continue
+			}
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -122,6 +147,13 @@ func layTree(ctx context.Context, r io.Reader, dst *os.Root) (int64, error) {
 			err = dst.Symlink(h.Linkname, h.Name)
 		case tar.TypeReg:
 			err = layFile(dst, h, contextReader{ctx, in})
+			if err == nil && k == roots {
+				err = dst.Chtimes(h.Name, h.ModTime, h.ModTime)
+			}
+		case tar.TypeLink:
+			if err = fmt.Errorf("entry %q has type %q", h.Name, h.Typeflag); k == roots {
+				err = dst.Link(h.Linkname, h.Name)
+			}
 		default:
 			err = fmt.Errorf("entry %q has type %q", h.Name, h.Typeflag)
 		}
