@@ -19,7 +19,8 @@ type Plan struct {
 	Entry   string            // file in the tree; for Go, its package's file or directory, or empty
 	Handler string            // name in the entry; empty: the default ones
 	Command []string          // what is run instead of the entry
-	Build   bool              // Go source, which must be built first; Runtime is kept if it is not Go
+	Build   bool              // it is source that must be built to a program first
+	Source  string            // the language of that source, go or rust, of which Runtime may be another, such as lines; empty: nothing to build
 	Lacks   string            // file that names dependencies which are not in the tree; empty: none
 	Env     map[string]string // from the manifest
 	Secrets []string          // the same
@@ -82,7 +83,15 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p.Version, p.Build = rt.Version, p.Build || p.Runtime == Go
+	p.Version = rt.Version
+	if p.Runtime == Go || p.Runtime == Rust {
+		p.Source = p.Runtime
+	}
+	if p.Build = p.Source != ""; p.Build {
+		if _, err := r.Lookup(p.Source); err != nil {
+			return Plan{}, err
+		}
+	}
 	if len(p.Command) == 0 && rt.Style != StyleFrames && !p.Build {
 		if err := p.checkProgram(tree, rt); err != nil {
 			return Plan{}, err
@@ -102,10 +111,16 @@ func (p *Plan) fromEntry(tree fs.FS, h Hints) error {
 	p.Entry = entry
 	if h.Language != "" {
 		p.Runtime, p.Why = h.Language, "language and entry are given"
-		p.Build = h.Language == Wasm && (info.IsDir() || path.Ext(entry) == ".go")
+		if isBuiltFor(h.Language) {
+			p.Source = sourceOf(tree, entry, info)
+		}
 		return nil
 	}
 	if info.IsDir() {
+		if sourceOf(tree, entry, info) == Rust {
+			p.Runtime, p.Why = Rust, "the entry is a directory with a Cargo.toml"
+			return nil
+		}
 		p.Runtime, p.Why = Go, "the entry is a directory, as a Go package is"
 		return nil
 	}
@@ -128,13 +143,13 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 		return err
 	}
 	var have []candidate
-	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, javaTree, nodeTree, pythonTree} {
+	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, rustTree, javaTree, nodeTree, pythonTree} {
 		c, ok, err := find(tree, files)
 		if err != nil {
 			return err
 		}
-		if ok && c.runtime == Go && h.Language != "" && (styleOf(h.Language) != StyleFrames || h.Language == Wasm) {
-			c.runtime, p.Build = h.Language, true // a program in Go that serves lines, or is built for WASI
+		if ok && (c.runtime == Go || c.runtime == Rust) && isBuiltFor(h.Language) {
+			p.Source, c.runtime = c.runtime, h.Language // a program in Go that serves lines, or is built for WASI
 		}
 		if ok && (h.Language == "" || h.Language == c.runtime) {
 			have = append(have, c)
@@ -168,7 +183,7 @@ func nothing(files []string, language string) error {
 	case language != "":
 		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("%s", lackOf(language))
 	}
-	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, package.json, .java files, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
+	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, Cargo.toml, package.json, .java files, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
 		WithFix("say it with --language and --entry")
 }
 
@@ -176,7 +191,7 @@ func nothing(files []string, language string) error {
 func lackOf(language string) string {
 	switch {
 	case language == Wasm:
-		return "build a module for WASI preview 1, or give the source of a program in Go; if it is there, say which file with --entry"
+		return "build a module for WASI preview 1, or give the source of a program in Go or Rust; if it is there, say which file with --entry"
 	case styleOf(language) != StyleFrames:
 		return "begin it with a line such as #!/bin/sh, or say what runs it with --command; of several files say which with --entry"
 	}

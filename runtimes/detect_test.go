@@ -61,6 +61,13 @@ func TestPlan(t *testing.T) {
 		"go file":              {map[string]string{"f.go": ""}, Hints{}, Go, "", "", ""},
 		"go module":            {map[string]string{"go.mod": "", "cmd/x/main.go": ""}, Hints{}, Go, "", "", "go.mod"},
 		"go server":            {map[string]string{"go.mod": ""}, Hints{Language: "http"}, HTTPServer, "", "", ""},
+		"crate":                {map[string]string{"Cargo.toml": "", "src/main.rs": ""}, Hints{}, Rust, "", "", "Cargo.toml"},
+		"crate as server":      {map[string]string{"Cargo.toml": "", "src/main.rs": ""}, Hints{Language: "http"}, HTTPServer, "", "", ""},
+		"crate as module":      {map[string]string{"Cargo.toml": "", "src/main.rs": ""}, Hints{Language: "wasm"}, Wasm, "", "", ""},
+		"crate below":          {map[string]string{"api/Cargo.toml": "", "x.txt": ""}, Hints{Entry: "api"}, Rust, "api", "", "Cargo.toml"},
+		"rust file":            {map[string]string{"hello.rs": ""}, Hints{}, Rust, "hello.rs", "", "by its extension"},
+		"rust main":            {map[string]string{"main.rs": "", "lib.rs": ""}, Hints{Language: "lines"}, JSONLines, "main.rs", "", ""},
+		"rust program":         {map[string]string{"Cargo.toml": "", "src/bin/a.rs": ""}, Hints{Entry: "src/bin/a.rs"}, Rust, "src/bin/a.rs", "", ""},
 		"script":               {map[string]string{"run": "#!/usr/bin/env -S sh -e\n"}, Hints{}, Executable, "run", "/usr/bin/sh /code/run", "first line"},
 		"shell by extension":   {map[string]string{"x.sh": "echo"}, Hints{}, Executable, "x.sh", "/usr/bin/sh /code/x.sh", ""},
 		"program":              {map[string]string{"f": program(here)}, Hints{}, Executable, "f", "", "program"},
@@ -187,5 +194,34 @@ func TestDiscoverSeesThroughShims(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o644 {
 			t.Errorf("%s: %v, %v", f, info, err)
 		}
+	}
+}
+
+func TestPlanSaysWhatIsBuilt(t *testing.T) {
+	for name, c := range map[string]struct {
+		files  map[string]string
+		hints  Hints
+		source string
+	}{
+		"go":             {map[string]string{"go.mod": ""}, Hints{}, Go},
+		"go as lines":    {map[string]string{"go.mod": ""}, Hints{Language: "lines"}, Go},
+		"go for wasm":    {map[string]string{"a/main.go": "", "b/main.go": ""}, Hints{Language: "wasm", Entry: "a"}, Go},
+		"rust":           {map[string]string{"Cargo.toml": ""}, Hints{}, Rust},
+		"rust for wasm":  {map[string]string{"main.rs": ""}, Hints{Language: "wasm", Entry: "main.rs"}, Rust},
+		"rust as server": {map[string]string{"Cargo.toml": ""}, Hints{Language: "http"}, Rust},
+		"python":         {map[string]string{"main.py": ""}, Hints{}, ""},
+		"module":         {map[string]string{"f.wasm": "\x00asm"}, Hints{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := testRegistry().Plan(files(c.files), c.hints)
+			if err != nil || p.Source != c.source || p.Build != (c.source != "") {
+				t.Errorf("plan = %+v, %v; want source %q", p, err, c.source)
+			}
+		})
+	}
+	r := testRegistry()
+	delete(r.found, Rust)
+	if _, err := r.Plan(files(map[string]string{"Cargo.toml": ""}), Hints{Language: "http"}); faas.CodeOf(err) != faas.Unavailable {
+		t.Errorf("a crate without cargo: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ const (
 	Node       = "node"
 	Go         = "go"
 	Java       = "java"
+	Rust       = "rust"
 	Wasm       = "wasm"
 	Executable = "exec"
 	JSONLines  = "lines"
@@ -29,6 +30,7 @@ var names = []struct{ name, title, install string }{
 	{Node, "Node.js", "install Node.js 18 or newer: apt-get install nodejs"},
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
 	{Java, "Java", "install a JDK, 17 or newer: apt-get install default-jdk-headless"},
+	{Rust, "Rust", "install Rust with cargo: https://rustup.rs, or apt-get install cargo"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
@@ -38,7 +40,7 @@ var names = []struct{ name, title, install string }{
 // styleOf returns the style of a language by its name.
 func styleOf(name string) Style {
 	switch name {
-	case Executable:
+	case Executable, Rust: // what Rust is built to
 		return StyleExec
 	case JSONLines:
 		return StyleLines
@@ -50,7 +52,7 @@ func styleOf(name string) Style {
 
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
-	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java,
+	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java, "rs": Rust, "cargo": Rust,
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,

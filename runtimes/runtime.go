@@ -36,7 +36,7 @@ func (s Style) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Runtime is a language at a version, as found on this host. It is fixed after Discover.
 type Runtime struct {
-	Name    string // python, node, go, java, wasm, exec, lines, http
+	Name    string // python, node, go, java, rust, wasm, exec, lines, http
 	Version string // "3.11.2"; empty where there is none
 	Style   Style
 	Program string // absolute path of the interpreter or toolchain, on the host and in the sandbox
@@ -44,6 +44,11 @@ type Runtime struct {
 	// Compiler is the absolute path of what makes the program of source at deploy, where that is
 	// another program; empty: there is none.
 	Compiler string
+	// Tools are what a build sees of the toolchain, where it is not among what every sandbox sees:
+	// of Rust, whose programs need nothing of it when they run.
+	Tools []Mount
+	// Targets are what Rust can build for, the host's own platform first.
+	Targets []string
 
 	bootDir string   // host directory, for wasm the program, that is mounted at BootDir; empty: none
 	boot    string   // bootstrap's file in it
