@@ -29,6 +29,7 @@ type Config struct {
 	Node   string       // the same
 	Go     string       // go command to use; empty: the same
 	Java   string       // java command to use; empty: the same
+	Ruby   string       // interpreter to use; empty: the same
 	Wasm   string       // program that serves modules of WebAssembly; empty: the one that OfferWasm has named
 	Logger *slog.Logger // nil: silent
 }
@@ -53,7 +54,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Rust: findRust, Wasm: findWasm,
+		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, Rust: findRust, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
 		if err != nil {
@@ -78,8 +79,11 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	if rt := r.found[Java]; rt != nil {
 		r.programs["java"] = rt.Program
 	}
+	if rt := r.found[Ruby]; rt != nil {
+		r.programs["ruby"] = rt.Program
+	}
 	for _, name := range []string{"sh", "bash", "perl", "ruby", "php", "lua", "awk"} {
-		if p := inUsr(name); p != "" {
+		if p := inUsr(name); p != "" && r.programs[name] == "" {
 			r.programs[name] = p
 		}
 	}

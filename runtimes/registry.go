@@ -13,6 +13,7 @@ const (
 	Node       = "node"
 	Go         = "go"
 	Java       = "java"
+	Ruby       = "ruby"
 	Rust       = "rust"
 	Wasm       = "wasm"
 	Executable = "exec"
@@ -30,6 +31,7 @@ var names = []struct{ name, title, install string }{
 	{Node, "Node.js", "install Node.js 18 or newer: apt-get install nodejs"},
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
 	{Java, "Java", "install a JDK, 17 or newer: apt-get install default-jdk-headless"},
+	{Ruby, "Ruby", "install Ruby 3.0 or newer: apt-get install ruby"},
 	{Rust, "Rust", "install Rust with cargo: https://rustup.rs, or apt-get install cargo"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
@@ -52,7 +54,7 @@ func styleOf(name string) Style {
 
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
-	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java, "rs": Rust, "cargo": Rust,
+	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java, "rb": Ruby, "rs": Rust, "cargo": Rust,
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,

@@ -94,6 +94,9 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		var more []string
 		args, more = rt.javaCommand(memory)
 		env = append(env, more...)
+	case Ruby:
+		args = append([]string{rt.Program}, rt.args...)
+		args = append(args, BootDir+"/"+rt.boot)
 	case Wasm:
 		args = []string{WasmProgram, WasmWorker}
 	case Go:

@@ -24,6 +24,9 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	if rt.Name == Node {
 		return rt.nodeStem(rev), true
 	}
+	if rt.Name == Ruby {
+		return rt.interpreterStem(), true
+	}
 	if rt.Name == Java {
 		return rt.javaStem(rev), true
 	}
