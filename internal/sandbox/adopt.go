@@ -17,7 +17,7 @@ import (
 type Claim struct {
 	Hostname string
 	// Mounts are added. One whose target another mount of the sandbox has already takes its
-	// place.
+	// place. In a sandbox with Spec.Root there is a place only for targets that it was started with.
 	Mounts []Mount
 	Tmp    int64
 	Memory int64
@@ -74,7 +74,7 @@ func (s *Sandbox) adopt(ctx context.Context, c Claim) (err error) {
 		}
 	}()
 	for _, m := range mounts {
-		fd, err := s.host.prepareMount(m, s.uid)
+		fd, err := s.host.prepareMount(m, s.uid, s.spec.Root == "")
 		if err != nil {
 			return err
 		}

@@ -38,6 +38,7 @@ const (
 	featureVeth       = "veth"
 	featureNftables   = "nftables"
 	featureEgress     = "egress"
+	featureOverlay    = "overlay"
 )
 
 // Has says whether the feature of that name is there; false also for a name there is not.

@@ -10,7 +10,7 @@ import (
 )
 
 // fixtures are the hostile and other programs the tests run, in C.
-var fixtures = []string{nothing, forkBomb, threadBomb, memoryBomb, whoami, attacker, rewindTrickster}
+var fixtures = []string{nothing, forkBomb, threadBomb, memoryBomb, whoami, attacker, visible, pauser, rewindTrickster}
 
 // buildStatic returns a directory that a sandbox can mount, with a C program built as main. Where
 // BRASA_TEST_FIXTURES is set they are there already.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -29,6 +30,7 @@ type Host struct {
 	ready    chan struct{}
 
 	root     *root
+	bases    *bases
 	maker    *netnsMaker
 	nets     *pool[*netns]
 	ways     *pool[*netns] // with a way out
@@ -150,6 +152,11 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer h.root.close()
+	if h.bases, err = newBases(h.root, filepath.Join(h.cfg.Dir, "skeletons"), etcFiles(gateway)["resolv.conf"]); err != nil {
+		return err
+	}
+	defer h.bases.close()
+	parts.Go(func() { h.bases.run(stop) })
 	h.visitors = newVisitors()
 	defer h.visitors.close()
 	if h.layout == nil || !h.layout.has["memory"] {

@@ -42,6 +42,7 @@ func probe(cfg Config) Features {
 	f = append(f, kernelCalls()...)
 	f = append(f, spawnerFeature(cfg))
 	f = append(f, cgroupFeatures(layout, cgroupErr)...)
+	f = append(f, overlayFeature())
 	f = append(f, rewindFeature(many))
 	return append(f, networkFeatures(many)...)
 }
@@ -175,6 +176,21 @@ func networkFeatures(many bool) Features {
 		{Name: featureVeth, Have: veth, Detail: ifElse(veth, "there", "needs root"), Lost: lost, Fix: fix},
 		{Name: featureNftables, Have: table, Detail: text, Lost: lost, Fix: fix},
 	}
+}
+
+const overlayFix = "use Linux 5.12 or later with CONFIG_OVERLAY_FS: modprobe overlay; and no data folder that lies on an overlay of overlays itself"
+
+// overlayFeature says whether the kernel has the file system; whether it takes the directories at
+// hand is known at the first use.
+func overlayFeature() Feature {
+	x := Feature{Name: featureOverlay, Lost: "functions deployed as an image are refused", Detail: "there", Have: true}
+	c, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		x.Have, x.Detail, x.Fix = false, err.Error(), overlayFix
+		return x
+	}
+	unix.Close(c)
+	return x
 }
 
 // swapInUse says whether the machine has a swap device.

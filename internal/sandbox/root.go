@@ -81,9 +81,15 @@ func (r *root) close() {
 	<-r.gone
 }
 
-// at is where the root lies within the keeper's namespace. Any directory that exists will do,
-// as the mount is seen by nobody else.
-const at = "/tmp"
+// Where things lie within the keeper's namespace: a small tmpfs at attic, in it the root, which
+// spawners begin in and make their own, and beside it the bases, which are left behind with the
+// attic. Any directory that exists will do for the attic, as what is mounted there is seen by
+// nobody else.
+const (
+	attic   = "/tmp"
+	at      = attic + "/root"
+	basesAt = attic + "/bases"
+)
 
 func (r *root) build(gateway netip.Addr, rootless bool) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
@@ -92,6 +98,17 @@ func (r *root) build(gateway netip.Addr, rootless bool) error {
 	// Slave rather than private: what the host unmounts later goes here too.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make / a slave: %w", err)
+	}
+	if err := unix.Mount("tmpfs", attic, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700,size=1m"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	if err := unix.Mount("", attic, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make attic private: %w", err)
+	}
+	for _, d := range []string{at, basesAt} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
 	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", unix.MS_NOSUID, "mode=755,size=64m"); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)

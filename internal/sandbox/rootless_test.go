@@ -99,6 +99,22 @@ func ordinaryUser(t *testing.T) {
 			}
 		}
 	})
+	t.Run("root of its own", func(t *testing.T) {
+		if !h.Features().Has(featureOverlay) {
+			t.Skip("no overlay")
+		}
+		root, code := makeRoot(t, visible), codeDir(t, "content")
+		o := run(t, h, Spec{Root: root, Args: []string{"/bin/prog", "list", "/", "/bin", "/code", "/usr"}, Mounts: []Mount{{Source: code, Target: "/code"}}})
+		for _, want := range []string{"cwd /code\n", "/bin: prog\n", "/code: file\n", "/usr: No such file"} {
+			if !strings.Contains(o.ok(t), want) {
+				t.Errorf("want %q in %q", want, o.stdout)
+			}
+		}
+		o = run(t, h, Spec{Root: root, Args: []string{"/bin/prog", "write", "/x", "/bin/prog", "/etc/passwd", "/etc/x"}})
+		if strings.Contains(o.ok(t), "wrote") {
+			t.Errorf("got %q", o.stdout)
+		}
+	})
 	t.Run("connection, mounts, kill", func(t *testing.T) {
 		dir := t.TempDir()
 		s := start(t, h, Spec{Args: []string{"/bin/sh", "-c", "echo made >/out/made; " + descendants}, Env: []string{"PATH=/bin:/usr/bin"}, Conn: true, Mounts: []Mount{{Source: dir, Target: "/out", Writable: true}}})

@@ -20,6 +20,7 @@ type Sandbox struct {
 	conn  net.Conn // nil unless Spec.Conn
 	group *cgroup  // nil where there are no cgroups
 	net   *netns
+	base  *base // nil unless Spec.Root
 	proc  *process
 	watch *memoryWatch // nil where the kernel limits memory
 	steps []Step

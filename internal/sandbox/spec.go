@@ -23,6 +23,11 @@ type Spec struct {
 	// Zygote, if set, is what the program is forked from; Args and Env are not used then. The
 	// child is confined as a program is, and goes on as the zygote's program lets it.
 	Zygote *Zygote
+	// Root, if set, is the absolute path of a directory of the host that the sandbox sees as its
+	// root, read-only, instead of the host's system: what an image was unpacked to. Nothing of the
+	// host can be seen then. The tree needs no place for what is mounted in it, and must not
+	// change. Its users' table gets a line for the sandbox's own user.
+	Root string
 	// Dir is where the program starts: default /code if something is mounted there, else /tmp.
 	Dir string
 	// Mounts are files and directories of the host that this sandbox sees.
@@ -94,6 +99,9 @@ func (s Spec) complete() (Spec, error) {
 		s.Args, s.Env = nil, nil
 	} else if len(s.Args) == 0 || !path.IsAbs(s.Args[0]) {
 		return s, fmt.Errorf("sandbox %s: the program must be an absolute path, got %q", s.Name, s.Args)
+	}
+	if s.Root != "" && (!path.IsAbs(s.Root) || s.Zygote != nil) {
+		return s, fmt.Errorf("sandbox %s: the root must be an absolute path, and a zygote has its own, got %q", s.Name, s.Root)
 	}
 	for _, text := range slices.Concat(s.Args, s.Env, []string{s.Dir}) {
 		if strings.IndexByte(text, 0) >= 0 {

@@ -90,17 +90,24 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("network")
 
-	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, conn: -1, filter: h.filter, inProcess: h.standIn, forked: s.spec.Zygote != nil}
+	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, root: -1, conn: -1, filter: h.filter, inProcess: h.standIn, forked: s.spec.Zygote != nil}
 	defer func() {
 		for _, fd := range in.mounts {
 			unix.Close(fd)
 		}
-		if in.conn >= 0 {
-			unix.Close(in.conn)
+		for _, fd := range []int{in.conn, in.root} {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
 		}
 	}()
+	if s.spec.Root != "" {
+		if err := h.prepareRoot(ctx, s, &in); err != nil {
+			return err
+		}
+	}
 	for _, m := range s.spec.Mounts {
-		fd, err := h.prepareMount(m, s.uid)
+		fd, err := h.prepareMount(m, s.uid, s.spec.Root == "")
 		if err != nil {
 			return err
 		}
@@ -165,13 +172,28 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	return ctx.Err()
 }
 
-func (h *Host) prepareMount(m Mount, uid int) (int, error) {
+// prepareRoot gets the tree that is to be the sandbox's root.
+func (h *Host) prepareRoot(ctx context.Context, s *Sandbox, in *planInput) (err error) {
+	at, err := places(s.spec.Mounts)
+	if err != nil {
+		return err
+	}
+	s.base, in.root, err = h.bases.take(ctx, s.spec.Root, at)
+	in.base = s.base
+	return err
+}
+
+// prepareMount detaches a mount; inHost says that the sandbox's root is the host's system, where
+// there may be no place for it yet.
+func (h *Host) prepareMount(m Mount, uid int, inHost bool) (int, error) {
 	info, err := os.Stat(m.Source)
 	if err != nil {
 		return -1, err
 	}
-	if err := h.root.ensureTarget(m.Target, info.IsDir()); err != nil {
-		return -1, fmt.Errorf("mount point %s: %w", m.Target, err)
+	if inHost {
+		if err := h.root.ensureTarget(m.Target, info.IsDir()); err != nil {
+			return -1, fmt.Errorf("mount point %s: %w", m.Target, err)
+		}
 	}
 	if m.Writable && uid != 0 {
 		if err := giveTo(m.Source, uid); err != nil {
@@ -239,6 +261,9 @@ func (h *Host) release(s *Sandbox) {
 		s.net.close()
 	}
 	h.discard(s.group)
+	if s.base != nil {
+		h.bases.give(s.base)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.live, s.spec.Name)

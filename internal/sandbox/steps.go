@@ -56,6 +56,8 @@ type planInput struct {
 	group     *cgroup
 	netns     int
 	mounts    []int // detached, one per Spec.Mounts
+	base      *base // of the tree that is to be the root; nil: the host's system
+	root      int   // detached, with base
 	stdio     [3]int
 	conn      int // -1: none
 	filter    []byte
@@ -230,14 +232,21 @@ func planMounts(p *plan, in planInput, rootless bool) {
 	resize("/dev/shm", mountNoExec, defaultMemory/2, spec.Memory/2)
 	if spec.Hostname != defaultHostname {
 		p.do("set hostname", opHostname, 0, 0, 0, spec.Hostname)
-		p.do("write /etc/hosts", opReplace, 0, 0, 0, "/etc/hosts", hostsFile(spec.Hostname))
 	}
 	id := strconv.Itoa(in.uid)
 	if rootless {
 		id = strconv.Itoa(insideID)
 	}
-	p.do("write /etc/passwd", opReplace, 0, 0, 0, "/etc/passwd",
-		"root:x:0:0:root:/:/usr/sbin/nologin\nfunction:x:"+id+":"+id+":function:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")
+	user := "function:x:" + id + ":" + id + ":function:/tmp:/bin/sh\n"
+	if in.base != nil {
+		planRoot(p, in, user)
+	} else {
+		if spec.Hostname != defaultHostname {
+			p.do("write /etc/hosts", opReplace, 0, 0, 0, "/etc/hosts", hostsFile(spec.Hostname))
+		}
+		p.do("write /etc/passwd", opReplace, 0, 0, 0, "/etc/passwd",
+			"root:x:0:0:root:/:/usr/sbin/nologin\n"+user+"nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")
+	}
 
 	for i, m := range spec.Mounts {
 		if strings.HasPrefix(m.Target, "/tmp/") {
@@ -250,6 +259,23 @@ func planMounts(p *plan, in planInput, rootless bool) {
 		}
 		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
 	}
+}
+
+// planRoot makes another tree the root, with what is the sandbox's own in the places that its
+// skeleton has for it. What was the root until then is left, and with it all of the host. user is
+// the line of the sandbox's user in the table of users.
+func planRoot(p *plan, in planInput, user string) {
+	// It is empty, and covered for no longer than the next steps take.
+	const at = emptyDir
+	p.do("mount the root", opMoveMount, p.fd(in.root), 0, 0, at)
+	for _, own := range []string{"/proc", "/dev", "/tmp"} {
+		p.mount(own, at+own, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	p.do("enter the root", opChdir, 0, 0, 0, at)
+	p.do("leave the host's root", opPivot, 0, 0, 0)
+	// The nest's have no name any more by which they could be brought along.
+	p.do("place /etc/hosts", opFile, 0o444, 0, 0, "/tmp/.hosts", "/etc/hosts", hostsFile(in.spec.Hostname))
+	p.do("place /etc/passwd", opFile, 0o444, 0, 0, "/tmp/.passwd", "/etc/passwd", in.base.passwd+user)
 }
 
 // hostsFile is /etc/hosts of a machine of that name.

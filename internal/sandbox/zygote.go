@@ -155,7 +155,7 @@ func (z *Zygote) launch(ctx context.Context, spec Spec) (err error) {
 		}
 	}()
 	for _, m := range spec.Mounts {
-		fd, err := h.prepareMount(m, 0)
+		fd, err := h.prepareMount(m, 0, true)
 		if err != nil {
 			return err
 		}
