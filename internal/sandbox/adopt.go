@@ -19,6 +19,7 @@ type Claim struct {
 	// Mounts are added. One whose target another mount of the sandbox has already takes its
 	// place. In a sandbox with Spec.Root there is a place only for targets that it was started with.
 	Mounts []Mount
+	Drop   []string // targets of mounts that go
 	Tmp    int64
 	Memory int64
 	CPU    int
@@ -138,7 +139,7 @@ func (s Spec) claimed(c Claim) (Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Mounts = slices.Clone(s.Mounts)
+	s.Mounts = slices.DeleteFunc(slices.Clone(s.Mounts), func(m Mount) bool { return slices.Contains(c.Drop, m.Target) })
 	for _, m := range mounts {
 		if i := slices.IndexFunc(s.Mounts, func(old Mount) bool { return old.Target == m.Target }); i >= 0 {
 			s.Mounts[i] = m
@@ -210,6 +211,11 @@ func (s *Sandbox) errands(next *Spec, mounts []Mount, fds []int) (all []task) {
 	if next.Hostname != s.spec.Hostname {
 		do("set hostname", func() error { return unix.Sethostname([]byte(next.Hostname)) })
 		do("write /etc/hosts", func() error { return overwrite("/etc/hosts", hostsFile(next.Hostname)) })
+	}
+	for _, old := range s.spec.Mounts {
+		if !slices.ContainsFunc(next.Mounts, func(m Mount) bool { return m.Target == old.Target }) {
+			do("unmount "+old.Target, func() error { return unmount(old.Target) })
+		}
 	}
 	for i, m := range mounts {
 		if slices.ContainsFunc(s.spec.Mounts, func(old Mount) bool { return old.Target == m.Target }) {
