@@ -43,6 +43,10 @@ type Host struct {
 
 	rewinders rewinders
 
+	waitOnce sync.Once
+	waitFile *os.File // the waiting program; nil until the first sandbox that waits
+	waitErr  error
+
 	mu       sync.Mutex
 	running  bool                 // guarded by mu
 	spawners []*spawner           // nil where one is being restarted; guarded by mu
@@ -203,6 +207,9 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	}
 	h.stop()
 	h.rewinders.close()
+	if h.waitFile != nil {
+		h.waitFile.Close()
+	}
 	cancel()
 	keepers.Wait()
 	parts.Wait() // a pool that is being filled still throws away what it made too late

@@ -17,7 +17,7 @@ type Sandbox struct {
 	host  *Host
 	spec  Spec
 	uid   int
-	conn  net.Conn // nil unless Spec.Conn
+	conn  net.Conn // nil unless Spec.Conn, or until Exec
 	group *cgroup  // nil where there are no cgroups
 	net   *netns
 	base  *base // nil unless Spec.Root
@@ -30,8 +30,9 @@ type Sandbox struct {
 
 	empty chan struct{} // closed when every process is gone
 
-	adopting sync.Mutex // held by Adopt; guards spec, but for Name, and adopted
+	adopting sync.Mutex // held by Adopt and Exec; guards spec, but for Name, adopted and waiting
 	adopted  []Step
+	waiting  *waiter // nil unless Spec.Wait, and after Exec
 
 	armed armed
 
@@ -79,7 +80,7 @@ func (s *Sandbox) Name() string { return s.spec.Name }
 func (s *Sandbox) UID() int { return s.uid }
 
 // Conn returns the host's end of the connection to descriptor 3, or nil if Spec.Conn was
-// false. Close closes it.
+// false, or Command.Conn where Exec has started the program. Close closes it.
 func (s *Sandbox) Conn() net.Conn { return s.conn }
 
 // PID returns the first process's id in the host's pid namespace, 0 if it was gone before the
@@ -161,9 +162,7 @@ func (s *Sandbox) Close() error {
 		<-s.done
 		<-s.empty
 		s.disarm()
-		if s.conn != nil {
-			s.conn.Close()
-		}
+		s.closeConns()
 		s.host.release(s)
 		close(s.closed)
 	})

@@ -3,4 +3,4 @@
 package sandbox
 
 // spawnerBinary is empty: the Go stand-in is used.
-var spawnerBinary []byte
+var spawnerBinary, waitBinary []byte

@@ -28,6 +28,10 @@ type Spec struct {
 	// host can be seen then. The tree needs no place for what is mounted in it, and must not
 	// change. Its users' table gets a line for the sandbox's own user.
 	Root string
+	// Wait makes a sandbox ready for a program that Sandbox.Exec brings, with what it is told on
+	// its start; Args, Env, Dir, Conn and the descriptors are not used then. Until then a small
+	// program of ours waits in it, as confined as that will be. Adopt may come before.
+	Wait bool
 	// Dir is where the program starts: default /code if something is mounted there, else /tmp.
 	Dir string
 	// Mounts are files and directories of the host that this sandbox sees.
@@ -95,7 +99,10 @@ func (s Spec) complete() (Spec, error) {
 	if !hostnameForm.MatchString(s.Hostname) {
 		return s, fmt.Errorf("sandbox %s: hostname %q: not a host name", s.Name, s.Hostname)
 	}
-	if s.Zygote != nil {
+	if s.Wait && s.Zygote != nil {
+		return s, fmt.Errorf("sandbox %s: a program is forked or waited for, not both", s.Name)
+	}
+	if s.Zygote != nil || s.Wait {
 		s.Args, s.Env = nil, nil
 	} else if len(s.Args) == 0 || !path.IsAbs(s.Args[0]) {
 		return s, fmt.Errorf("sandbox %s: the program must be an absolute path, got %q", s.Name, s.Args)

@@ -115,20 +115,18 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	}
 	step("mounts")
 
-	for i, f := range []*os.File{s.spec.Stdin, s.spec.Stdout, s.spec.Stderr} {
-		if f == nil {
-			f = h.devnull
-		}
-		// Not Fd, which would make the caller's descriptor blocking.
-		conn, err := f.SyscallConn()
-		if err != nil {
-			return err
-		}
-		if err := conn.Control(func(fd uintptr) { in.stdio[i] = int(fd) }); err != nil {
-			return err
-		}
+	if in.stdio, err = h.stdio(&s.spec); err != nil {
+		return err
 	}
-	if s.spec.Conn {
+	switch {
+	case s.spec.Wait:
+		if in.wait, err = h.waitProgram(); err != nil {
+			return err
+		}
+		if s.waiting, in.conn, err = newWaiter(); err != nil {
+			return err
+		}
+	case s.spec.Conn:
 		if s.conn, in.conn, err = connection(); err != nil {
 			return err
 		}
@@ -246,9 +244,7 @@ func (h *Host) forget(s *Sandbox) {
 		s.Close()
 		return
 	}
-	if s.conn != nil {
-		s.conn.Close()
-	}
+	s.closeConns()
 	h.release(s)
 }
 

@@ -60,6 +60,7 @@ type planInput struct {
 	root      int   // detached, with base
 	stdio     [3]int
 	conn      int // -1: none
+	wait      int // the file of the program that waits for another; 0: the spec's is executed
 	filter    []byte
 	inProcess bool // by the Go stand-in
 	forked    bool // by a zygote: there is no exec
@@ -169,7 +170,10 @@ func planSandbox(in planInput) *plan {
 	// sandboxes.
 	p.limit("open files", unix.RLIMIT_NOFILE, uint64(spec.Files))
 	p.steps = append(p.steps, step{name: "install seccomp filter", op: opSeccomp, a: uint64(len(in.filter) / 8), raw: in.filter})
-	if !in.forked {
+	switch {
+	case in.wait > 0:
+		p.do("wait", opWait, waitSock+1, 0, 0)
+	case !in.forked:
 		planExec(p, spec)
 	}
 	return p
@@ -199,6 +203,9 @@ func planDescriptors(p *plan, in planInput) {
 	}
 	if in.conn >= 0 {
 		p.fd(in.conn)
+	}
+	if in.wait > 0 {
+		p.fd(in.wait)
 	}
 	p.do("arrange descriptors", opFDs, uint64(len(p.fds))-first, first, 0)
 }

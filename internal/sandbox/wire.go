@@ -33,6 +33,10 @@ const (
 	requestCopy = 2
 
 	stepOptional = 1
+
+	waitSock   = 3
+	maxCommand = 64 << 10
+	maxStrings = 4096
 )
 
 type opcode uint16
@@ -61,6 +65,7 @@ const (
 	opHold
 	opCaps
 	opReplace
+	opWait
 )
 
 // step is one thing done on the way into a sandbox.
@@ -92,6 +97,10 @@ type stepHeader struct {
 	a, b, c   uint64
 }
 
+type commandHeader struct {
+	version, args, env, fds, bytes, _ uint32
+}
+
 type answer struct {
 	version, kind uint32
 	id            uint64
@@ -109,6 +118,7 @@ const (
 	requestHeaderSize = int(unsafe.Sizeof(requestHeader{}))
 	stepHeaderSize    = int(unsafe.Sizeof(stepHeader{}))
 	answerSize        = int(unsafe.Sizeof(answer{}))
+	commandHeaderSize = int(unsafe.Sizeof(commandHeader{}))
 )
 
 func (a *answer) exited() Exit {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the resident C programs, spawner.c and rewind.c, for each architecture, or with -check
+# Builds the C programs, spawner.c, wait.c and rewind.c, for each architecture, or with -check
 # says whether the committed binaries are what the sources give.
 #
 #   ./build.sh          build bin/<program>-amd64 and bin/<program>-arm64
@@ -45,9 +45,10 @@ for arch in amd64 arm64; do
 		continue
 	fi
 	compile "$cc" "$out/spawner-$arch" spawner.c -Os -Wl,-n
+	compile "$cc" "$out/wait-$arch" wait.c -Os -Wl,-n
 	# It stays for long and handles strangers' memory: fast, and no page both written and run.
 	compile "$cc" "$out/rewind-$arch" rewind.c -O2 -Wl,-z,max-page-size=4096
-	for program in spawner rewind; do
+	for program in spawner wait rewind; do
 		if [ $check = no ]; then
 			echo "built bin/$program-$arch ($(wc -c <"bin/$program-$arch") bytes)"
 		elif cmp -s "$out/$program-$arch" "bin/$program-$arch"; then

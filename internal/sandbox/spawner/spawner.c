@@ -311,6 +311,10 @@ static long run_step(struct step *s)
 		return keep_caps(s->a);
 	case OP_REPLACE:
 		return write_file(text(s, 0), text(s, 1), 1);
+	case OP_WAIT:
+		vector[0] = "brasa-wait";
+		vector[1] = vector[2] = 0;
+		return sys(__NR_execveat, s->a, "", vector, vector + 1, 0x1000 /* AT_EMPTY_PATH */);
 	}
 	return -ENOSYS;
 }

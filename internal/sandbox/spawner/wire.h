@@ -95,10 +95,27 @@ enum op {
 	OP_HOLD,         /* the last step of a nest: close everything, reap for ever */
 	OP_CAPS,         /* keep the capabilities a, over exec too, and no others */
 	OP_REPLACE,      /* path, content: of a file that is there */
+	OP_WAIT,         /* executes the waiting program, which is descriptor a of those arranged */
 };
 
 enum step_flag {
 	STEP_OPTIONAL = 1, /* a failure does not count */
+};
+
+/* What the waiting program (wait.c) is sent, once, on descriptor WAIT_SOCK. Behind it are the
+ * directory, the arguments and the variables, each ended by a NUL; along come the program's
+ * descriptors. It answers only if it cannot become the program, with an errno. */
+#define WAIT_SOCK 3
+#define MAX_COMMAND (64 * 1024) /* of the text */
+#define MAX_STRINGS 4096        /* arguments and variables */
+
+struct command {
+	u32 version;
+	u32 args;
+	u32 env;
+	u32 fds;
+	u32 bytes; /* of the text */
+	u32 pad;
 };
 
 struct step {
