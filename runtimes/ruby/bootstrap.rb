@@ -245,7 +245,7 @@ module Brasa
       dispatch(*f)
     end
 
-    def readable?(seconds) = !@in.wait_readable(seconds).nil?
+    def readable?(seconds) = !IO.select([@in], nil, nil, seconds).nil?
 
     # Handle the frames that are here, without waiting.
     def read_ready
@@ -1083,7 +1083,7 @@ module Brasa
         $LOADED_FEATURES << "brasa.rb" # require "brasa" finds that it is there
         Output.capture($stdout, 1)
         Output.capture($stderr, 2)
-        if rehearsing && !input.wait_readable(0) # else it was made for a call that waits for it
+        if rehearsing && !IO.select([input], nil, nil, 0) # else it was made for a call that waits for it
           warm
           begin
             rehearse(2)

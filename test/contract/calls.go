@@ -15,7 +15,7 @@ import (
 )
 
 // languages are those whose runtimes speak frames.
-var languages = []string{runtimes.Python, runtimes.Node, runtimes.Go, runtimes.Java}
+var languages = []string{runtimes.Python, runtimes.Node, runtimes.Go, runtimes.Java, runtimes.Ruby}
 
 // Run tells every story.
 func (s *Suite) Run(t *testing.T) {
@@ -154,8 +154,8 @@ func (s *Suite) failures(t *testing.T, language string) {
 	if !is(language, runtimes.Go) {
 		in.Call(`{"do":"recursion"}`).WantError(t, faas.Failed)
 	}
-	if is(language, runtimes.Python, runtimes.Node) {
-		in.Call(`{"do":"stray"}`).WantError(t, faas.Failed, map[string]string{runtimes.Python: "sys.exit(7)", runtimes.Node: "thrown by a timer"}[language])
+	if is(language, runtimes.Python, runtimes.Node, runtimes.Ruby) {
+		in.Call(`{"do":"stray"}`).WantError(t, faas.Failed, map[string]string{runtimes.Python: "sys.exit(7)", runtimes.Node: "thrown by a timer", runtimes.Ruby: "exit(7)"}[language])
 	}
 	if language == runtimes.Node {
 		in.Call(`{"do":"rejected"}`).WantError(t, faas.Failed, "nobody catches")

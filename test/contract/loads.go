@@ -61,6 +61,31 @@ var loadStories = map[string][]loadStory{
 		{name: "dependency", files: map[string]string{"main.js": "const one = require('one');\nexports.main = one;\n", "node_modules/one/index.js": "module.exports = (args) => args;\n"}},
 		{name: "common by its name", entry: "main.cjs", files: map[string]string{"package.json": `{"type":"module"}`, "main.cjs": "exports.main = (args) => args;\n"}},
 	},
+	runtimes.Ruby: {
+		{name: "raises", files: map[string]string{"main.rb": "require \"json\"\nx = {}.fetch(\"absent\")\n"}, code: faas.Failed, words: []string{"KeyError", "absent"}, trace: "main.rb:2"},
+		{name: "syntax", files: map[string]string{"main.rb": "def main(args)\n  return (\n"}, code: faas.Failed, words: []string{"SyntaxError"}, trace: "main.rb:"},
+		{name: "missing handler", files: map[string]string{"main.rb": "def other(args) = 1\n"}, code: faas.Failed, words: []string{"main, handle or handler", "it defines other"}},
+		{name: "named handler missing", handler: "absent", files: map[string]string{"main.rb": "def other(args) = 1\n"}, code: faas.Failed, words: []string{"no method absent", "other"}},
+		{name: "named as one of Ruby's own", handler: "open", files: map[string]string{"main.rb": "def other(args) = 1\n"}, code: faas.Failed, words: []string{"no method open", "other"}},
+		{name: "missing file", entry: "absent.rb", files: map[string]string{"main.rb": ""}, code: faas.Failed, words: []string{"absent.rb"}},
+		{name: "missing library", files: map[string]string{"main.rb": "require \"nosuchlibrary\"\n"}, code: faas.Failed, words: []string{"LoadError", "nosuchlibrary"}, trace: "main.rb:1"},
+		{name: "exits", files: map[string]string{"main.rb": "exit 4\n"}, code: faas.Failed, words: []string{"exit(4)"}},
+		{name: "dies", files: map[string]string{"main.rb": "exit! 4\n"}, code: faas.Crashed},
+		{name: "too many arguments", files: map[string]string{"main.rb": "def main(a, b, c) = a\n"}, code: faas.Failed, words: []string{"at most two"}},
+		{name: "named handler", handler: "work", files: map[string]string{"main.rb": "def work(args) = args\n"}},
+		{name: "file and method", handler: "lib/work.run", files: map[string]string{"main.rb": "1/0", "lib/work.rb": "def run(args) = args\n"}},
+		{name: "file, class and method", handler: "work.Jobs::Echo.run", files: map[string]string{"main.rb": "1/0", "work.rb": "module Jobs\n  class Echo\n    def self.run(event:, context:) = event\n  end\nend\n"}},
+		{name: "keywords", handler: "lambda_handler", files: map[string]string{"main.rb": "def lambda_handler(event:, context:) = { a: event[\"a\"], }\n"}},
+		{name: "no argument", files: map[string]string{"main.rb": "def main = { a: 1 }\n"}},
+		{name: "library of its own", files: map[string]string{"main.rb": "require \"one\"\nrequire \"two\"\nrequire_relative \"three/four\"\ndef main(args) = FOUR ? args : nil\n", "lib/one.rb": "", "two.rb": "", "three/four.rb": "FOUR = 4\n"}},
+		{name: "odd name", entry: "my-func.rb", files: map[string]string{"my-func.rb": "def main(args) = args\n"}},
+		{name: "name of the library's", entry: "logger.rb", files: map[string]string{"logger.rb": "def main(args) = args\n"}},
+		{name: "file that comes before the library", files: map[string]string{"main.rb": "require \"uri\"\ndef main(args) = URI_IS_MINE ? args : nil\n", "uri.rb": "URI_IS_MINE = true\n"}},
+		{name: "lambda", handler: "ECHO", files: map[string]string{"main.rb": "ECHO = ->(args) { args }\n"}},
+		{name: "object", handler: "ECHO", files: map[string]string{"main.rb": "class Echo\n  def call(args) = args\nend\nECHO = Echo.new\n"}},
+		{name: "Rack application", handler: "App", files: map[string]string{"main.rb": "require \"json\"\nclass App\n  def self.call(env) = [200, { \"Content-Type\" => \"application/json\" }, [env[\"rack.input\"].read]]\nend\n"}},
+		{name: "Rack application that streams", handler: "APP", files: map[string]string{"main.rb": "APP = ->(env) { [200, { \"content-type\" => \"application/json\" }, ->(out) { out << '{\"a\"'; out.write(\":1}\"); out.close }] }\n"}},
+	},
 	runtimes.Java: {
 		{name: "throws", entry: "Throws.java", files: map[string]string{"Throws.java": "class Throws {\n static { Object o = null; o.hashCode(); }\n static Object main(java.util.Map<String, Object> args) { return args; }\n}\n"}, code: faas.Failed, words: []string{"NullPointerException"}, trace: "Throws.java:2"},
 		{name: "throws in constructor", entry: "Constructor.java", files: map[string]string{"Constructor.java": "class Constructor {\n Constructor() { throw new IllegalStateException(\"not now\"); }\n Object main(java.util.Map<String, Object> args) { return args; }\n}\n"}, code: faas.Failed, words: []string{"IllegalStateException", "not now"}, trace: "Constructor.java:2"},
@@ -104,7 +129,7 @@ func (s *Suite) loads(t *testing.T, language string) {
 				f.Files = together(loadStories[language])
 			}
 			if f.Entry == "" {
-				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Java: "Main.java"}[language]
+				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.Java: "Main.java"}[language]
 			}
 			if story.code != faas.OK {
 				if language == runtimes.Go { // a program that dies at once does not even say hello
@@ -124,11 +149,11 @@ func (s *Suite) loads(t *testing.T, language string) {
 		})
 	}
 	t.Run("prints", func(t *testing.T) {
-		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n", runtimes.Java: "class Main { static { System.out.println(\"while loading\"); } static Object main(java.util.Map<String, Object> args) { return args; } }\n"}[language]
+		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n", runtimes.Ruby: "puts \"while loading\"\ndef main(args) = args\n", runtimes.Java: "class Main { static { System.out.println(\"while loading\"); } static Object main(java.util.Map<String, Object> args) { return args; } }\n"}[language]
 		if code == "" {
 			t.Skip("a program prints before it speaks")
 		}
-		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Java: "Main.java"}[language]
+		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.Java: "Main.java"}[language]
 		in := s.Start(t, language, Function{Files: map[string]string{name: code}, Entry: name})
 		in.Own.Await(t, "while loading")
 		if a := in.Call(`{}`); a.Log.Text("") != "" {
