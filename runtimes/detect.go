@@ -26,6 +26,7 @@ type Plan struct {
 	Secrets []string          // the same
 	Limits  faas.Limits       // the same
 	Network faas.Network      // the same
+	Install Install           // the same
 	Why     string            // how it was found out, for people
 }
 
@@ -55,7 +56,7 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network}
+	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network, Install: m.Install}
 	h.Language, h.Entry, h.Handler = orElse(h.Language, m.Language), orElse(h.Entry, m.Entry), orElse(h.Handler, m.Handler)
 	if len(h.Command) == 0 {
 		h.Command = m.Command

@@ -27,6 +27,14 @@ type manifest struct {
 	Secrets  []string          `json:"secrets"`
 	Limits   faas.Limits       `json:"limits"`
 	Network  faas.Network      `json:"network"`
+	Install  Install           `json:"install"`
+}
+
+// Install is what code asks of the installation of its dependencies.
+type Install struct {
+	With    []string `json:"with"`    // packages besides those that its manifest names
+	Scripts bool     `json:"scripts"` // their code may run while they are installed
+	Strict  bool     `json:"strict"`  // nothing is installed of which the lock has no hash
 }
 
 // maxManifest is the most of a manifest that is read.

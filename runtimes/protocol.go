@@ -206,7 +206,8 @@ type Spec struct {
 	Revision    faas.RevisionID   `json:"revision"`
 	Entry       string            `json:"entry"`
 	Handler     string            `json:"handler,omitempty"`
-	Code        string            `json:"code"` // directory of the code as the instance sees it
+	Code        string            `json:"code"`           // directory of the code as the instance sees it
+	Path        []string          `json:"path,omitempty"` // directories of what was installed for it
 	Env         map[string]string `json:"env,omitempty"`
 	Memory      faas.Bytes        `json:"memory_bytes"`
 	Timeout     faas.Duration     `json:"timeout_ms"`
@@ -220,9 +221,13 @@ type Spec struct {
 // secrets added to its environment.
 func SpecOf(rev *faas.Revision, secrets map[string]string) Spec {
 	l := rev.Limits.Fill(faas.DefaultLimits())
+	var path []string
+	for _, layer := range rev.Layers {
+		path = append(path, layer.Target)
+	}
 	return Spec{
 		Namespace: rev.Name.Namespace, Function: rev.Name.Path(), Revision: rev.ID,
-		Entry: rev.Entry, Handler: rev.Handler, Code: CodeDir, Env: Environ(rev, secrets),
+		Entry: rev.Entry, Handler: rev.Handler, Code: CodeDir, Path: path, Env: Environ(rev, secrets),
 		Memory: l.Memory, Timeout: l.Timeout, Concurrency: l.Concurrency, Response: l.Response, Log: l.Log,
 	}
 }

@@ -27,6 +27,8 @@ type specFlags struct {
 	pids, concurrency, instances      int
 	timeout                           time.Duration
 	network, reuse, state             string
+	with                              []string
+	scripts, strict                   bool
 }
 
 func (s *specFlags) add(c *cobra.Command) {
@@ -49,6 +51,9 @@ func (s *specFlags) add(c *cobra.Command) {
 	f.StringVar(&s.response, "response", "", "`SIZE` of one answer's body: 64MiB")
 	f.StringVar(&s.log, "log", "", "`SIZE` of one call's log: 1MiB")
 	f.StringVar(&s.network, "network", "", "`KIND`: none (the default) or egress, the outside through a filter")
+	f.StringArrayVar(&s.with, "with", nil, "`PACKAGE` to install besides those that the code's manifest names, as that would write it; repeatable")
+	f.BoolVar(&s.scripts, "install-scripts", false, "let code of packages run while they are installed")
+	f.BoolVar(&s.strict, "strict", false, "install nothing of which the lock has no hash")
 	complete := func(flag string, values ...string) {
 		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -70,6 +75,7 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 	spec := api.Spec{
 		Language: s.language, Entry: s.entry, Handler: s.handler, Secrets: s.secrets,
 		Network: s.network, Reuse: s.reuse, State: s.state,
+		With: s.with, InstallScripts: s.scripts, Strict: s.strict,
 	}
 	if s.network != "" && s.network != "none" && s.network != "egress" {
 		return spec, cli.Usagef("--network %s: use none or egress", s.network)

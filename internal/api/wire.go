@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -144,7 +145,7 @@ type Figures struct {
 	Errors int   `json:"errors" doc:"Calls with another outcome than ok"`
 	P50    int64 `json:"p50_us" doc:"Median of the total time in microseconds"`
 	P95    int64 `json:"p95_us" doc:"95th percentile of the total time in microseconds"`
-	Cold   int   `json:"cold" doc:"Calls for which a sandbox was made"`
+	Cold   int   `json:"cold" doc:"Calls that waited for an instance to be made, or for one that stood ready to load the code"`
 }
 
 // Summary is a function as it stands in a list.
@@ -203,6 +204,10 @@ type Spec struct {
 	Reuse    string            `json:"reuse,omitempty" enum:"function,tenant,any,never" doc:"Whom the process serves after a call: the same function; also others of its namespace and runtime, or of any namespace where the server allows it, each time put back to its clean state; or nobody, it is killed"`
 	State    string            `json:"state,omitempty" enum:"kept,pristine" doc:"pristine: each call sees the process as it was just after the code was loaded"`
 	Public   *bool             `json:"public,omitempty" doc:"Its own URL may be called without a key; left out: as it was, no for a new function"`
+
+	With           []string `json:"with,omitempty" maxItems:"100" doc:"Packages to install besides those that the code's own manifest names"`
+	InstallScripts bool     `json:"install_scripts,omitempty" doc:"Code of packages may run while they are installed"`
+	Strict         bool     `json:"strict,omitempty" doc:"Nothing is installed of which the lock has no hash"`
 }
 
 // SourceSpec is a Spec with the code itself, for a single file of source.
@@ -225,8 +230,9 @@ type Detected struct {
 
 // Step is one thing that a deploy did, with its time.
 type Step struct {
-	Name string `json:"name"`
-	US   int64  `json:"us" doc:"Time in microseconds"`
+	Name    string          `json:"name"`
+	US      int64           `json:"us" doc:"Time in microseconds"`
+	Install *deploy.Install `json:"install,omitempty" doc:"What the step install came to"`
 }
 
 // Outcome is what a deploy came to.

@@ -209,20 +209,32 @@ func (r *packedRevision) revisionID() faas.RevisionID {
 	return faas.RevisionID(hex.EncodeToString(r.id[:]))
 }
 
-// digests returns what the revision's code and source are stored under; empty: none.
-func (r *packedRevision) digests() (code, source faas.Digest) {
+// digests calls f with all that the revision is stored under: its code, and its source, layers and
+// image where it has them.
+func (r *packedRevision) digests(f func(faas.Digest)) {
 	if r.version == 0 {
-		return "", ""
+		return
 	}
 	if r.code != ([32]byte{}) {
-		code = faas.Digest(digestPrefix + hex.EncodeToString(r.code[:]))
-		if !strings.Contains(r.settings.Value(), `"source":`) { // which most don't have
-			return code, ""
+		s := r.settings.Value()
+		if !strings.Contains(s, `"source":`) && !strings.Contains(s, `"layers":`) && !strings.Contains(s, `"image":`) { // which most don't have
+			f(faas.Digest(digestPrefix + hex.EncodeToString(r.code[:])))
+			return
 		}
 	}
 	var rev faas.Revision
 	r.unpack(&rev, faas.Name{})
-	return rev.Code, rev.Source
+	for _, d := range []faas.Digest{rev.Code, rev.Source} {
+		if d != "" {
+			f(d)
+		}
+	}
+	for _, l := range rev.Layers {
+		f(l.Digest)
+	}
+	if rev.Image != nil {
+		f(rev.Image.Root)
+	}
 }
 
 // unpack writes the revision to rev, which is left empty if its document is missing. What it

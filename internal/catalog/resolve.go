@@ -155,8 +155,8 @@ func (c *Catalog) Revision(name faas.Name, id faas.RevisionID) (*faas.Revision, 
 	return found, nil
 }
 
-// Digests returns the code and sources of all revisions that there are, orphans included: what
-// package artifact must keep.
+// Digests returns the code, sources, layers and images of all revisions that there are, orphans
+// included: what package artifact must keep.
 func (c *Catalog) Digests() map[faas.Digest]bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -165,12 +165,7 @@ func (c *Catalog) Digests() map[faas.Digest]bool {
 		for e := range s.entries() {
 			p := e.packed.Load()
 			for i := range p.revisions {
-				code, source := p.revisions[i].digests()
-				for _, d := range []faas.Digest{code, source} {
-					if d != "" {
-						out[d] = true
-					}
-				}
+				p.revisions[i].digests(func(d faas.Digest) { out[d] = true })
 			}
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 )
 
 // Config is all that can be set about a node. The zero value of a field means its default, which
@@ -62,7 +63,14 @@ type Config struct {
 		Entries int        `koanf:"entries"` // files and folders in it
 		Cache   faas.Bytes `koanf:"cache"`   // of unpacked code kept on this node
 	} `koanf:"code"`
-	Egress struct {
+	Install struct {
+		Bytes   faas.Bytes    `koanf:"bytes"`   // of the packages of one function
+		Entries int           `koanf:"entries"` // files and folders of them
+		Memory  faas.Bytes    `koanf:"memory"`  // that installing may hold
+		Timeout time.Duration `koanf:"timeout"` // that it may take
+	} `koanf:"install"`
+	Registries install.Registries `koanf:"registries"` // where packages come from
+	Egress     struct {
 		Subnet    string   `koanf:"subnet"`    // addresses of sandboxes with network; empty: the first free one of some
 		Allow     []string `koanf:"allow"`     // private ranges that functions with network may reach
 		Resolvers []string `koanf:"resolvers"` // DNS servers; default: the host's
@@ -85,6 +93,10 @@ func (c *Config) applyDefaults() {
 	set(&c.Code.Bytes, 512*faas.MiB)
 	set(&c.Code.Entries, 50_000)
 	set(&c.Code.Cache, 4*faas.GiB)
+	set(&c.Install.Bytes, 2*faas.GiB)
+	set(&c.Install.Entries, 200_000)
+	set(&c.Install.Memory, 2*faas.GiB)
+	set(&c.Install.Timeout, 10*time.Minute)
 	if c.Node == "" {
 		c.Node, _ = os.Hostname()
 		set(&c.Node, "node")
@@ -260,6 +272,9 @@ func (c *Config) validate() error {
 	}
 	if err := c.Limits.Validate(c.Ceiling); err != nil {
 		return fmt.Errorf("limits: %w", err)
+	}
+	if err := c.Registries.Validate(); err != nil {
+		return err
 	}
 	abs, err := filepath.Abs(c.Data)
 	if err != nil {

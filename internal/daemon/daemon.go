@@ -22,6 +22,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/dispatch"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/gateway"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -53,15 +54,16 @@ func New(cfg Config) (*Daemon, error) {
 
 // node holds the parts while they run.
 type node struct {
-	keys     *auth.Keys
-	catalog  *catalog.Catalog
-	depot    *artifact.Depot
-	journal  *journal.Journal
-	runtimes *runtimes.Registry
-	host     *sandbox.Host
-	worker   *worker.Worker
-	deployer *deploy.Deployer
-	dispatch *dispatch.Dispatcher
+	keys      *auth.Keys
+	catalog   *catalog.Catalog
+	depot     *artifact.Depot
+	journal   *journal.Journal
+	runtimes  *runtimes.Registry
+	host      *sandbox.Host
+	worker    *worker.Worker
+	installer *install.Installer
+	deployer  *deploy.Deployer
+	dispatch  *dispatch.Dispatcher
 }
 
 // Run starts the node and returns when ctx has ended and everything is stopped, or when a part
@@ -213,8 +215,12 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Idle: d.cfg.Keep.Idle}, Logger: d.log.With("part", "worker"),
 		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
 	})
+	if n.installer, err = d.newInstaller(n); err != nil {
+		return err
+	}
+	closing.add("installer", n.installer.Close)
 	n.deployer, err = deploy.New(deploy.Config{
-		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Prover: n.worker,
+		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Prover: n.worker,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
 		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})
@@ -284,6 +290,9 @@ func (d *Daemon) collect(ctx context.Context, n *node) error {
 	for {
 		live := n.catalog.Digests()
 		n.deployer.Live(func(digest faas.Digest) { live[digest] = true })
+		if err := collectLayers(n, live); err != nil {
+			d.log.Warn("collect layers of dependencies", "error", err)
+		}
 		if err := n.depot.Collect(ctx, func(digest faas.Digest) bool { return live[digest] }); err != nil && ctx.Err() == nil {
 			d.log.Warn("collect unused code", "error", err)
 		}

@@ -20,7 +20,7 @@ import (
 //
 // The compiler runs confined like a function, without a network: it sees the source, the
 // toolchain and its own namespace's build cache, which is what a poisoned entry could reach.
-func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
+func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
 	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
 	// By the namespace's UID, for what was built in an older one of its name is not to be trusted.
 	ns, err := d.cfg.Catalog.Namespace(req.Name.Namespace)

@@ -7,8 +7,9 @@ import (
 )
 
 // builder makes of the source in src the directory that is stored, which may be src itself, and
-// may change the plan. dir is its to work in.
-type builder func(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (code string, err error)
+// may change the plan. deps is what was installed for the code, nil if nothing was. dir is its to
+// work in.
+type builder func(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (code string, err error)
 
 // builder returns what is done to the code of a plan before it is stored, or nil.
 func (d *Deployer) builder(plan *runtimes.Plan) builder {

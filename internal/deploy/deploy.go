@@ -22,6 +22,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -36,7 +37,8 @@ type Config struct {
 	Catalog  *catalog.Catalog
 	Depot    *artifact.Depot
 	Runtimes *runtimes.Registry
-	Sandbox  *sandbox.Host // builds run in it
+	Sandbox  *sandbox.Host      // builds run in it
+	Install  *install.Installer // nil: nothing is installed
 	Prover   Prover
 	Dir      string          // for work in progress; emptied by New
 	Unpack   artifact.Limits // of what is sent, unpacked
@@ -228,11 +230,19 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
 	}
+	deps, err := d.install(ctx, &req, &plan, src, steps)
+	if err != nil {
+		return nil, faas.AsError(err)
+	}
+	if deps != nil {
+		defer deps.Release()
+		plan.Lacks = ""
+	}
 	out.Detected = detected(plan)
 	code := src
 	if build := d.builder(&plan); build != nil {
 		err = steps.do("build", func() error {
-			code, err = build(ctx, req, &plan, dir, src)
+			code, err = build(ctx, req, &plan, deps, dir, src)
 			return err
 		})
 		if err != nil {
@@ -243,6 +253,9 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 		Name: req.Name, Runtime: plan.Runtime, Version: plan.Version, Entry: plan.Entry, Handler: plan.Handler,
 		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State,
 		Created: time.Now().UTC(),
+	}
+	if deps != nil {
+		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)
 	}
 	err = steps.do("store", func() error {
 		// Not os.DirFS, which follows links out of the tree.
@@ -266,7 +279,12 @@ type stepper struct {
 	out   *Outcome
 	told  func(Step)
 	begin func(string) // nil: nobody
+
+	install *Install // what is to be said of the step that runs
 }
+
+// errNothing is what a step returns that had nothing to do. It is not told of, and no failure.
+var errNothing = errors.New("nothing to do")
 
 func (s *stepper) do(name string, f func() error) error {
 	if s.begin != nil {
@@ -274,8 +292,12 @@ func (s *stepper) do(name string, f func() error) error {
 	}
 	began := time.Now()
 	err := f()
-	st := Step{Name: name, Took: time.Since(began)}
+	if err == errNothing {
+		return nil
+	}
+	st := Step{Name: name, Took: time.Since(began), Install: s.install}
 	st.US = st.Took.Microseconds()
+	s.install = nil
 	s.out.Steps = append(s.out.Steps, st)
 	if s.told != nil {
 		s.told(st)

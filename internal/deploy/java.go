@@ -18,7 +18,7 @@ import (
 //
 // The compiler runs confined like a function, without a network: it sees the source, the JDK and
 // the bootstrap's jar, whose names the source may use.
-func (d *Deployer) buildJava(ctx context.Context, _ Request, plan *runtimes.Plan, dir, src string) (string, error) {
+func (d *Deployer) buildJava(ctx context.Context, _ Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
 	root, err := os.OpenRoot(src)
 	if err != nil {
 		return "", err

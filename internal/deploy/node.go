@@ -37,7 +37,7 @@ const (
 // does not load then costs speed and nothing else: the deploy goes on without. V8's code for the
 // same source differs from run to run, so a pack is kept by what it was made of; else the same
 // code would be another revision each time it is deployed.
-func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
+func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
 	if err := os.RemoveAll(filepath.Join(src, runtimes.NodePack)); err != nil { // made elsewhere, of whatever
 		return "", err
 	}

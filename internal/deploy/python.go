@@ -64,7 +64,7 @@ with open("/out/bytecode", "wb") as out:
 // compilePython puts beside each file of Python in src its bytecode, so that no start of the
 // function compiles anything. Code that cannot be compiled, or an interpreter that fails, costs
 // speed and nothing else: the deploy goes on without.
-func (d *Deployer) compilePython(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
+func (d *Deployer) compilePython(ctx context.Context, req Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
 	names, size, used, err := pythonFiles(src)
 	if err != nil {
 		return "", err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 )
 
 // Request is what a person hands in to be run. Zero values mean: find out, or the default.
@@ -23,13 +24,27 @@ type Request struct {
 	Reuse    faas.Reuse
 	State    faas.State
 	Public   *bool // nil: leave as it is, false for a new function
+	Install  install.Options
 }
 
 // Step is one thing that a deploy did, with its time.
 type Step struct {
-	Name string        `json:"name" doc:"unpack, detect, build, store, prove, publish"`
-	Took time.Duration `json:"-"`
-	US   int64         `json:"us" doc:"Time in microseconds"`
+	Name    string        `json:"name" doc:"unpack, detect, install, build, store, prove, publish"`
+	Took    time.Duration `json:"-"`
+	US      int64         `json:"us" doc:"Time in microseconds"`
+	Install *Install      `json:"install,omitempty" doc:"What the step install came to"`
+}
+
+// Install says what the dependencies of a function's code came to.
+type Install struct {
+	Manifest string            `json:"manifest" doc:"The file that names the packages"`
+	Tool     string            `json:"tool" doc:"What installed them, with its version"`
+	Cached   bool              `json:"cached" doc:"They were there already"`
+	Bytes    faas.Bytes        `json:"bytes"`
+	Count    int               `json:"count" doc:"How many packages there are"`
+	Packages []install.Package `json:"packages,omitempty" doc:"The three heaviest"`
+	Layer    faas.Digest       `json:"layer,omitempty" doc:"Digest of the tree they lie in; none if only the build needed it"`
+	Note     string            `json:"note,omitempty"`
 }
 
 // Detected says what a deploy took the code to be, and why.

@@ -90,8 +90,13 @@ func (s *staged) live(f func(*faas.Revision)) {
 	}
 }
 
-// Live calls f for the code of ad-hoc revisions that may be run again, so that it is not
-// collected as unused.
+// Live calls f for the code and the layers of ad-hoc revisions that may be run again, so that they
+// are not collected as unused.
 func (d *Deployer) Live(f func(faas.Digest)) {
-	d.staged.live(func(rev *faas.Revision) { f(rev.Code) })
+	d.staged.live(func(rev *faas.Revision) {
+		f(rev.Code)
+		for _, l := range rev.Layers {
+			f(l.Digest)
+		}
+	})
 }

@@ -23,9 +23,9 @@ const maxRefusal = 64 << 10
 // The compiler runs confined like a function, without a network, and sees nothing but the module:
 // what a module that misleads it could make it write is read by processes of this function alone,
 // which are confined as much and run the module anyway. Here no byte of the module is looked at.
-func (d *Deployer) buildWasm(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string) (string, error) {
+func (d *Deployer) buildWasm(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
 	if plan.Build {
-		built, err := d.buildGo(ctx, req, plan, dir, src)
+		built, err := d.buildGo(ctx, req, plan, deps, dir, src)
 		if err != nil {
 			return "", err
 		}

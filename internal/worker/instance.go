@@ -25,14 +25,16 @@ type instance struct {
 	conn    conn
 	frames  *runtimes.Conn // conn, where the runtime speaks frames
 	forked  bool           // from a zygote; fixed after start
+	bare    bool           // its stem was a sandbox without a process of a runtime; fixed after start
 	quick   bool           // its load has not been written up; its first call's to use
 	broken  bool           // its code could not be loaded, though a call came with it; the same
 	out     *logPipe       // what is written to descriptors 1 and 2
 	stray   *strayLog
-	release func() // gives back the code's place in the cache
-	births  births // how it came to be; fixed after start
-	slots   int    // calls at once; fixed after start
-	tree    []int  // processes after load, sorted; nil: not known
+	release func()       // gives back the places of the code and its layers in the cache
+	layers  []faas.Layer // that are mounted, of the revision it serves or has served last
+	births  births       // how it came to be; fixed after start
+	slots   int          // calls at once; fixed after start
+	tree    []int        // processes after load, sorted; nil: not known
 
 	// Guarded by Worker.mu.
 	active     int
@@ -126,6 +128,18 @@ func (w *Worker) drainInstance(in *instance) {
 	}
 	p := in.pool
 	p.free = slices.DeleteFunc(p.free, func(x *instance) bool { return x == in })
+}
+
+// strange returns where layers are mounted that a revision does not have: those of the function that
+// the process served before. It notes that the revision's are mounted next.
+func (in *instance) strange(rev *faas.Revision) (targets []string) {
+	for _, l := range in.layers {
+		if !slices.ContainsFunc(rev.Layers, func(own faas.Layer) bool { return own.Target == l.Target }) {
+			targets = append(targets, l.Target)
+		}
+	}
+	in.layers = rev.Layers
+	return targets
 }
 
 func (in *instance) close() {

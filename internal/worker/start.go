@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -119,11 +121,15 @@ func (p *pool) concerned(of *waiter) int {
 func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, wrote []faas.LogLine, err error) {
 	began := time.Now()
 	if in = w.claim(p); in != nil {
-		err = w.makeOf(ctx, p, in, began)
+		err = w.makeOf(ctx, p, in, of, began)
 		if !isStale(err) {
 			return w.born(in, began, err)
 		}
-		w.cfg.Logger.Warn("a stem was of no use; an instance is made without", "function", p.key.name.String(), "err", err)
+		level := slog.LevelWarn
+		if errors.Is(err, sandbox.ErrTooLong) { // which any caller may bring about
+			level = slog.LevelDebug
+		}
+		w.cfg.Logger.Log(ctx, level, "a stem was of no use; an instance is made without", "function", p.key.name.String(), "err", err)
 		in.close()
 	}
 	in = &instance{id: newInstanceID(), pool: p, slots: max(1, p.rev.Limits.Concurrency), held: p.rev.Limits.Memory}
@@ -179,8 +185,11 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 }
 
 // makeOf makes an instance of a stem.
-func (w *Worker) makeOf(ctx context.Context, p *pool, in *instance, began time.Time) error {
+func (w *Worker) makeOf(ctx context.Context, p *pool, in *instance, of *waiter, began time.Time) error {
 	in.become(p)
+	if in.bare {
+		return w.makeBare(ctx, p, in, of, began)
+	}
 	if err := w.adopt(ctx, in, &in.births.timing); err != nil {
 		return err
 	}
@@ -289,16 +298,16 @@ func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 // spec says what sandbox the revision needs; the code is laid out on this machine for it.
 func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, in *instance, t *faas.Timing) (sandbox.Spec, error) {
 	mark := time.Now()
-	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
+	trees, release, err := w.trees(ctx, rev)
 	if err != nil {
-		return sandbox.Spec{}, faas.AsError(err)
+		return sandbox.Spec{}, err
 	}
-	in.release = release
+	in.release, in.layers = release, rev.Layers
 	t.Add(faas.PhaseFetch, time.Since(mark))
 	args, env, mounts := rt.Command(rev)
 	spec := sandbox.Spec{
 		Name: in.id, Hostname: hostname(rev.Name.Function), Args: args, Env: env, Dir: "/code",
-		Mounts: []sandbox.Mount{{Source: code, Target: "/code"}},
+		Mounts: trees,
 		Tmp:    int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
 		Network: rev.Network == faas.NetworkEgress,
 		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines,
@@ -317,6 +326,35 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		slices.Sort(spec.Env)
 	}
 	return spec, nil
+}
+
+// trees lays a revision's code and layers out on this machine and returns how they are mounted, the
+// code first. They stay until release.
+func (w *Worker) trees(ctx context.Context, rev *faas.Revision) (mounts []sandbox.Mount, release func(), err error) {
+	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
+	if err != nil {
+		return nil, nil, faas.AsError(err)
+	}
+	mounts = []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}}
+	if len(rev.Layers) == 0 {
+		return mounts, release, nil
+	}
+	releases := []func(){release}
+	release = func() {
+		for _, f := range releases {
+			f()
+		}
+	}
+	for _, l := range rev.Layers {
+		dir, free, err := w.cfg.Depot.Tree(ctx, l.Digest)
+		if err != nil {
+			release()
+			return nil, nil, faas.AsError(err)
+		}
+		releases = append(releases, free)
+		mounts = append(mounts, sandbox.Mount{Source: dir, Target: l.Target})
+	}
+	return mounts, release, nil
 }
 
 // secrets opens the values that the revision names.

@@ -51,6 +51,8 @@ const (
 	stemWait = 4 * time.Millisecond
 	// stemSize is what a stem is expected to hold before one was measured.
 	stemSize = 16 * faas.MiB
+	// minStemSize is the least that a stem is expected to hold.
+	minStemSize = 256 * faas.KiB
 	// stemTime bounds the boot of a stem.
 	stemTime = 30 * time.Second
 	// classKeep is how long stems of a class are kept that no function has asked for.
@@ -65,7 +67,7 @@ func (s *stems) base() int {
 	switch {
 	case s.class.owner != "":
 		return 1
-	case s.how.Zygote != nil:
+	case s.how.Zygote != nil || s.how.Bare:
 		return 4
 	}
 	return 2
@@ -74,13 +76,23 @@ func (s *stems) base() int {
 // maxStems is how many stems of a class there ever are.
 const maxStems = 256
 
-// stemsOf returns the stems that can serve a revision, nil if none can. The caller holds mu.
+// stemsOf returns the stems with a process that can load a revision, nil if there are none. The
+// caller holds mu.
 func (w *Worker) stemsOf(rev *faas.Revision, rt *runtimes.Runtime) *stems {
+	if s := w.anyStems(rev, rt); s != nil && !s.how.Bare {
+		return s
+	}
+	return nil
+}
+
+// anyStems returns the stems that can serve a revision, bare ones too, nil if none can. The caller
+// holds mu.
+func (w *Worker) anyStems(rev *faas.Revision, rt *runtimes.Runtime) *stems {
 	if w.cfg.NoStems {
 		return nil
 	}
 	how, ok := rt.Stem(rev)
-	if !ok {
+	if !ok || how.Bare && !w.cfg.Sandbox.Waits() {
 		return nil
 	}
 	class := stemClass{how.Class, rev.Network, ""}
@@ -108,7 +120,7 @@ func (w *Worker) Expect(rev *faas.Revision) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := w.stemsOf(rev, rt); s != nil && !w.draining {
+	if s := w.anyStems(rev, rt); s != nil && !w.draining {
 		w.refill(s)
 	}
 }
@@ -118,7 +130,7 @@ func (w *Worker) Expect(rev *faas.Revision) {
 func (w *Worker) claim(p *pool) *instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.stemsOf(p.rev, p.rt)
+	s := w.anyStems(p.rev, p.rt)
 	if s == nil || w.draining {
 		return nil
 	}
@@ -194,7 +206,7 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
 		return
 	}
 	s.fails = 0
-	s.size = max(in.held, faas.MiB)
+	s.size = max(in.held, minStemSize)
 	w.reserved += in.held
 	if in.home != (stemClass{}) {
 		w.countCopies()
@@ -221,11 +233,17 @@ func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
 	for _, m := range s.how.Mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
 	}
-	if err := w.startFrames(ctx, in, s.rt, &s.how, spec); err != nil {
-		return in, err
-	}
-	if _, err := in.frames.Hello(ctx); err != nil {
-		return in, err
+	if s.how.Bare {
+		if err := w.startBare(ctx, in, spec); err != nil {
+			return in, err
+		}
+	} else {
+		if err := w.startFrames(ctx, in, s.rt, &s.how, spec); err != nil {
+			return in, err
+		}
+		if _, err := in.frames.Hello(ctx); err != nil {
+			return in, err
+		}
 	}
 	u, err := in.box.Usage()
 	if err != nil {
@@ -283,14 +301,14 @@ func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Run
 func (w *Worker) adopt(ctx context.Context, in *instance, t *faas.Timing) error {
 	began := time.Now()
 	rev := in.pool.rev
-	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
+	trees, release, err := w.trees(ctx, rev)
 	if err != nil {
-		return faas.AsError(err)
+		return err
 	}
 	t.Add(faas.PhaseFetch, time.Since(began))
 	mark := time.Now()
 	err = in.box.Adopt(ctx, sandbox.Claim{
-		Hostname: hostname(rev.Name.Function), Mounts: []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}},
+		Hostname: hostname(rev.Name.Function), Mounts: trees, Drop: in.strange(rev),
 		Tmp: int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
 	})
 	if in.release != nil {

@@ -1408,6 +1408,7 @@ def load(link, spec):
     own = {n[:-3] if n.endswith(".py") else n for n in names}
     folders = [code] + [code + "/" + n for n in ("vendor", "site-packages") if n in own]
     sys.path[:0] = [p for p in folders if p not in sys.path]
+    sys.path += spec.get("path") or ()  # after the library, as packages are found in any Python
     for folder in folders:
         make_way(folder, names if folder is code else _listdir(folder))
     if "logging" in sys.modules:  # which counts from its import
