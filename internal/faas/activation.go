@@ -47,3 +47,15 @@ type Activation struct {
 	Logs         []LogLine  `json:"logs,omitempty"`
 	LogTruncated bool       `json:"log_truncated,omitempty"` // lines over the limit were dropped
 }
+
+// Cold says whether the call waited for an instance to be made for it, or for a process that stood
+// ready to load the code, whatever that was made from. Start alone does not tell: an instance that was
+// made ahead with the code loaded is prewarmed too.
+func (a *Activation) Cold() bool {
+	for _, p := range []Phase{PhaseSpawn, PhaseRuntimeLoad, PhaseCodeLoad} {
+		if _, made := a.Timing.Get(p); made {
+			return true
+		}
+	}
+	return false
+}

@@ -3,9 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,25 +12,36 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// chunk is records of one function and one day, in the order of their IDs. Records are kept by the
+// chunk is records of one namespace and one day, in the order of their IDs. Records are kept by the
 // chunk, in the stream as in the index, because what one costs is mostly that it is one: a message,
-// a row, an entry in each of the row's indexes.
+// a row, an entry in each of the row's indexes. What is written in a moment is one chunk, of however
+// many functions it tells.
 type chunk struct {
 	seq  int64 // of its message in the stream; negative: it is in none
 	part int   // its place in the message
 
-	namespace, function string
-	low, high           []byte // the first and the last ID
-	bad                 int    // how many are not ok
-	count               int
+	namespace string
+	functions []string // whose calls it has, each once
+	failing   []bool   // which of these have a record that is not ok
+	low, high []byte   // the first and the last ID
+	bad       int      // how many are not ok
+	count     int
 
-	// head has what is searched for, of each record: its ID, when it began and how long it took, in
-	// microseconds, how many parts its log has, outcome, start and kind, and the lengths of what data
-	// has of it. data is all of their JSON, each behind it the lines of its log's first part; packed.
+	// head has what is searched for: the functions, then the entry of each record. data is all of
+	// their JSON, each behind it the lines of its log's first part; packed.
 	head, data []byte
 }
 
 func (c *chunk) day() string { return dayOfBlob(c.low) }
+
+// slot is the second, or nearly, in which the last of its calls began. The index knows of each
+// function in which slots it was called: a row for each chunk would cost as much as a chunk of its
+// own.
+func (c *chunk) slot() int64 { return slotOfBlob(c.high) }
+
+const slotBits = 10 // of milliseconds
+
+func slotOfBlob(b []byte) int64 { return msOfBlob(b) >> slotBits }
 
 // rest is a part of a long log that does not lie with its record.
 type rest struct {
@@ -54,13 +63,10 @@ const (
 
 // chunksOf puts activations into chunks, by day; and what is too much of their logs beside them.
 func chunksOf(acts []*faas.Activation) (chunks []*chunk, rests []rest, err error) {
-	type group struct {
-		day                 string
-		namespace, function string
-	}
+	type group struct{ day, namespace string }
 	groups := map[group][]*faas.Activation{}
 	for _, a := range acts {
-		g := group{dayOf(a.ID), a.Namespace, a.Function}
+		g := group{dayOf(a.ID), a.Namespace}
 		groups[g] = append(groups[g], a)
 	}
 	var b builder
@@ -86,18 +92,36 @@ func chunksOf(acts []*faas.Activation) (chunks []*chunk, rests []rest, err error
 // builder makes one chunk after the other.
 type builder struct {
 	chunk
-	began time.Time // of the first record
+	began   time.Time      // of the first record
+	numbers map[string]int // of functions
+	listed  []byte         // entries
+}
+
+// number returns which of the chunk's functions this is.
+func (b *builder) number(function string) int {
+	n, has := b.numbers[function]
+	if !has {
+		if b.numbers == nil {
+			b.numbers = map[string]int{}
+		}
+		n = len(b.functions)
+		b.numbers[function] = n
+		b.functions, b.failing = append(b.functions, function), append(b.failing, false)
+	}
+	return n
 }
 
 func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 	id := blob(a.ID)
 	if b.count == 0 {
-		b.namespace, b.function, b.low, b.began = a.Namespace, a.Function, id, a.ID.Time()
+		b.namespace, b.low, b.began = a.Namespace, id, a.ID.Time()
 	}
 	b.high = id
 	b.count++
+	function := b.number(a.Function)
 	if a.Outcome != faas.OK {
 		b.bad++
+		b.failing[function] = true
 	}
 	at := len(b.data)
 	b.data = appendRecord(b.data, a)
@@ -121,92 +145,22 @@ func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 		parts++
 		lines = lines[n:]
 	}
-	h := append(b.head, id...)
-	h = binary.AppendUvarint(h, uint64(max(a.Timing.Begin.UnixMicro(), 0)))
-	h = binary.AppendUvarint(h, uint64(max(a.Timing.Total.Microseconds(), 0)))
-	h = binary.AppendUvarint(h, uint64(parts))
-	h = appendText(h, a.Outcome.String())
-	h = appendText(h, string(a.Start))
-	h = appendText(h, string(a.Kind))
-	h = binary.AppendUvarint(h, uint64(size))
-	b.head = binary.AppendUvarint(h, uint64(logs))
+	e := entry{
+		id: id, began: max(a.Timing.Begin.UnixMicro(), 0), took: max(a.Timing.Total.Microseconds(), 0), parts: parts,
+		outcome: a.Outcome.String(), start: string(a.Start), kind: string(a.Kind), cold: a.Cold(), size: size, logs: logs,
+	}
+	b.listed = e.append(b.listed, function)
 	return rests, nil
 }
 
 // done returns the chunk and begins another.
 func (b *builder) done() *chunk {
 	c := b.chunk
+	c.head = append(appendFunctions(nil, c.functions), b.listed...)
 	c.data = packer.EncodeAll(b.data, nil)
-	*b = builder{chunk: chunk{data: b.data[:0]}}
+	clear(b.numbers)
+	*b = builder{chunk: chunk{data: b.data[:0]}, numbers: b.numbers, listed: b.listed[:0]}
 	return &c
-}
-
-// entry is what a chunk's head says of one record.
-type entry struct {
-	id                   []byte
-	began, took          int64 // µs
-	parts                int
-	outcome, start, kind string
-	at, size, logs       int // in data: the record is at:at+size, its log behind it
-}
-
-var errChunk = errors.New("a chunk of records is damaged")
-
-// entries reads a head.
-func entries(head []byte) (out []entry, err error) {
-	at := 0
-	number := func() int {
-		v, n := binary.Uvarint(head)
-		if n <= 0 || v > 1<<62 {
-			err = errChunk
-			return 0
-		}
-		head = head[n:]
-		return int(v)
-	}
-	text := func() string {
-		n := number()
-		if err != nil || n > len(head) {
-			err = errChunk
-			return ""
-		}
-		s := string(head[:n])
-		head = head[n:]
-		return s
-	}
-	for len(head) > 0 {
-		if len(head) < 16 {
-			return nil, errChunk
-		}
-		e := entry{id: head[:16], at: at}
-		head = head[16:]
-		e.began, e.took, e.parts = int64(number()), int64(number()), number()
-		e.outcome, e.start, e.kind = text(), text(), text()
-		e.size, e.logs = number(), number()
-		if err != nil || e.size > maxChunk || e.logs > maxChunk {
-			return nil, errChunk
-		}
-		at += e.size + e.logs
-		out = append(out, e)
-	}
-	return out, nil
-}
-
-// record reads one record out of a chunk's data, with the first part of its log or without.
-func (e *entry) record(data []byte, logs bool) (*faas.Activation, error) {
-	if e.at+e.size+e.logs > len(data) {
-		return nil, errChunk
-	}
-	a := &faas.Activation{}
-	if err := json.Unmarshal(data[e.at:e.at+e.size], a); err != nil {
-		return nil, err
-	}
-	if logs && e.logs > 0 {
-		if err := json.Unmarshal(data[e.at+e.size:][:e.logs], &a.Logs); err != nil {
-			return nil, err
-		}
-	}
-	return a, nil
 }
 
 // maxChunk bounds what is unpacked of a chunk. One record is at most its error, its trace and the
@@ -227,18 +181,28 @@ func unpackLines(part []byte) ([]faas.LogLine, error) {
 	return lines, json.Unmarshal(b, &lines)
 }
 
-// A message has chunks one behind the other, each as namespace, function, head and data with their
-// lengths before them.
+// A message is a zero, the number of its form, and chunks one behind the other, each as namespace,
+// head and data with their lengths before them. The form before had chunks of one function each and
+// no number: it began with the length of a namespace, which is never zero.
+const messageForm = 2
+
+func beginMessage() []byte { return []byte{0, messageForm} }
 
 func (c *chunk) append(b []byte) []byte {
 	b = appendText(b, c.namespace)
-	b = appendText(b, c.function)
 	b = appendText(b, c.head)
 	return appendText(b, c.data)
 }
 
-// chunksIn reads a message.
+// chunksIn reads a message, of the form before too.
 func chunksIn(message []byte, seq int64) (out []*chunk, err error) {
+	form := 1
+	if len(message) > 0 && message[0] == 0 {
+		if len(message) < 2 || message[1] != messageForm {
+			return nil, errChunk
+		}
+		form, message = messageForm, message[2:]
+	}
 	next := func() []byte {
 		n, k := binary.Uvarint(message)
 		if k <= 0 || n > uint64(len(message)-k) {
@@ -250,90 +214,44 @@ func chunksIn(message []byte, seq int64) (out []*chunk, err error) {
 		return b
 	}
 	for len(message) > 0 {
-		c := &chunk{seq: seq, part: len(out), namespace: string(next()), function: string(next()), head: next(), data: next()}
+		c := &chunk{seq: seq, part: len(out), namespace: string(next())}
+		if form == 1 {
+			function := string(next())
+			if c.head, err = renew(function, next()); err != nil {
+				return nil, err
+			}
+		} else {
+			c.head = next()
+		}
+		c.data = next()
 		if err != nil {
 			return nil, err
 		}
-		all, err := entries(c.head)
-		if err != nil || len(all) == 0 {
-			return nil, errChunk
-		}
-		c.count, c.low, c.high = len(all), all[0].id, all[len(all)-1].id
-		for _, e := range all {
-			if e.outcome != faas.OK.String() {
-				c.bad++
-			}
+		if err := c.look(); err != nil {
+			return nil, err
 		}
 		out = append(out, c)
 	}
 	return out, nil
 }
 
+// look fills in what the head tells.
+func (c *chunk) look() error {
+	functions, all, err := entries(c.head)
+	if err != nil || len(all) == 0 {
+		return errChunk
+	}
+	c.functions, c.failing = functions, make([]bool, len(functions))
+	c.count, c.low, c.high = len(all), all[0].id, all[len(all)-1].id
+	for _, e := range all {
+		if e.outcome != faas.OK.String() {
+			c.bad++
+			c.failing[e.function] = true
+		}
+	}
+	return nil
+}
+
 func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// appendRecord appends the JSON of an activation without its logs. It is written by hand because
-// each call pays for it: a quarter of the time of encoding/json.
-func appendRecord(b []byte, a *faas.Activation) []byte {
-	text := func(name, value string) {
-		b = appendString(append(b, name...), value)
-	}
-	may := func(name, value string) {
-		if value != "" {
-			text(name, value)
-		}
-	}
-	number := func(name string, value int64) {
-		b = strconv.AppendInt(append(b, name...), value, 10)
-	}
-	text(`{"id":`, string(a.ID))
-	may(`,"cause":`, string(a.Cause))
-	text(`,"namespace":`, a.Namespace)
-	text(`,"function":`, a.Function)
-	text(`,"revision":`, string(a.Revision))
-	text(`,"runtime":`, a.Runtime)
-	text(`,"kind":`, string(a.Kind))
-	may(`,"subject":`, a.Subject)
-	text(`,"outcome":`, a.Outcome.String())
-	may(`,"fault":`, a.Fault)
-	may(`,"error":`, a.Error)
-	may(`,"trace":`, a.Trace)
-	if a.Status != 0 {
-		number(`,"status":`, int64(a.Status))
-	}
-	may(`,"start":`, string(a.Start))
-	may(`,"node":`, a.Node)
-	may(`,"instance":`, a.Instance)
-	b = a.Timing.Begin.AppendFormat(append(b, `,"timing":{"begin":"`...), time.RFC3339Nano)
-	number(`","total_us":`, a.Timing.Total.Microseconds())
-	b = append(b, `,"phases":[`...)
-	for i, p := range a.Timing.Phases() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		text(`{"name":`, p.Name)
-		number(`,"us":`, p.US)
-		number(`,"cpu_us":`, p.CPU)
-		b = append(b, '}')
-	}
-	number(`]},"memory_peak_bytes":`, int64(a.Memory))
-	number(`,"cpu_us":`, a.CPUMicros)
-	number(`,"request_bytes":`, int64(a.Request))
-	number(`,"response_bytes":`, int64(a.Response))
-	if a.LogTruncated {
-		b = append(b, `,"log_truncated":true`...)
-	}
-	return append(b, '}')
-}
-
-// appendString appends s as a JSON string.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= 0x7f {
-			quoted, _ := json.Marshal(s) // a string always marshals
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }

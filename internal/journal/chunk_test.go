@@ -70,7 +70,7 @@ func TestDamagedChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var message []byte
+	message := beginMessage()
 	for _, c := range chunks {
 		message = c.append(message)
 	}
@@ -80,7 +80,7 @@ func TestDamagedChunks(t *testing.T) {
 			return 0, err
 		}
 		for _, c := range chunks {
-			all, err := entries(c.head)
+			_, all, err := entries(c.head)
 			if err != nil {
 				return n, err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"math/rand/v2"
 )
 
@@ -116,13 +117,17 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 		}
 	}()
 	last := int64(0)
+	news := map[calledIn]bool{}
 	for _, c := range r.chunks {
 		seq := c.seq
 		if seq == 0 {
 			seq = -rand.Int64N(1<<62) - 1 // the stream does not have it: any number that is nobody's
 		}
 		if _, err := tx.StmtContext(ctx, f.chunk).ExecContext(ctx,
-			seq, c.part, c.namespace, c.function, c.low, c.high, c.bad, c.head, c.data); err != nil {
+			seq, c.part, c.namespace, c.slot(), c.low, c.high, c.bad, c.head, c.data); err != nil {
+			return err
+		}
+		if err := f.tell(ctx, tx, c, news); err != nil {
 			return err
 		}
 		last = max(last, c.seq)
@@ -142,6 +147,46 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 		return err
 	}
 	f.size = x.sizeOf(f)
+	if len(f.told)+len(news) > maxTold {
+		clear(f.told)
+	}
+	if f.told == nil {
+		f.told = map[calledIn]bool{}
+	}
+	maps.Copy(f.told, news)
+	return nil
+}
+
+// calledIn is a row of called.
+type calledIn struct {
+	namespace, function string
+	slot                int64
+}
+
+// maxTold bounds what is remembered of rows that need not be written again.
+const maxTold = 4096
+
+// tell notes whose calls a chunk has, as far as it is not known from those before it.
+func (f *file) tell(ctx context.Context, tx *sql.Tx, c *chunk, news map[calledIn]bool) error {
+	slot := c.slot()
+	for i, function := range c.functions {
+		if function == "" {
+			continue // code without a name, which is never searched for by it
+		}
+		in := calledIn{c.namespace, function, slot}
+		bad := c.failing[i]
+		was, told := f.told[in]
+		if !told {
+			was, told = news[in]
+		}
+		if told && (was || !bad) {
+			continue
+		}
+		if _, err := tx.StmtContext(ctx, f.call).ExecContext(ctx, in.namespace, in.function, in.slot, bad); err != nil {
+			return err
+		}
+		news[in] = bad
+	}
 	return nil
 }
 

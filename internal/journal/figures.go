@@ -14,7 +14,7 @@ import (
 type Figures struct {
 	Calls  int
 	Errors int // outcomes other than ok
-	Cold   int // calls for which an instance was made
+	Cold   int // calls that waited for an instance to be made or to load its code
 	P50    time.Duration
 	P95    time.Duration // both to within a tenth
 }
@@ -58,11 +58,11 @@ func middle(bucket int) time.Duration {
 
 // add counts a finished call.
 func (f figures) add(a *faas.Activation) {
-	f.count(a.Namespace, a.Function, a.Outcome.String(), a.Start, a.Kind, a.Timing.Begin, a.Timing.Total)
+	f.count(a.Namespace, a.Function, a.Outcome.String(), a.Cold(), a.Kind, a.Timing.Begin, a.Timing.Total)
 }
 
 // count leaves out code without a name, and records that are not of anybody's call.
-func (f figures) count(namespace, function, outcome string, start faas.Start, kind faas.Kind, began time.Time, took time.Duration) {
+func (f figures) count(namespace, function, outcome string, cold bool, kind faas.Kind, began time.Time, took time.Duration) {
 	if function == "" || kind == faas.KindProof || kind == faas.KindInstance {
 		return
 	}
@@ -84,7 +84,7 @@ func (f figures) count(namespace, function, outcome string, start faas.Start, ki
 	if outcome != faas.OK.String() {
 		(*s).errors++
 	}
-	if start == faas.StartCold {
+	if cold {
 		(*s).cold++
 	}
 	(*s).took[bucketOf(took)]++
@@ -175,24 +175,24 @@ func (j *Journal) loadFigures(ctx context.Context) error {
 }
 
 func (f *file) count(ctx context.Context, into figures, from []byte, most int) (n int, err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT namespace, function, head FROM chunk WHERE high >= ? ORDER BY high DESC`, from)
+	rows, err := f.db.QueryContext(ctx, `SELECT namespace, head FROM chunk WHERE high >= ? ORDER BY high DESC`, from)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close() // only read
 	for rows.Next() && n < most {
-		var namespace, function string
+		var namespace string
 		var head sql.RawBytes
-		if err := rows.Scan(&namespace, &function, &head); err != nil {
+		if err := rows.Scan(&namespace, &head); err != nil {
 			return n, err
 		}
-		all, err := entries(head)
+		functions, all, err := entries(head)
 		if err != nil {
 			return n, err
 		}
 		for _, e := range all {
 			if bytes.Compare(e.id, from) >= 0 {
-				into.count(namespace, function, e.outcome, faas.Start(e.start), faas.Kind(e.kind), time.UnixMicro(e.began), time.Duration(e.took)*time.Microsecond)
+				into.count(namespace, functions[e.function], e.outcome, e.cold, faas.Kind(e.kind), time.UnixMicro(e.began), time.Duration(e.took)*time.Microsecond)
 				n++
 			}
 		}

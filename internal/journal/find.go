@@ -180,26 +180,47 @@ func (x *index) search(ctx context.Context, q Query, from, to []byte, limit int)
 	return found, nil
 }
 
-func dayOfBlob(b []byte) string {
-	ms := int64(0)
+// msOfBlob returns when a call began, in milliseconds since 1970.
+func msOfBlob(b []byte) (ms int64) {
 	for _, c := range b[:6] {
 		ms = ms<<8 | int64(c)
 	}
+	return ms
+}
+
+func dayOfBlob(b []byte) string {
 	const end = 253402300799999 // year 9999: years beyond do not sort as strings
-	return time.UnixMilli(min(ms, end)).UTC().Format("20060102")
+	return time.UnixMilli(min(msOfBlob(b), end)).UTC().Format("20060102")
+}
+
+// spanSlots is how many slots after that of its first record a chunk may have its last.
+const spanSlots = int64(chunkSpan/time.Millisecond)>>slotBits + 1
+
+// statement says which chunks are looked through, the newest first.
+func (q *Query) statement(from, to []byte) (query string, args []any) {
+	tables, where, order := `chunk c`, `c.namespace = ?1`, `c.slot DESC, c.high`
+	args = []any{q.Namespace, from, to, slotOfBlob(from), slotOfBlob(to) + spanSlots}
+	bad := q.Outcome != "" && q.Outcome != faas.OK.String() || q.Fault != ""
+	if bad {
+		where += ` AND c.bad > 0` // as the partial index says it, so that it is used
+	}
+	if q.Function != "" {
+		// By the seconds in which the function was called, and in each the chunks of all.
+		tables, order = `called f CROSS JOIN chunk c ON c.namespace = f.namespace AND c.slot = f.slot`, `f.slot DESC, c.high`
+		where += ` AND f.namespace = ?1 AND f.function = ?6 AND f.slot BETWEEN ?4 AND ?5`
+		args = append(args, q.Function)
+		if bad {
+			where += ` AND f.bad > 0`
+		}
+	} else {
+		where += ` AND c.slot BETWEEN ?4 AND ?5`
+	}
+	return `SELECT c.high, c.head, c.data FROM ` + tables + ` WHERE ` + where + ` AND c.high >= ?2 AND c.low < ?3 ORDER BY ` + order + ` DESC`, args
 }
 
 func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) (found []*faas.Activation, err error) {
-	where := `namespace = ? AND high >= ? AND low < ?`
-	args := []any{q.Namespace, from, to}
-	if q.Function != "" {
-		where += ` AND function = ?`
-		args = append(args, q.Function)
-	}
-	if q.Outcome != "" && q.Outcome != faas.OK.String() || q.Fault != "" {
-		where += ` AND bad > 0` // as the partial index says it, so that it is used
-	}
-	rows, err := f.db.QueryContext(ctx, `SELECT high, head, data FROM chunk WHERE `+where+` ORDER BY high DESC`, args...)
+	query, args := q.statement(from, to)
+	rows, err := f.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +237,17 @@ func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) 
 				break // so is all that comes after it
 			}
 		}
-		all, err := entries(head)
+		if q.Function != "" && !tells(head, q.Function) {
+			continue
+		}
+		functions, all, err := entries(head)
 		if err != nil {
 			return nil, err
 		}
 		var plain []byte
 		for i, left := len(all)-1, limit; i >= 0 && left > 0; i-- {
 			e := &all[i]
-			if bytes.Compare(e.id, from) < 0 || bytes.Compare(e.id, to) >= 0 || !q.wants(e) {
+			if bytes.Compare(e.id, from) < 0 || bytes.Compare(e.id, to) >= 0 || !q.wants(e, functions) {
 				continue
 			}
 			if plain == nil {
@@ -243,9 +267,12 @@ func (f *file) search(ctx context.Context, q Query, from, to []byte, limit int) 
 	return found, rows.Err()
 }
 
-// wants says whether an entry of the right namespace, function and time is what is wanted.
-func (q *Query) wants(e *entry) bool {
+// wants says whether an entry of the right namespace and time is what is wanted; functions are those
+// of its head.
+func (q *Query) wants(e *entry, functions []string) bool {
 	switch {
+	case q.Function != "" && functions[e.function] != q.Function:
+		return false
 	case q.Start != "" && e.start != string(q.Start), q.Calls && e.kind == string(faas.KindInstance):
 		return false
 	case q.Outcome == "error" && e.outcome == faas.OK.String(), q.Outcome != "" && q.Outcome != "error" && e.outcome != q.Outcome:
@@ -321,7 +348,9 @@ func (x *index) get(ctx context.Context, namespace string, id faas.ID) (*faas.Ac
 // get returns a record with the first part of its log, and how many parts that has.
 func (f *file) get(ctx context.Context, namespace string, id faas.ID) (_ *faas.Activation, parts int, err error) {
 	key := blob(id)
-	rows, err := f.db.QueryContext(ctx, `SELECT head, data FROM chunk WHERE namespace = ? AND high >= ? AND low <= ? ORDER BY high`, namespace, key, key)
+	slot := slotOfBlob(key)
+	rows, err := f.db.QueryContext(ctx, `SELECT head, data FROM chunk WHERE namespace = ? AND slot BETWEEN ? AND ? AND high >= ? AND low <= ? ORDER BY slot, high`,
+		namespace, slot, slot+spanSlots, key, key)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -331,7 +360,7 @@ func (f *file) get(ctx context.Context, namespace string, id faas.ID) (_ *faas.A
 		if err := rows.Scan(&head, &data); err != nil {
 			return nil, 0, err
 		}
-		all, err := entries(head)
+		_, all, err := entries(head)
 		if err != nil {
 			return nil, 0, err
 		}

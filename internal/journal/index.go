@@ -43,7 +43,9 @@ type file struct {
 	size int64 // guarded by Journal.write; of the file, now and then
 
 	// What the writer says with every batch; closed with db.
-	chunk, log, note *sql.Stmt
+	chunk, call, log, note *sql.Stmt
+
+	told map[calledIn]bool // what is in called for certain, true if as bad; guarded by Journal.write
 }
 
 // ready prepares the writer's statements.
@@ -53,6 +55,7 @@ func (f *file) ready() (err error) {
 		sql string
 	}{
 		{&f.chunk, `INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&f.call, `INSERT INTO called VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET bad = max(bad, excluded.bad)`},
 		{&f.log, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`},
 		{&f.note, `INSERT INTO state VALUES (?, ?), (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`},
 	} {
@@ -73,14 +76,14 @@ const (
 
 // schemaVersion is raised with every change of schema; a file of another version is made again
 // from the stream.
-const schemaVersion = 2
+const schemaVersion = 3
 
 const schema = `
 CREATE TABLE IF NOT EXISTS chunk (
 	seq       INTEGER NOT NULL, -- of its message in the stream; negative: it is in none
 	part      INTEGER NOT NULL, -- its place in the message
 	namespace TEXT NOT NULL,
-	function  TEXT NOT NULL,
+	slot      INTEGER NOT NULL, -- of high
 	low       BLOB NOT NULL,    -- 16 bytes, in the order of time
 	high      BLOB NOT NULL,
 	bad       INTEGER NOT NULL, -- how many records are not ok
@@ -88,9 +91,15 @@ CREATE TABLE IF NOT EXISTS chunk (
 	data      BLOB NOT NULL,    -- zstd
 	PRIMARY KEY (seq, part)
 );
-CREATE INDEX IF NOT EXISTS by_function  ON chunk (namespace, function, high);
-CREATE INDEX IF NOT EXISTS by_namespace ON chunk (namespace, high);
-CREATE INDEX IF NOT EXISTS not_ok       ON chunk (namespace, high) WHERE bad > 0;
+CREATE INDEX IF NOT EXISTS by_namespace ON chunk (namespace, slot, high);
+CREATE INDEX IF NOT EXISTS not_ok       ON chunk (namespace, slot, high) WHERE bad > 0;
+CREATE TABLE IF NOT EXISTS called (
+	namespace TEXT NOT NULL,
+	function  TEXT NOT NULL,
+	slot      INTEGER NOT NULL, -- of a chunk with a call of it
+	bad       INTEGER NOT NULL, -- 1 if one of its calls there is not ok
+	PRIMARY KEY (namespace, function, slot)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS log (
 	id   BLOB NOT NULL,
 	part INTEGER NOT NULL, -- from 1; what comes before lies with the record

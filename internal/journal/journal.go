@@ -2,7 +2,7 @@
 //
 // Record puts an activation into a buffer and returns; a writer takes the buffer in batches,
 // publishes it to a stream and enters it into an index of SQLite files, one or more for each day.
-// In both, records of one function that are written together are one thing, a chunk.
+// In both, records of one namespace that are written together are one thing, a chunk.
 // The stream is what counts: an index file that is lost or damaged is made again from it. A look-up
 // sees the buffer too, so whoever made a call finds its record at once. Records that are too old
 // or too many go by the file, which costs nothing, and the stream is cut at the same place.

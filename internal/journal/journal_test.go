@@ -567,8 +567,19 @@ func TestFigures(t *testing.T) {
 		if i < 7 {
 			a.Outcome = faas.Failed
 		}
-		if i < 3 {
+		switch i {
+		case 0: // each was made for its call, or loaded for it
 			a.Start = faas.StartCold
+			a.Timing.Add(faas.PhaseSpawn, time.Millisecond)
+		case 1:
+			a.Start = faas.StartForked
+			a.Timing.Add(faas.PhaseRuntimeLoad, 0)
+		case 2:
+			a.Start = faas.StartPrewarmed
+			a.Timing.Add(faas.PhaseCodeLoad, time.Millisecond)
+		case 3, 4: // these stood ready, the code loaded
+			a.Start = []faas.Start{faas.StartPrewarmed, faas.StartRestored}[i-3]
+			a.Timing.Add(faas.PhaseProvisioning, time.Millisecond)
 		}
 		j.Record(a)
 	}

@@ -183,7 +183,7 @@ func (j *Journal) publish(ctx context.Context, r *rows) error {
 	}
 	for chunks := r.chunks; len(chunks) > 0; {
 		// A message has records of one day only: it goes when the day does.
-		var data []byte
+		data := beginMessage()
 		n := 0
 		for n < len(chunks) && len(data) < messageBytes && chunks[n].day() == chunks[0].day() {
 			chunks[n].part = n
