@@ -30,6 +30,7 @@ type Config struct {
 	Go     string       // go command to use; empty: the same
 	Java   string       // java command to use; empty: the same
 	Ruby   string       // interpreter to use; empty: the same
+	PHP    string       // the same
 	Wasm   string       // program that serves modules of WebAssembly; empty: the one that OfferWasm has named
 	Logger *slog.Logger // nil: silent
 }
@@ -54,7 +55,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, Rust: findRust, Wasm: findWasm,
+		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, PHP: findPHP, Rust: findRust, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
 		if err != nil {
@@ -81,6 +82,9 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	if rt := r.found[Ruby]; rt != nil {
 		r.programs["ruby"] = rt.Program
+	}
+	if rt := r.found[PHP]; rt != nil {
+		r.programs["php"] = rt.Program
 	}
 	for _, name := range []string{"sh", "bash", "perl", "ruby", "php", "lua", "awk"} {
 		if p := inUsr(name); p != "" && r.programs[name] == "" {

@@ -14,6 +14,7 @@ const (
 	Go         = "go"
 	Java       = "java"
 	Ruby       = "ruby"
+	PHP        = "php"
 	Rust       = "rust"
 	Wasm       = "wasm"
 	Executable = "exec"
@@ -32,6 +33,7 @@ var names = []struct{ name, title, install string }{
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
 	{Java, "Java", "install a JDK, 17 or newer: apt-get install default-jdk-headless"},
 	{Ruby, "Ruby", "install Ruby 3.0 or newer: apt-get install ruby"},
+	{PHP, "PHP", "install PHP 8.1 or newer for the command line: apt-get install php-cli"},
 	{Rust, "Rust", "install Rust with cargo: https://rustup.rs, or apt-get install cargo"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},

@@ -19,10 +19,8 @@ require "rbconfig"
 print JSON.generate([RUBY_VERSION, File.realpath(RbConfig.ruby), File.realpath(RbConfig::CONFIG["prefix"])])
 `
 
-// errNoReseed is why a process is replaced where others are put back.
-var (
-	errRubyTimer = errors.New("Ruby holds a timer of the kernel from its start on, which can't be put back")
-)
+// errRubyTimer is why a process of Ruby is replaced where others are put back.
+var errRubyTimer = errors.New("Ruby holds a timer of the kernel from its start on, which can't be put back")
 
 // findRuby finds a Ruby. RubyGems are left out of its start: they take longer to load than all
 // the rest, and the bootstrap loads them ahead of need.

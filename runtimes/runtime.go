@@ -94,9 +94,12 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		var more []string
 		args, more = rt.javaCommand(memory)
 		env = append(env, more...)
-	case Ruby:
+	case Ruby, PHP:
 		args = append([]string{rt.Program}, rt.args...)
 		args = append(args, BootDir+"/"+rt.boot)
+		if rt.Name == PHP {
+			env = append(env, "PHP_INI_SCAN_DIR=") // php.ini of ours holds it all
+		}
 	case Wasm:
 		args = []string{WasmProgram, WasmWorker}
 	case Go:

@@ -13,18 +13,27 @@ type Stem struct {
 	// Zygote is the command of the process that such stems can be forked from; nil: there is
 	// none, they are started.
 	Zygote []string
+	// Bare says that no process of the runtime can wait, because the process is the code. What
+	// waits is a sandbox; the program, its arguments and its environment come with the claim.
+	Bare bool
 }
 
-// Stem returns how a stem for the revision is started; false where the code must be there at
-// the start, because the process is the code.
+// bareClass is the class of the stems of all whose process is the code.
+const bareClass = Executable
+
+// Stem returns how a stem for the revision is started; false where there can be none: an image's
+// root cannot be changed after the start.
 func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
-	if rt.Style != StyleFrames || rt.Name == Go {
+	if rev.Image != nil {
 		return Stem{}, false
+	}
+	if rt.Style != StyleFrames || rt.Name == Go {
+		return Stem{Class: bareClass, Bare: true}, true
 	}
 	if rt.Name == Node {
 		return rt.nodeStem(rev), true
 	}
-	if rt.Name == Ruby {
+	if rt.Name == Ruby || rt.Name == PHP {
 		return rt.interpreterStem(), true
 	}
 	if rt.Name == Java {
