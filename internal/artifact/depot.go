@@ -314,3 +314,21 @@ func (r contextReader) Read(p []byte) (int, error) {
 }
 
 func (d *Depot) tmp() string { return filepath.Join(d.config.Dir, "tmp") }
+
+// Has says whether a blob, tree or root is stored. One that is stays for an hour, whether or not
+// anything names it.
+func (d *Depot) Has(ctx context.Context, digest faas.Digest) (bool, error) {
+	d.gc.RLock()
+	defer d.gc.RUnlock()
+	_, err := d.config.Objects.Stat(ctx, digest.Hex())
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, storeError("look for code", err)
+	}
+	d.mu.Lock()
+	d.recent[digest] = time.Now()
+	d.mu.Unlock()
+	return true, nil
+}
