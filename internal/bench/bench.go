@@ -160,6 +160,14 @@ func (b *bench) servers() error {
 	return nil
 }
 
+// floor starts what answers from bare processes of a language, or returns nil if there is none.
+func (b *bench) floor(lang string) (*server, error) {
+	if lang != "python" && lang != "node" {
+		return nil, nil
+	}
+	return launch(b.cfg.Self, "floor", lang)
+}
+
 // start starts the platform on the prepared data folder.
 func (b *bench) start(ctx context.Context, settings ...string) (*platform, error) {
 	return startPlatform(ctx, b.cfg.Binary, b.data, settings...)

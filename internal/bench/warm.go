@@ -33,16 +33,20 @@ func (b *bench) warm(ctx context.Context) error {
 		case lang == "node" && b.node != nil:
 			sides = append(sides, b.node.side("node http"))
 		}
-		one, err := Compare(ctx, sides, warmCalls, 1, 8)
+		floor, err := b.floor(lang)
 		if err != nil {
 			return err
 		}
-		b.result.table("warm "+lang+", 1 client", one...)
-		many, err := Compare(ctx, sides, loadCalls, loadClient, 8)
+		if floor != nil {
+			sides = append(sides, floor.side("bare "+lang+" process"))
+		}
+		one, many, err := b.warmSides(ctx, lang, sides)
+		if floor != nil {
+			floor.stop()
+		}
 		if err != nil {
 			return err
 		}
-		b.result.table(fmt.Sprintf("warm %s, %d clients", lang, loadClient), many...)
 		b.result.note("warm_"+lang+"_added_cpu_server_us", (many[0].OwnCPU() - many[1].CPU()).Microseconds())
 		if lang == "java" {
 			continue // the keys are of Python and Node
@@ -62,6 +66,19 @@ func (b *bench) warm(ctx context.Context) error {
 	b.result.set("warm_added_cpu_us", dearest)
 	b.result.set("warm_requests_per_s", slowest)
 	return nil
+}
+
+// warmSides measures with one client and with many.
+func (b *bench) warmSides(ctx context.Context, lang string, sides []*Side) (one, many []*Sample, err error) {
+	if one, err = Compare(ctx, sides, warmCalls, 1, 8); err != nil {
+		return nil, nil, err
+	}
+	b.result.table("warm "+lang+", 1 client", one...)
+	if many, err = Compare(ctx, sides, loadCalls, loadClient, 8); err != nil {
+		return nil, nil, err
+	}
+	b.result.table(fmt.Sprintf("warm %s, %d clients", lang, loadClient), many...)
+	return one, many, nil
 }
 
 // wasm measures a module of which each call has an instance of its own.

@@ -8,21 +8,45 @@ import (
 )
 
 func TestWait(t *testing.T) {
+	const us, ms = time.Microsecond, time.Millisecond
 	for _, c := range []struct {
-		what             string
-		standing, inLine int
-		takes            time.Duration
-		want             bool
+		what     string
+		standing int
+		starved  bool
+		pace     policy.Pace
+		want     bool
 	}{
-		{"a new function", 0, 1, 0, false},
-		{"fewer instances than processors", 1, 10, 100 * time.Microsecond, false},
-		{"as many instances as processors", 2, 10, 100 * time.Microsecond, false},
-		{"short calls", 3, 30, 300 * time.Microsecond, true},
-		{"short calls of which there are too many", 3, 300, 300 * time.Microsecond, false},
-		{"long calls", 3, 1, 2 * time.Millisecond, false},
-		{"nothing known of the calls", 3, 1, 0, false},
+		{"a new function", 0, false, policy.Pace{}, false},
+		{"none that stands, while the processors are busy", 0, true, policy.Pace{Least: 100 * us, CPU: 90 * us}, false},
+		{"fewer instances than processors", 1, false, policy.Pace{Least: 100 * us, CPU: 90 * us}, false},
+		{"as many instances as processors", 2, false, policy.Pace{Least: 100 * us, CPU: 90 * us}, false},
+		{"one, that has no processor", 1, true, policy.Pace{Least: 100 * us, CPU: 90 * us}, true},
+		{"short calls", 3, false, policy.Pace{Least: 300 * us, CPU: 90 * us}, true},
+		{"long calls", 3, false, policy.Pace{Least: 3 * ms, CPU: 90 * us}, false},
+		{"short calls that take long for want of a processor", 20, true, policy.Pace{Least: 9 * ms, CPU: 300 * us}, true},
+		{"calls that compute for long", 3, true, policy.Pace{Least: 50 * ms, CPU: 50 * ms}, false},
+		{"nothing known of the calls", 3, true, policy.Pace{}, false},
 	} {
-		if got := policy.Wait(c.standing, 2, c.inLine, c.takes); got != c.want {
+		if got := policy.Wait(c.standing, 2, c.starved, c.pace); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+func TestGrowAfterAll(t *testing.T) {
+	for _, c := range []struct {
+		what           string
+		waited         time.Duration
+		starved, known bool
+		want           bool
+	}{
+		{"a moment", time.Millisecond, false, true, false},
+		{"processors with nothing to do", 6 * time.Millisecond, false, true, true},
+		{"processors that are busy", 60 * time.Millisecond, true, true, false},
+		{"nothing known of the processors", 6 * time.Millisecond, false, false, false},
+		{"long, whatever the processors do", 2 * time.Second, true, true, true},
+	} {
+		if got := policy.GrowAfterAll(c.waited, c.starved, c.known); got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
 	}

@@ -133,7 +133,6 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 	now := time.Now()
 	c.inv.Timing.Add(faas.PhaseExecution, now.Sub(began))
-	in.pool.pace.note(now.Sub(began))
 	alone := in.slots == 1
 	if alone && in.out != nil {
 		in.out.aim(in.stray)
@@ -143,6 +142,7 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		held = u.memory
 		used := max(u.cpu-c.cpu, 0)
 		c.inv.Timing.AddCPU(faas.PhaseExecution, used)
+		in.pool.pace.note(now.Sub(began), used)
 		for p := faas.PhaseProvisioning; p <= faas.PhaseCodeLoad; p++ {
 			used += c.inv.Timing.CPU(p)
 		}

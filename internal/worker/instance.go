@@ -60,10 +60,15 @@ type births struct {
 	start  faas.Start
 	total  time.Duration
 	log    []faas.LogLine
+	loaded time.Duration // what the code took to load, save for waiting for a processor; 0: not known
 }
 
-// load returns how long the function's own code took to load.
+// load returns how long the function's own code took to load. On a busy machine a function that is
+// quick to load may seem dear, and an instance kept ready for it, if it counts that others ran.
 func (b *births) load() time.Duration {
+	if b.loaded > 0 && false {
+		return b.loaded
+	}
 	dep, _ := b.timing.Get(faas.PhaseDependencies)
 	code, _ := b.timing.Get(faas.PhaseCodeLoad)
 	return dep + code
@@ -224,7 +229,7 @@ func (w *Worker) mayServe(in *instance, clean bool) bool {
 // holds mu.
 func (w *Worker) offer(in *instance, held faas.Bytes) {
 	p := in.pool
-	for in.active < in.slots {
+	for in.active < in.slots && !w.crowded(p, in) {
 		wt := p.line.pop()
 		if wt == nil {
 			break

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -9,38 +10,81 @@ import (
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// pace is how long a pool's calls take when nothing holds them up.
+// pace is how long a pool's calls take.
 type pace struct {
-	takes atomic.Int64 // ns; 0: nothing known
-	timed bool         // a timer will look after those in line; guarded by Worker.mu
+	least, cpu atomic.Int64 // ns; 0: nothing known. A change that is lost to another call's does not matter
+	timed      bool         // a timer will look after those in line; guarded by Worker.mu
+	run        float64      // share of instances at work that have or want a processor, of late; guarded by Worker.mu
+	starved    bool         // they do, and processors are busy; guarded by Worker.mu
+	judged     time.Time    // when that was seen; guarded by Worker.mu
 }
 
-// note takes a call that has ended into account. Shorter ones count for sixteen times as much as
-// longer ones: where processes wait for a processor a mean would tell of that.
-func (p *pace) note(took time.Duration) {
-	old := p.takes.Load()
-	change := int64(took) - old
+// note takes a call that has ended into account. For the least that a call takes, shorter ones
+// count for sixteen times as much as longer ones: where processes wait for a processor a mean would
+// tell of that.
+func (p *pace) note(took, cpu time.Duration) {
+	towards(&p.least, took, 4, 64)
+	towards(&p.cpu, cpu, 16, 16)
+}
+
+func towards(v *atomic.Int64, to time.Duration, down, up int64) {
+	old := v.Load()
+	change := int64(to) - old
 	switch {
 	case old == 0:
 	case change < 0:
-		change /= 4
+		change /= down
 	default:
-		change /= 64
+		change /= up
 	}
-	p.takes.Store(old + change) // one that is lost to another call's does not matter
+	v.Store(old + change)
+}
+
+func (p *pace) known() policy.Pace {
+	return policy.Pace{Least: time.Duration(p.least.Load()), CPU: time.Duration(p.cpu.Load())}
+}
+
+// lookAgain is how often a pool with calls in line is looked after.
+const lookAgain = 10 * time.Millisecond
+
+// queues says whether calls of the pool may wait for instances that stand. Where each needs one of
+// its own they wait for nothing.
+func (p *pool) queues() bool {
+	return p.rt.Style != runtimes.StyleExec && !p.oneCall()
 }
 
 // waits says whether those in line should wait for an instance that stands, and sees to it that
 // they don't for long. The caller holds mu.
 func (w *Worker) waits(p *pool) bool {
-	if p.rt.Style == runtimes.StyleExec || p.oneCall() {
-		return false
-	}
-	if !policy.Wait(len(p.instances), runtime.NumCPU(), p.line.len(), time.Duration(p.pace.takes.Load())) {
+	if !p.queues() {
 		return false
 	}
 	w.lookAfter(p, policy.WaitMost)
-	return true
+	return w.shouldWait(p)
+}
+
+// shouldWait says whether a call of the pool should wait for an instance that stands. The caller
+// holds mu.
+func (w *Worker) shouldWait(p *pool) bool {
+	return policy.Wait(len(p.instances), runtime.NumCPU(), p.hasStarved(time.Now()), p.pace.known())
+}
+
+// hasStarved says what was last seen, if it is still of use. The caller holds mu.
+func (p *pool) hasStarved(now time.Time) bool {
+	return p.pace.starved && now.Sub(p.pace.judged) <= busyFresh
+}
+
+// crowded says whether as many of the pool's instances work as have use for it, besides save which
+// may be nil. The caller holds mu.
+func (w *Worker) crowded(p *pool, save *instance) bool {
+	if !p.pace.starved || !p.queues() {
+		return false
+	}
+	working := len(p.instances) - len(p.free)
+	if save != nil && !slices.Contains(p.free, save) {
+		working--
+	}
+	return working >= policy.Crowd(runtime.NumCPU()) && w.shouldWait(p)
 }
 
 // lookAfter makes more instances if the first in line has waited for too long. The caller holds mu.
@@ -49,7 +93,9 @@ func (w *Worker) lookAfter(p *pool, in time.Duration) {
 		return
 	}
 	p.pace.timed = true
+	w.processors.look(time.Now())
 	time.AfterFunc(in, func() { // if the worker has closed meanwhile, nobody is in line
+		known := w.judge(p)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		p.pace.timed = false
@@ -57,11 +103,63 @@ func (w *Worker) lookAfter(p *pool, in time.Duration) {
 		if first == nil || w.draining {
 			return
 		}
-		if left := policy.WaitMost - time.Since(first.since); left > 0 {
-			w.lookAfter(p, left)
-			return
+		if policy.GrowAfterAll(time.Since(first.since), p.pace.starved, known) {
+			p.pace.starved = false // until the next look
+			w.grow(p)
 		}
-		w.grow(p)
-		w.lookAfter(p, policy.WaitMost)
+		w.lookAfter(p, lookAgain)
 	})
+}
+
+// judge looks whether the pool's instances are starved, unless that was done a moment ago, and
+// returns whether that is known.
+func (w *Worker) judge(p *pool) (known bool) {
+	now := time.Now()
+	w.mu.Lock()
+	recent := now.Sub(p.pace.judged) < judgeEvery
+	w.mu.Unlock()
+	if recent {
+		return true
+	}
+	busy, known := w.processors.look(now)
+	if !known {
+		return false
+	}
+	run := 0.0
+	if busy {
+		run = runShare(w.atWork(p))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pc := &p.pace
+	if now.Sub(pc.judged) > busyFresh {
+		pc.run = run
+	} else { // one look finds some of them between two calls
+		pc.run += (run - pc.run) / 4
+	}
+	pc.starved, pc.judged = busy && pc.run >= starvedShare, now
+	return true
+}
+
+const (
+	// judgeEvery is how often it is looked whether instances are starved, which takes a fifth of a
+	// millisecond for some processes of many threads.
+	judgeEvery = 25 * time.Millisecond
+	// starvedShare is the share of instances at work that have or want a processor, from which on
+	// that is what they wait for. It is not all of them: those that have answered are seen too, until
+	// the server has had a processor to take note of it.
+	starvedShare = 0.25
+)
+
+// atWork returns the processes of some of the pool's instances that work.
+func (w *Worker) atWork(p *pool) (pids []int) {
+	const some = 4
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, in := range p.instances {
+		if in.active > 0 && len(pids) < some {
+			pids = append(pids, in.tree...)
+		}
+	}
+	return pids
 }

@@ -20,7 +20,7 @@ func TestACallThatWaitsIsLookedAfter(t *testing.T) {
 		p.instances[fmt.Sprint(i)] = &instance{active: 1, slots: 1}
 	}
 	for range 100 {
-		p.pace.note(100 * time.Microsecond)
+		p.pace.note(100*time.Microsecond, 50*time.Microsecond)
 	}
 	w.mu.Lock()
 	p.line.push(&waiter{since: time.Now(), ready: make(chan grant, 1)})
@@ -52,15 +52,15 @@ func TestPaceIsThatOfCallsThatNothingHoldsUp(t *testing.T) {
 		if i%5 == 0 {
 			took = 200 * time.Microsecond
 		}
-		p.note(took)
+		p.note(took, took)
 	}
-	if got := time.Duration(p.takes.Load()); got > time.Millisecond {
+	if got := time.Duration(p.least.Load()); got > time.Millisecond {
 		t.Errorf("calls take %v, want about what the short ones do", got)
 	}
 	for range 1000 {
-		p.note(50 * time.Millisecond)
+		p.note(50*time.Millisecond, 0)
 	}
-	if got := time.Duration(p.takes.Load()); got < 10*time.Millisecond {
+	if got := time.Duration(p.least.Load()); got < 10*time.Millisecond {
 		t.Errorf("calls take %v when all of them take 50 ms", got)
 	}
 }

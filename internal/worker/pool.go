@@ -125,7 +125,7 @@ func (w *Worker) take(p *pool) *instance {
 		w.retire(p.free[len(p.free)-1], "died") // takes it out of the free ones
 	}
 	n := len(p.free)
-	if n == 0 {
+	if n == 0 || w.crowded(p, p.free[n-1]) {
 		return nil
 	}
 	in := p.free[n-1]
@@ -200,6 +200,9 @@ func (w *Worker) feed() {
 		p := w.hungry[0]
 		w.hungry = w.hungry[1:]
 		p.inHungry = false
+		if w.waits(p) { // by now it is known that more of them are of no use
+			continue
+		}
 		before := p.starting
 		w.grow(p)
 		if p.inHungry && p.starting == before {

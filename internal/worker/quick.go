@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"runtime"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
-	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -48,7 +46,7 @@ func (w *Worker) quickStem(p *pool) *instance {
 	if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
 		return nil
 	}
-	if !p.oneCall() && policy.Wait(len(p.instances), runtime.NumCPU(), 1, time.Duration(p.pace.takes.Load())) {
+	if !p.oneCall() && w.shouldWait(p) {
 		return nil
 	}
 	if p.rewinds() {

@@ -77,7 +77,7 @@ func (w *Worker) start(p *pool, of *waiter) {
 		in.active++
 		of.answer(grant{in: in})
 	}
-	for in.active < in.slots {
+	for in.active < in.slots && !w.crowded(p, in) {
 		wt := p.line.pop()
 		if wt == nil {
 			break
@@ -251,6 +251,7 @@ func (w *Worker) loadCode(ctx context.Context, in *instance, booting bool) error
 		t.AddCPU(faas.PhaseRuntimeLoad, now-cpu)
 		cpu, mark = now, time.Now()
 	}
+	delayed, _ := in.box.Delayed()
 	loaded, err := in.frames.Loaded(ctx)
 	if err != nil {
 		return w.explainDeath(ctx, in, err)
@@ -259,7 +260,14 @@ func (w *Worker) loadCode(ctx context.Context, in *instance, booting bool) error
 	dep := min(time.Duration(loaded.DependencyUS)*time.Microsecond, all)
 	t.Add(faas.PhaseDependencies, dep)
 	t.Add(faas.PhaseCodeLoad, all-dep)
-	t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
+	used := in.cpu() - cpu
+	t.AddCPU(faas.PhaseCodeLoad, used)
+	// What the code itself is worth: neither the moments in which others had the processors, nor
+	// those in which nobody read that it was done.
+	in.births.loaded = min(dep+time.Duration(loaded.CodeUS)*time.Microsecond, all)
+	if later, err := in.box.Delayed(); err == nil {
+		in.births.loaded = max(in.births.loaded-(later-delayed), min(used, in.births.loaded))
+	}
 	return nil
 }
 

@@ -67,6 +67,8 @@ type Worker struct {
 	starting int                               // guarded by mu
 	draining bool                              // guarded by mu
 
+	processors processors
+
 	work sync.WaitGroup // starts and endings of instances
 	life context.Context
 	end  context.CancelFunc

@@ -18,6 +18,10 @@ func main() {
 		fail(bench.Plain("127.0.0.1:0"))
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "floor" {
+		fail(bench.Floor("127.0.0.1:0", os.Args[2]))
+		return
+	}
 	cfg := bench.Config{Out: os.Stdout}
 	flag.StringVar(&cfg.Binary, "brasa", "bin/brasa", "program to measure")
 	flag.BoolVar(&cfg.JSON, "json", false, "print one JSON object as the last line")
