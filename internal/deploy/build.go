@@ -2,15 +2,20 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 	"github.com/brasa-dev/brasa/runtimes/golang"
@@ -18,20 +23,14 @@ import (
 
 // buildGo compiles the Go function in src and returns the directory that holds the program alone.
 //
-// The compiler runs confined like a function, without a network: it sees the source, the
-// toolchain and its own namespace's build cache, which is what a poisoned entry could reach.
-func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
+// The compiler runs confined like a function, without a network: it sees the source, the toolchain,
+// the modules that were got for it and its own namespace's build cache, which is what a poisoned
+// entry could reach.
+func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
 	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
-	// By the namespace's UID, for what was built in an older one of its name is not to be trusted.
-	ns, err := d.cfg.Catalog.Namespace(req.Name.Namespace)
+	cache, err := d.buildDirs("gocache", req.Name.Namespace, work, out)
 	if err != nil {
 		return "", err
-	}
-	cache := filepath.Join(d.cfg.Dir, "gocache", ns.UID)
-	for _, p := range []string{work, out, cache} {
-		if err := os.MkdirAll(p, 0o755); err != nil {
-			return "", err
-		}
 	}
 	rt, err := d.cfg.Runtimes.Lookup(runtimes.Go)
 	if err != nil {
@@ -41,14 +40,19 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 	if plan.Runtime == runtimes.Wasm {
 		binary = runtimes.WasmEntry
 	}
-	b, err := golang.Generate(src, work, golang.Options{
-		Handler: plan.Handler, Entry: plan.Entry, Go: rt.Program, Version: rt.Version, Output: "/out/" + binary,
-	})
+	o := golang.Options{Handler: plan.Handler, Entry: plan.Entry, Go: rt.Program, Version: rt.Version, Output: "/out/" + binary}
+	if deps != nil && deps.Dir != "" {
+		o.Modules = deps.Target
+		if err := deps.resolved(map[string]*[]byte{"go.mod": &o.Mod, "go.sum": &o.Sum}); err != nil {
+			return "", err
+		}
+	}
+	b, err := golang.Generate(src, work, o)
 	if err != nil {
 		return "", err
 	}
-	if b.Modules {
-		return "", faas.Errorf(faas.Invalid, "build function", "the module requires others and has no vendor directory").
+	if b.Modules && o.Modules == "" {
+		return "", faas.Errorf(faas.Invalid, "build function", "the module requires others, which are not got here, and has no vendor directory").
 			WithFix("add them to the code: go mod vendor")
 	}
 	if plan.Runtime == runtimes.Wasm {
@@ -71,14 +75,59 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 		},
 		Tmp: int64(faas.GiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 4096,
 	}
+	spec.Mounts = append(spec.Mounts, deps.mounts()...)
 	if err := d.runBuild(ctx, spec, log); err != nil {
-		return "", err
+		return "", explainGo(err, log.String())
 	}
 	plan.Entry, plan.Handler = binary, b.Handler
 	if b.Form == golang.FormProgram && plan.Runtime == runtimes.Go { // with a main of its own it is an executable like any other
 		plan.Runtime = runtimes.Executable
 	}
 	return out, nil
+}
+
+// absentModule is how the go command says that no module that is required has a package.
+var absentModule = regexp.MustCompile(`no required module provides package ([^\s;]+)|cannot find module providing package ([^\s:]+)|missing go\.sum entry for module providing package ([^\s;(]+)|package ([\w.-]+\.[\w-]+/\S+) is not in std`)
+
+// explainGo says what mends a build that misses a module.
+func explainGo(err error, output string) error {
+	if m := absentModule.FindStringSubmatch(output); m != nil && faas.CodeOf(err) == faas.Failed {
+		return faas.AsError(err).WithFix("have go.mod and go.sum name it: go get %s && go mod tidy, where the code lies", cmp.Or(m[1], m[2], m[3], m[4]))
+	}
+	return err
+}
+
+// buildDirs makes the directories of a build and the namespace's cache for it, which it returns.
+func (d *Deployer) buildDirs(cache, namespace string, dirs ...string) (string, error) {
+	// By the namespace's UID, for what was built in an older one of its name is not to be trusted.
+	ns, err := d.cfg.Catalog.Namespace(namespace)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(d.cfg.Dir, cache, ns.UID)
+	for _, p := range append(dirs, dir) {
+		if err := os.MkdirAll(p, 0o755); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+// resolved reads the files of a layer that pin what the code's own do not: those that are there.
+func (d *deps) resolved(files map[string]*[]byte) error {
+	root, err := os.OpenRoot(d.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for name, to := range files {
+		b, err := root.ReadFile(filepath.Join(install.ResolvedDir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		*to = b
+	}
+	return nil
 }
 
 // buildName names the sandbox of what is built in a work directory.
@@ -105,7 +154,7 @@ func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) e
 	}
 	spec.Stdout, spec.Stderr = w, w
 	var copying sync.WaitGroup
-	copying.Go(func() { _, _ = io.Copy(log, r) })
+	copying.Go(func() { _, _ = io.Copy(io.MultiWriter(log, buildLog(ctx)), r) })
 	defer copying.Wait()
 	defer r.Close()
 	box, err := d.cfg.Sandbox.Start(ctx, spec)

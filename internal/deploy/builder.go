@@ -16,7 +16,9 @@ func (d *Deployer) builder(plan *runtimes.Plan) builder {
 	switch {
 	case plan.Runtime == runtimes.Wasm:
 		return d.buildWasm
-	case plan.Build: // Go source
+	case plan.Source == runtimes.Rust:
+		return d.buildRust
+	case plan.Build:
 		return d.buildGo
 	case plan.Runtime == runtimes.Java && len(plan.Command) == 0:
 		return d.buildJava

@@ -17,7 +17,7 @@ const maxBuildCache = 2 * faas.GiB
 // CollectCaches removes the build caches of namespaces that are no more, and those that have grown
 // too large.
 func (d *Deployer) CollectCaches() error {
-	return errors.Join(d.collectCache("gocache"), d.collectCache("nodepacks"))
+	return errors.Join(d.collectCache("gocache"), d.collectCache("cargocache"), d.collectCache("nodepacks"))
 }
 
 func (d *Deployer) collectCache(name string) error {

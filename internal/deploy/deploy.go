@@ -69,6 +69,7 @@ func DefaultBuildLimits() BuildLimits {
 type Deployer struct {
 	cfg    Config
 	staged staged
+	turns  turns // at the caches of builds that can't be shared
 }
 
 // New empties the work directory of what a killed predecessor left and returns a Deployer.

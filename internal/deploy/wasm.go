@@ -18,14 +18,18 @@ import (
 const maxRefusal = 64 << 10
 
 // buildWasm compiles the module of a plan and returns a directory with it and what was made of it.
-// Source in Go is built to a module first.
+// Source in Go or Rust is built to a module first.
 //
 // The compiler runs confined like a function, without a network, and sees nothing but the module:
 // what a module that misleads it could make it write is read by processes of this function alone,
 // which are confined as much and run the module anyway. Here no byte of the module is looked at.
 func (d *Deployer) buildWasm(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
 	if plan.Build {
-		built, err := d.buildGo(ctx, req, plan, deps, dir, src)
+		build := d.buildGo
+		if plan.Source == runtimes.Rust {
+			build = d.buildRust
+		}
+		built, err := build(ctx, req, plan, deps, dir, src)
 		if err != nil {
 			return "", err
 		}

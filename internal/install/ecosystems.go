@@ -9,10 +9,13 @@ import (
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// ecosystems are the ways of each runtime, by its name. The first that finds a manifest is taken.
+// ecosystems are the ways of each runtime, by its name, or by that of the source that is built to it.
+// The first that finds a manifest is taken.
 var ecosystems = map[string][]func(Tools) Ecosystem{
 	runtimes.Python: {newPip},
 	runtimes.Node:   {newNPM},
+	runtimes.Go:     {newGoModules},
+	runtimes.Rust:   {newCargo},
 }
 
 // Tools are what there is to install with.

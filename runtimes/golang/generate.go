@@ -39,6 +39,9 @@ type Options struct {
 	Go      string // the go command as the build sees it; empty: "go"
 	Version string // of the toolchain, "1.26.1", for a module that is made here; empty: 1.23
 	Output  string // path of the program as the build sees it
+	Modules string // where modules lie that were got for the build, as it sees them; empty: there are none
+	Mod     []byte // go.mod and go.sum as they were resolved, instead of the source's own; nil: these count
+	Sum     []byte
 }
 
 // Build says how to build what Generate made.
@@ -48,7 +51,7 @@ type Build struct {
 	Package string   // directory of the function's package below the source, slash-separated
 	Args    []string // the command, to be run in the directory that was generated
 	Env     []string // to be added to PATH and a writable HOME
-	Modules bool     // modules must be fetched: there is a requirement and no vendor directory
+	Modules bool     // modules are required that are not in a vendor directory
 }
 
 // bootDir is where the bootstrap goes in the function's module, and mainDir the generated main
@@ -85,6 +88,9 @@ func Generate(src, dst string, o Options) (*Build, error) {
 		return nil, fmt.Errorf("copy source: %w", err)
 	}
 	defer out.Close()
+	if err := pin(out, o); err != nil {
+		return nil, err
+	}
 	module, requires, err := ensureModule(out, o.Version)
 	if err != nil {
 		return nil, err
@@ -107,7 +113,16 @@ func Generate(src, dst string, o Options) (*Build, error) {
 		b.Args = append(b.Args, "-mod=vendor")
 		b.Env = append(b.Env, "GOPROXY=off")
 	case requires:
-		b.Args = append(b.Args, "-mod=mod") // writes go.sum if it is not there
+		mode := "-mod=readonly"
+		if o.Mod != nil || o.Modules == "" { // modules in the source alone, which go.sum does not speak of
+			mode = "-mod=mod" // adds what is required indirectly
+		}
+		b.Args = append(b.Args, mode)
+		// All hashes are compared with go.sum, or were when they were resolved.
+		b.Env = append(b.Env, "GOPROXY=off", "GOSUMDB=off")
+		if o.Modules != "" {
+			b.Env = append(b.Env, "GOMODCACHE="+o.Modules)
+		}
 		b.Modules = true
 	default:
 		b.Args = append(b.Args, "-mod=mod")
@@ -115,6 +130,30 @@ func Generate(src, dst string, o Options) (*Build, error) {
 	}
 	b.Args = append(b.Args, "-o", o.Output, target)
 	return b, nil
+}
+
+// pin puts what was resolved in the place of the source's own. The module keeps its name.
+func pin(dst *os.Root, o Options) error {
+	if o.Mod == nil {
+		return nil
+	}
+	mod := o.Mod
+	left := int64(maxSource)
+	if own, err := readSource(dst, "go.mod", &left); err == nil {
+		if m := moduleLine.FindSubmatch(own); m != nil {
+			mod = moduleLine.ReplaceAllLiteral(mod, append([]byte("module "), m[1]...))
+		}
+	}
+	if err := dst.WriteFile("go.mod", mod, 0o644); err != nil {
+		return fmt.Errorf("write go.mod: %w", err)
+	}
+	if o.Sum == nil {
+		return nil
+	}
+	if err := dst.WriteFile("go.sum", o.Sum, 0o644); err != nil {
+		return fmt.Errorf("write go.sum: %w", err)
+	}
+	return nil
 }
 
 var (
