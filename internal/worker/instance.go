@@ -66,7 +66,7 @@ type births struct {
 // load returns how long the function's own code took to load. On a busy machine a function that is
 // quick to load may seem dear, and an instance kept ready for it, if it counts that others ran.
 func (b *births) load() time.Duration {
-	if b.loaded > 0 && false {
+	if b.loaded > 0 {
 		return b.loaded
 	}
 	dep, _ := b.timing.Get(faas.PhaseDependencies)
