@@ -15,7 +15,7 @@ import (
 )
 
 // languages are those whose runtimes speak frames.
-var languages = []string{runtimes.Python, runtimes.Node, runtimes.Go, runtimes.Java, runtimes.Ruby}
+var languages = []string{runtimes.Python, runtimes.Node, runtimes.Go, runtimes.Java, runtimes.Ruby, runtimes.PHP}
 
 // Run tells every story.
 func (s *Suite) Run(t *testing.T) {
@@ -151,7 +151,7 @@ func (s *Suite) failures(t *testing.T, language string) {
 	} else {
 		in.Call(`{"do":"nan"}`).WantError(t, faas.Failed, "JSON cannot hold")
 	}
-	if !is(language, runtimes.Go) {
+	if !is(language, runtimes.Go, runtimes.PHP) { // of PHP's see fatal
 		in.Call(`{"do":"recursion"}`).WantError(t, faas.Failed)
 	}
 	if is(language, runtimes.Python, runtimes.Node, runtimes.Ruby) {
@@ -208,6 +208,20 @@ func (s *Suite) ends(t *testing.T, language string) {
 		}
 		<-in.Done()
 		in.Call(`{"do":"number"}`).WantError(t, faas.Crashed)
+	})
+	t.Run("fatal", func(t *testing.T) {
+		if language != runtimes.PHP {
+			t.Skip("only PHP has errors that end the process and can be told of")
+		}
+		for _, do := range []string{"exhaust", "recursion"} {
+			in := s.Start(t, language, stock(t, language, "main"))
+			e := in.Call(fmt.Sprintf(`{"do":"%s"}`, do)).WantError(t, faas.Failed, "Allowed memory size")
+			if e.Limit != "memory_bytes" || !strings.Contains(e.Trace, "main.php:") {
+				t.Errorf("limit %q, trace %q; want memory_bytes, and where it was", e.Limit, e.Trace)
+			}
+			<-in.Done()
+			in.Process.Wait()
+		}
 	})
 	t.Run("loop", func(t *testing.T) {
 		in := s.Start(t, language, stock(t, language, "main"))

@@ -61,6 +61,36 @@ var loadStories = map[string][]loadStory{
 		{name: "dependency", files: map[string]string{"main.js": "const one = require('one');\nexports.main = one;\n", "node_modules/one/index.js": "module.exports = (args) => args;\n"}},
 		{name: "common by its name", entry: "main.cjs", files: map[string]string{"package.json": `{"type":"module"}`, "main.cjs": "exports.main = (args) => args;\n"}},
 	},
+	runtimes.PHP: {
+		{name: "throws", files: map[string]string{"main.php": "<?php\nthrow new DomainException('not now');\n"}, code: faas.Failed, words: []string{"DomainException", "not now"}, trace: "main.php:2"},
+		{name: "syntax", files: map[string]string{"main.php": "<?php\nfunction main(array $args) {\n  return (;\n}\n"}, code: faas.Failed, words: []string{"ParseError"}, trace: "main.php:3"},
+		{name: "fatal", files: map[string]string{"main.php": "<?php\nclass A extends A {}\ninterface I { function f(); }\nif (1) { class B implements I {} }\n"}, code: faas.Failed, words: []string{"\"A\" not found"}, trace: "main.php:2"},
+		{name: "declared twice", files: map[string]string{"main.php": "<?php\nrequire 'a.php';\nfunction f() {}\n", "a.php": "<?php function f() {}\n"}, code: faas.Failed, words: []string{"Cannot redeclare f()"}, trace: "a.php:1"},
+		{name: "missing handler", files: map[string]string{"main.php": "<?php function other($args) {}\n"}, code: faas.Failed, words: []string{"main, handle or handler", "it defines other"}},
+		{name: "named handler missing", handler: "absent", files: map[string]string{"main.php": "<?php function other($args) {}\n"}, code: faas.Failed, words: []string{"no function absent", "other"}},
+		{name: "named as one of PHP's own", handler: "phpinfo", files: map[string]string{"main.php": "<?php function other($args) {}\n"}, code: faas.Failed, words: []string{"no function phpinfo", "other"}},
+		{name: "missing file", entry: "absent.php", files: map[string]string{"main.php": ""}, code: faas.Failed, words: []string{"absent.php"}},
+		{name: "missing include", files: map[string]string{"main.php": "<?php\nrequire 'nosuch.php';\n"}, code: faas.Failed, words: []string{"nosuch.php"}, trace: "main.php:2"},
+		{name: "missing class", files: map[string]string{"main.php": "<?php\nNoSuchClass::make();\n"}, code: faas.Failed, words: []string{"NoSuchClass"}, trace: "main.php:2"},
+		{name: "exits", files: map[string]string{"main.php": "<?php exit(4);\n"}, code: faas.Failed, words: []string{"called exit"}},
+		{name: "dies", files: map[string]string{"main.php": "<?php posix_kill(getmypid(), 9);\n"}, code: faas.Crashed},
+		{name: "too many arguments", files: map[string]string{"main.php": "<?php function main($a, $b, $c) {}\n"}, code: faas.Failed, words: []string{"at most two"}},
+		{name: "named handler", handler: "work", files: map[string]string{"main.php": "<?php function work($args) { return $args; }\n"}},
+		{name: "file and function", handler: "lib/work.run", files: map[string]string{"main.php": "<?php throw new Exception;", "lib/work.php": "<?php function run($args) { return $args; }\n"}},
+		{name: "namespace", files: map[string]string{"main.php": "<?php\nnamespace App\\Jobs;\nfunction main(array $args): array { return $args; }\n"}},
+		{name: "class and method", handler: "App\\Echoes::run", files: map[string]string{"main.php": "<?php\nnamespace App;\nclass Echoes { public static function run(array $args) { return $args; } }\n"}},
+		{name: "object's method", handler: "Echoes@run", files: map[string]string{"main.php": "<?php class Echoes { private array $x = []; public function run(array $args) { return $args + $this->x; } }\n"}},
+		{name: "closure", files: map[string]string{"main.php": "<?php return static fn (array $args): array => $args;\n"}},
+		{name: "object", files: map[string]string{"main.php": "<?php return new class { public function __invoke($event) { return $event; } };\n"}},
+		{name: "event as its arguments", files: map[string]string{"main.php": "<?php function handler($event, $context) { return ['a' => $event['a'] ?? 0]; }\n"}},
+		{name: "array of a handler", files: map[string]string{"main.php": "<?php function handle(array $event) { return $event; }\n"}},
+		{name: "text", files: map[string]string{"main.php": "<?php function handle(string $body) { return json_decode($body); }\n"}},
+		{name: "no argument", files: map[string]string{"main.php": "<?php function main() { return ['a' => 1]; }\n"}},
+		{name: "include", files: map[string]string{"main.php": "<?php require 'lib/one.php'; require __DIR__ . '/two.php'; function main($args) { return ONE . TWO === '12' ? $args : null; }\n", "lib/one.php": "<?php const ONE = 1;", "two.php": "<?php const TWO = 2;"}},
+		{name: "buffers ended", files: map[string]string{"main.php": "<?php while (ob_get_level()) ob_end_clean(); function main($args) { return $args; }\n"}},
+		{name: "response of PSR-7", files: map[string]string{"main.php": "<?php\nclass Reply {\n function getStatusCode() { return 200; }\n function getHeaders() { return ['content-type' => ['application/json']]; }\n function getBody() { return '{\"a\":1}'; }\n}\nfunction main($args) { return new Reply; }\n"}},
+		{name: "Composer's", files: map[string]string{"main.php": "<?php function main($args) { return LOADED ? $args : null; }\n", "vendor/autoload.php": "<?php const LOADED = true;"}},
+	},
 	runtimes.Ruby: {
 		{name: "raises", files: map[string]string{"main.rb": "require \"json\"\nx = {}.fetch(\"absent\")\n"}, code: faas.Failed, words: []string{"KeyError", "absent"}, trace: "main.rb:2"},
 		{name: "syntax", files: map[string]string{"main.rb": "def main(args)\n  return (\n"}, code: faas.Failed, words: []string{"SyntaxError"}, trace: "main.rb:"},
@@ -129,7 +159,7 @@ func (s *Suite) loads(t *testing.T, language string) {
 				f.Files = together(loadStories[language])
 			}
 			if f.Entry == "" {
-				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.Java: "Main.java"}[language]
+				f.Entry = map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.PHP: "main.php", runtimes.Java: "Main.java"}[language]
 			}
 			if story.code != faas.OK {
 				if language == runtimes.Go { // a program that dies at once does not even say hello
@@ -149,11 +179,11 @@ func (s *Suite) loads(t *testing.T, language string) {
 		})
 	}
 	t.Run("prints", func(t *testing.T) {
-		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n", runtimes.Ruby: "puts \"while loading\"\ndef main(args) = args\n", runtimes.Java: "class Main { static { System.out.println(\"while loading\"); } static Object main(java.util.Map<String, Object> args) { return args; } }\n"}[language]
+		code := map[string]string{runtimes.Python: "print('while loading')\ndef main(args): return args\n", runtimes.Node: "console.log('while loading'); exports.main = (args) => args;\n", runtimes.Ruby: "puts \"while loading\"\ndef main(args) = args\n", runtimes.PHP: "<?php echo \"while loading\\n\"; function main($args) { return $args; }\n", runtimes.Java: "class Main { static { System.out.println(\"while loading\"); } static Object main(java.util.Map<String, Object> args) { return args; } }\n"}[language]
 		if code == "" {
 			t.Skip("a program prints before it speaks")
 		}
-		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.Java: "Main.java"}[language]
+		name := map[string]string{runtimes.Python: "main.py", runtimes.Node: "main.js", runtimes.Ruby: "main.rb", runtimes.PHP: "main.php", runtimes.Java: "Main.java"}[language]
 		in := s.Start(t, language, Function{Files: map[string]string{name: code}, Entry: name})
 		in.Own.Await(t, "while loading")
 		if a := in.Call(`{}`); a.Log.Text("") != "" {

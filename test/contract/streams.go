@@ -225,6 +225,14 @@ func (s *Suite) logs(t *testing.T, language string) {
 	if language == runtimes.Go {
 		return // it cannot tell whose a goroutine is
 	}
+	if language == runtimes.PHP {
+		a := in.Call(`{"do":"complain"}`)
+		a.Want(t, 200, typeText, "got ")
+		if got := a.Log.Text(runtimes.Stderr); !strings.Contains(got, "PHP Warning: Undefined array key 0 in ") || !strings.Contains(got, "main.php on line") {
+			t.Errorf("stderr = %q, want the warning", got)
+		}
+		return // it leaves nothing running
+	}
 
 	// What a call leaves running does not write into the log of another.
 	f := stock(t, language, "main")
