@@ -175,8 +175,8 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 // nothing makes the error of a tree that nothing is found in.
 func nothing(files []string, language string) error {
 	if slices.ContainsFunc(files, func(f string) bool { return f == "Dockerfile" || f == "Containerfile" }) {
-		return faas.Errorf(faas.Invalid, detectOp, "the code is described by a Dockerfile, and images are not run here").
-			WithFix("deploy the program itself: its source, or a static executable with --language http, exec or lines")
+		return faas.Errorf(faas.Invalid, detectOp, "the code is described by a Dockerfile, and images are not built here").
+			WithFix("build it and deploy the image: docker build -t NAME . && docker save NAME -o image.tar && brasa deploy --image image.tar")
 	}
 	switch {
 	case len(files) == 0:
@@ -300,7 +300,7 @@ func lonely(tree fs.FS, files []string, language string) []candidate {
 		lang, why := languageOf(tree, f)
 		switch {
 		case lang == "":
-		case language == Executable || language == JSONLines || language == HTTPServer:
+		case language != "" && styleOf(language) != StyleFrames && language != Rust:
 			programs = append(programs, candidate{language, f, why})
 		case language != "" && lang != language:
 		case lang == Executable:

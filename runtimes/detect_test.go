@@ -103,7 +103,7 @@ func TestPlanSaysWhatIsUnclear(t *testing.T) {
 		"two files":          {map[string]string{"a.py": "", "b.py": ""}, Hints{}, []string{"a.py", "b.py", "--entry a.py"}},
 		"nothing":            {map[string]string{"README.md": ""}, Hints{}, []string{"README.md", "--language"}},
 		"empty":              {map[string]string{}, Hints{}, []string{"no file"}},
-		"Dockerfile":         {map[string]string{"Dockerfile": "FROM x"}, Hints{}, []string{"images are not run here"}},
+		"Dockerfile":         {map[string]string{"Dockerfile": "FROM x"}, Hints{}, []string{"images are not built here", "docker build"}},
 		"other architecture": {map[string]string{"f": program(243)}, Hints{}, []string{"RISCV", runtime.GOARCH}},
 		"damaged program":    {map[string]string{"f": "\x7fELF"}, Hints{}, []string{"damaged"}},
 		"program of Windows": {map[string]string{"f.exe": "MZ"}, Hints{Language: "exec", Entry: "f.exe"}, []string{"another system"}},

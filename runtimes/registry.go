@@ -20,14 +20,19 @@ const (
 	Executable = "exec"
 	JSONLines  = "lines"
 	HTTPServer = "http"
+	OpenWhisk  = "openwhisk"
+	OpenFaaS   = "openfaas"
+	Lambda     = "lambda"
 )
 
 // GoBinary is what deploy names the program that it built from Go source.
 const GoBinary = "brasa-function"
 
-// names lists the languages there are, in the order in which people are told of them, with what
-// to do when the host lacks one.
-var names = []struct{ name, title, install string }{
+// language is what people ask for, and what to do when the host lacks it.
+type language struct{ name, title, install string }
+
+// names lists the languages there are, in the order in which people are told of them.
+var names = []language{
 	{Python, "Python", "install Python 3.8 or newer where root can read it: apt-get install python3"},
 	{Node, "Node.js", "install Node.js 18 or newer: apt-get install nodejs"},
 	{Go, "Go", "install the Go toolchain from https://go.dev/dl/ into /usr/local/go"},
@@ -39,6 +44,9 @@ var names = []struct{ name, title, install string }{
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
 	{HTTPServer, "HTTP server", ""},
+	{OpenWhisk, "action of OpenWhisk: HTTP server with /init and /run", ""},
+	{OpenFaaS, "watchdog of OpenFaaS: HTTP server with /_/health", ""},
+	{Lambda, "client of AWS Lambda's runtime API", ""},
 }
 
 // styleOf returns the style of a language by its name.
@@ -48,8 +56,12 @@ func styleOf(name string) Style {
 		return StyleExec
 	case JSONLines:
 		return StyleLines
-	case HTTPServer:
+	case HTTPServer, OpenFaaS:
 		return StyleHTTP
+	case OpenWhisk:
+		return StyleAction
+	case Lambda:
+		return StyleEvents
 	}
 	return StyleFrames
 }
@@ -60,6 +72,7 @@ var aliases = map[string]string{
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,
+	"watchdog": OpenFaaS, "action": OpenWhisk,
 }
 
 // Registry holds the runtimes that were found on this host. It does not change.

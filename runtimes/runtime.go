@@ -24,9 +24,11 @@ const (
 	StyleExec                // a process per call: ExecCall
 	StyleLines               // a line per call: Lines
 	StyleHTTP                // a server on $PORT: HTTPConn
+	StyleAction              // a server that is sent its function: Action
+	StyleEvents              // a client that asks for its calls: Events
 )
 
-var styleNames = [...]string{StyleFrames: "frames", StyleExec: "exec", StyleLines: "lines", StyleHTTP: "http"}
+var styleNames = [...]string{StyleFrames: "frames", StyleExec: "exec", StyleLines: "lines", StyleHTTP: "http", StyleAction: "action", StyleEvents: "events"}
 
 // String returns the style's name.
 func (s Style) String() string { return styleNames[s] }
@@ -71,6 +73,9 @@ const Port = 8080
 // be: rev may be nil, and Env holds no secret. For the other styles rev must be given, and the
 // caller adds Environ. For StyleExec it is the command of one call.
 func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mount) {
+	if rev != nil && rev.Image != nil {
+		return slices.Clone(rev.Command), imageEnv(rev), nil
+	}
 	env = []string{"PATH=" + rt.path(), "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}
 	switch {
 	case rt.Name == Wasm:
@@ -107,8 +112,13 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 	default:
 		args = rt.command(rev)
 	}
-	if rt.Style == StyleHTTP {
+	switch rt.Style {
+	case StyleHTTP, StyleAction:
 		env = append(env, fmt.Sprintf("PORT=%d", Port))
+	case StyleEvents:
+		for k, v := range lambdaEnv(rev) {
+			env = append(env, k+"="+v)
+		}
 	}
 	return args, env, mounts
 }

@@ -26,6 +26,8 @@ type HTTPConn struct {
 	address   string
 	dial      Dial
 	response  int64
+	health    string
+	upstream  string
 	transport *http.Transport
 }
 
@@ -34,6 +36,42 @@ type HTTPConfig struct {
 	Dial     Dial
 	Port     int        // 0: Port
 	Response faas.Bytes // of an answer's body; 0: the default
+	// Health is a path that is answered with 200 when the server is ready; empty: it is when it
+	// takes connections.
+	Health string
+	// Upstream is the address in the sandbox of a second server to which the first one passes calls
+	// on, and which is waited for too; empty: there is none.
+	Upstream string
+}
+
+// HTTPConfigOf returns how the server of a revision is spoken to.
+func HTTPConfigOf(rev *faas.Revision, dial Dial) HTTPConfig {
+	c := HTTPConfig{Dial: dial, Port: imagePort(rev), Response: rev.Limits.Response}
+	if rev.Runtime == OpenFaaS {
+		c.Health, c.Upstream = watchdogHealth, watchdogUpstream(rev)
+	}
+	return c
+}
+
+const watchdogHealth = "/_/health"
+
+// watchdogUpstream is where the program listens that a watchdog of OpenFaaS passes calls on to. The
+// watchdog is up before that, and would answer the first calls with an error.
+func watchdogUpstream(rev *faas.Revision) string {
+	variable := func(name string) string {
+		if v := rev.Env[name]; v != "" || rev.Image == nil {
+			return v
+		}
+		return lastVariable(rev.Image.Env, name)
+	}
+	u, err := url.Parse(orElse(variable("upstream_url"), variable("http_upstream_url")))
+	if err != nil || u.Scheme != "http" || variable("mode") != "http" {
+		return ""
+	}
+	if host := u.Hostname(); host != "localhost" && host != "127.0.0.1" {
+		return ""
+	}
+	return net.JoinHostPort("127.0.0.1", orElse(u.Port(), "80"))
 }
 
 // NewHTTPConn returns the connection; nothing is dialed yet.
@@ -44,7 +82,7 @@ func NewHTTPConn(cfg HTTPConfig) *HTTPConn {
 	if cfg.Response <= 0 {
 		cfg.Response = faas.DefaultLimits().Response
 	}
-	h := &HTTPConn{address: fmt.Sprintf("127.0.0.1:%d", cfg.Port), dial: cfg.Dial, response: int64(cfg.Response)}
+	h := &HTTPConn{address: fmt.Sprintf("127.0.0.1:%d", cfg.Port), dial: cfg.Dial, response: int64(cfg.Response), health: cfg.Health, upstream: cfg.Upstream}
 	h.transport = &http.Transport{
 		DialContext:            h.dial,
 		DisableCompression:     true, // bytes pass as they are
@@ -59,24 +97,64 @@ func NewHTTPConn(cfg HTTPConfig) *HTTPConn {
 // nothing, often enough to add little to a cold start.
 const readyEvery = 2 * time.Millisecond
 
-// Ready waits until the server takes connections. Exited ends the wait when the process does.
+// Ready waits until the server takes connections and says that it is ready, if it can say so. Exited
+// ends the wait when the process does.
 func (h *HTTPConn) Ready(ctx context.Context, exited <-chan struct{}) error {
 	const op = "start server"
 	tick := time.NewTicker(readyEvery)
 	defer tick.Stop()
-	for {
-		c, err := h.dial(ctx, "tcp", h.address)
-		if err == nil {
-			return c.Close()
+	heard := "did not listen on port " + h.address[strings.LastIndexByte(h.address, ':')+1:] + ", which $PORT says,"
+	for listens := false; ; {
+		if !listens {
+			listens = h.listens(ctx, h.address)
+		}
+		if listens {
+			var well bool
+			if well, heard = h.healthy(ctx); well {
+				return nil
+			}
 		}
 		select {
 		case <-exited:
 			return faas.Errorf(faas.Crashed, op, "the process exited before it listened")
 		case <-ctx.Done():
-			return ended(ctx, op, fmt.Sprintf("the server did not listen on port %s, which $PORT says, in time", h.address[strings.LastIndexByte(h.address, ':')+1:]))
+			return ended(ctx, op, fmt.Sprintf("the server %s in time", heard))
 		case <-tick.C:
 		}
 	}
+}
+
+func (h *HTTPConn) listens(ctx context.Context, address string) bool {
+	c, err := h.dial(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // it was only tried
+	return true
+}
+
+// healthy asks a server that listens whether it is ready; what it lacks is told else.
+func (h *HTTPConn) healthy(ctx context.Context) (well bool, lacks string) {
+	if h.health != "" {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.address+h.health, nil)
+		if err != nil {
+			return false, err.Error()
+		}
+		lacks = "did not answer at " + h.health
+		res, err := h.transport.RoundTrip(r)
+		if err != nil {
+			return false, lacks
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxHeaderBytes)) // so that the connection can be used again
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return false, fmt.Sprintf("answered at %s with status %d and not with 200", h.health, res.StatusCode)
+		}
+	}
+	if h.upstream != "" && !h.listens(ctx, h.upstream) {
+		return false, "has no function that listens at " + h.upstream
+	}
+	return true, ""
 }
 
 // Close closes idle connections. Calls in flight go on until their context ends.
