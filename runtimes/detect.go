@@ -144,7 +144,7 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 		return err
 	}
 	var have []candidate
-	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, rustTree, javaTree, nodeTree, pythonTree} {
+	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, rustTree, javaTree, nodeTree, pythonTree, rubyTree, phpTree} {
 		c, ok, err := find(tree, files)
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func nothing(files []string, language string) error {
 	case language != "":
 		return faas.Errorf(faas.Invalid, detectOp, "cannot tell which file is the %s function; there are %s", language, some(files)).WithFix("%s", lackOf(language))
 	}
-	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, Cargo.toml, package.json, .java files, main.py, index.js, a single file of source and an executable, and found %s", some(files)).
+	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, Cargo.toml, package.json, .java files, main.py, index.js, main.rb, main.php, a single file of source and an executable, and found %s", some(files)).
 		WithFix("say it with --language and --entry")
 }
 

@@ -51,6 +51,12 @@ func TestPlan(t *testing.T) {
 		why     string
 	}{
 		"python file":          {map[string]string{"hello.py": ""}, Hints{}, Python, "hello.py", "", "by its extension"},
+		"ruby file":            {map[string]string{"hello.rb": ""}, Hints{}, Ruby, "hello.rb", "", "by its extension"},
+		"ruby gems":            {map[string]string{"Gemfile": "", "Gemfile.lock": "", "work.rb": ""}, Hints{}, Ruby, "work.rb", "", "Gemfile says"},
+		"ruby application":     {map[string]string{"Gemfile": "", "config.ru": "", "app.rb": ""}, Hints{}, Ruby, "config.ru", "", "Gemfile says"},
+		"php file":             {map[string]string{"hello.php": ""}, Hints{}, PHP, "hello.php", "", "by its extension"},
+		"php packages":         {map[string]string{"composer.json": "{}", "index.php": "", "other.php": ""}, Hints{}, PHP, "index.php", "", "composer.json says"},
+		"php by its language":  {map[string]string{"a.php": "", "main.py": ""}, Hints{Language: "php"}, PHP, "a.php", "", ""},
 		"python tree":          {map[string]string{"main.py": "", "lib.py": ""}, Hints{}, Python, "main.py", "", "main.py is Python"},
 		"python requirements":  {map[string]string{"app.py": "", "requirements.txt": "", "README": ""}, Hints{}, Python, "app.py", "", "requirements.txt"},
 		"python odd":           {map[string]string{"odd.py": "", "pyproject.toml": ""}, Hints{}, Python, "odd.py", "", "pyproject.toml"},
