@@ -60,6 +60,8 @@ func (m *netnsMaker) create(within func(*netns) error) (*netns, error) {
 			// A connection that a call has closed is gone then, and not for a minute there to be
 			// seen by the calls after it. Where it cannot be had processes are replaced more often.
 			_ = os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("0"), 0)
+			// Programs of images listen at port 80, and nobody else is here to be pretended to.
+			_ = os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
 			fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open network namespace: %w", err)
@@ -124,35 +126,54 @@ func (n *netns) dial(ctx context.Context, network, address string) (net.Conn, er
 	if _, err := netip.ParseAddr(host); err != nil || !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
 		return nil, fmt.Errorf("dial %s %s in a sandbox: want tcp or udp and a literal address", network, address)
 	}
-	type result struct {
-		conn net.Conn
-		err  error
+	var conn net.Conn
+	err = n.within(func() (err error) {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, net.JoinHostPort(host, port))
+		return err
+	})
+	return conn, err
+}
+
+// listen opens a socket within, at a literal address and port.
+func (n *netns) listen(address string) (net.Listener, error) {
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		return nil, fmt.Errorf("listen at %q in a sandbox: want a literal address and a port", address)
 	}
-	done := make(chan result, 1)
+	var l net.Listener
+	err := n.within(func() (err error) {
+		var lc net.ListenConfig
+		l, err = lc.Listen(context.Background(), "tcp", address) // it does not wait for anything
+		return err
+	})
+	return l, err
+}
+
+// within runs do on a thread that is lent to the namespace for that time.
+func (n *netns) within(do func() error) error {
+	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			runtime.UnlockOSThread()
-			done <- result{err: err}
+			done <- err
 			return
 		}
 		defer unix.Close(home)
 		if err := n.enter(); err != nil {
 			runtime.UnlockOSThread()
-			done <- result{err: fmt.Errorf("enter network namespace: %w", err)}
+			done <- fmt.Errorf("enter network namespace: %w", err)
 			return
 		}
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, network, net.JoinHostPort(host, port))
+		err = do()
 		// A thread that cannot come home stays locked and is ended with this goroutine.
 		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
-		done <- result{conn, err}
+		done <- err
 	}()
-	r := <-done
-	return r.conn, r.err
+	return <-done
 }
 
 func (n *netns) enter() error {

@@ -435,3 +435,43 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// What the host listens at is there before the program runs.
+func TestListenInside(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		const at = "127.0.0.1:9001"
+		out, text := capture(t)
+		s := start(t, h, Spec{Args: []string{"/usr/bin/python3", "-I", "-S", "-c", `
+import socket
+s = socket.create_connection(("127.0.0.1", 9001))
+s.sendall(b"question\n")
+print(s.makefile().read())`}, Listen: at, Stdout: out})
+		out.Close()
+		c, err := s.Listener().Accept()
+		must(t, err)
+		line := make([]byte, len("question\n"))
+		_, err = io.ReadFull(c, line)
+		must(t, err)
+		_, err = c.Write([]byte("answer"))
+		must(t, err)
+		c.Close()
+		if got := <-text; string(line) != "question\n" || got != "answer\n" {
+			t.Errorf("got %q and %q", line, got)
+		}
+		s.Close()
+		if _, err := s.Listener().Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after the end: %v", err)
+		}
+		if _, err := h.Start(context.Background(), Spec{Name: uniqueName(), Args: []string{"/bin/true"}, Listen: "localhost:1"}); err == nil {
+			t.Error("a name was taken for an address")
+		}
+	})
+}
+
+func TestEveryPortIsOwn(t *testing.T) {
+	h := startHost(t)
+	o := run(t, h, Spec{Args: []string{"/usr/bin/python3", "-I", "-S", "-c", "import socket; print(socket.create_server(('127.0.0.1', 80)).getsockname()[1])"}})
+	if got := o.ok(t); got != "80" {
+		t.Errorf("got %q", got)
+	}
+}

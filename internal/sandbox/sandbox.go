@@ -20,7 +20,8 @@ type Sandbox struct {
 	conn  net.Conn // nil unless Spec.Conn, or until Exec
 	group *cgroup  // nil where there are no cgroups
 	net   *netns
-	base  *base // nil unless Spec.Root
+	base  *base        // nil unless Spec.Root
+	heard net.Listener // nil unless Spec.Listen
 	proc  *process
 	watch *memoryWatch // nil where the kernel limits memory
 	steps []Step
@@ -82,6 +83,10 @@ func (s *Sandbox) UID() int { return s.uid }
 // Conn returns the host's end of the connection to descriptor 3, or nil if Spec.Conn was
 // false, or Command.Conn where Exec has started the program. Close closes it.
 func (s *Sandbox) Conn() net.Conn { return s.conn }
+
+// Listener takes the connections that the sandbox makes to Spec.Listen; nil if that is empty. Close
+// closes it.
+func (s *Sandbox) Listener() net.Listener { return s.heard }
 
 // PID returns the first process's id in the host's pid namespace, 0 if it was gone before the
 // first call.

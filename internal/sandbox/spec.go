@@ -50,6 +50,9 @@ type Spec struct {
 	// Network gives the sandbox a way out; see EgressConfig. Without it there is only its own
 	// loopback.
 	Network bool
+	// Listen, if set, is a literal address and port of the sandbox's loopback at which the host
+	// listens before the program starts; Sandbox.Listener has the connections.
+	Listen string
 	// Conn gives the program a connected stream socket as descriptor 3; Sandbox.Conn is the
 	// other end.
 	Conn bool

@@ -88,6 +88,11 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 	if s.net, err = networks.take(ctx); err != nil {
 		return err
 	}
+	if s.spec.Listen != "" {
+		if s.heard, err = s.net.listen(s.spec.Listen); err != nil {
+			return err
+		}
+	}
 	step("network")
 
 	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, root: -1, conn: -1, filter: h.filter, inProcess: h.standIn, forked: s.spec.Zygote != nil}
@@ -252,6 +257,9 @@ func (h *Host) forget(s *Sandbox) {
 func (h *Host) release(s *Sandbox) {
 	if s.proc != nil {
 		s.proc.close()
+	}
+	if s.heard != nil {
+		s.heard.Close()
 	}
 	if s.net != nil {
 		s.net.close()
