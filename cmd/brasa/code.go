@@ -38,7 +38,8 @@ type source struct {
 	name   string // that a function of it would get
 	what   string // for people
 	close  func()
-	failed func() error // the reason for which reading it failed, if it did
+	failed func() error            // the reason for which reading it failed, if it did
+	again  func() (*source, error) // opens the same once more; nil: it can be read but once
 }
 
 // openSource opens what a path names: a file, a directory, which is packed while it is sent, or
@@ -47,6 +48,14 @@ func openSource(path, language string) (*source, error) {
 	if path == "-" {
 		return openStdin(language)
 	}
+	src, err := openPath(path)
+	if err == nil {
+		src.again = func() (*source, error) { return openPath(path) }
+	}
+	return src, err
+}
+
+func openPath(path string) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, noSource(path, err)

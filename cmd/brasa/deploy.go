@@ -27,11 +27,15 @@ over; if that fails, what was deployed before goes on serving.
 
 A directory is sent without what its .brasaignore names (patterns as in .gitignore), and
 without .git, .env, virtual environments and caches. A brasa.json in it may say what flags say
-(language, entry, handler, command, env, secrets, limits, network); flags win.`,
+(language, entry, handler, command, env, secrets, limits, network, install); flags win.
+
+What the code's own manifest names (requirements.txt, uv.lock, package.json, go.mod, Cargo.toml,
+pom.xml ...) is installed on the server, once for all functions with the same lock.`,
 		Example: `  brasa deploy hello.py
   brasa deploy ./shop --name pay --memory 512MiB --timeout 10s
   brasa deploy resize.zip -e QUALITY=80 --secret S3_KEY --network egress
   brasa deploy ./server --command './server --quiet' -l http --public
+  brasa deploy report.py --with 'pandas<3' --with openpyxl
   cat hello.py | brasa deploy - -l python --name hello`,
 		Args: exactly("PATH"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -73,9 +77,7 @@ func (a *app) deploy(ctx context.Context, client *api.Client, name string, spec 
 		return err
 	}
 	begin := time.Now()
-	done := a.out.Wait("deploying " + src.what + " as " + fn.Path())
-	outcome, err := send(ctx, client, fn, spec, src)
-	done()
+	outcome, err := a.sendFollowed(ctx, client, fn, spec, src)
 	if err != nil {
 		return cli.While(err, "deploy %s as %q", src.what, fn.Path())
 	}
@@ -97,10 +99,14 @@ func tryInput(src *source) string {
 	return "'{}'"
 }
 
-// send deploys src. If reading it failed, that is the reason, whatever the server said of the
-// half it got.
-func send(ctx context.Context, client *api.Client, fn faas.Name, spec api.Spec, src *source) (*api.Outcome, error) {
-	outcome, err := client.Deploy(ctx, fn.Namespace, fn.Path(), spec, src.Code)
+// send deploys src and calls told, which may be nil, with what happens meanwhile. If reading it
+// failed, that is the reason, whatever the server said of the half it got.
+func send(ctx context.Context, client *api.Client, fn faas.Name, spec api.Spec, src *source, told func(api.DeployEvent)) (outcome *api.Outcome, err error) {
+	if told == nil {
+		outcome, err = client.Deploy(ctx, fn.Namespace, fn.Path(), spec, src.Code)
+	} else {
+		outcome, err = client.DeployFollowed(ctx, fn.Namespace, fn.Path(), spec, src.Code, told)
+	}
 	if err != nil {
 		if failed := src.failed(); failed != nil {
 			return nil, failed
@@ -128,6 +134,11 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	line("function", "%s", s.Strong.Render(fn.Path()))
 	line("found", "%s%s", what, parenthesis(d.Why))
 	line("size", "%s of code, %s sent", cli.Size(o.Code), cli.Size(o.Sent))
+	for _, st := range o.Steps {
+		if st.Install != nil {
+			line("packages", "%s", installLine(st))
+		}
+	}
 	if o.Same && o.Proof.Timing.Total < ready {
 		line("proof", "an instance is ready already")
 	} else {

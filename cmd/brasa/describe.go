@@ -10,6 +10,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/spf13/cobra"
 )
 
@@ -46,6 +47,11 @@ func newDescribe(a *app) *cobra.Command {
 	}
 }
 
+// layerLine says where a layer is seen and which it is.
+func layerLine(l faas.Layer) string {
+	return fmt.Sprintf("%s at %s, %.12s", cli.Size(l.Bytes), l.Target, l.Digest.Hex())
+}
+
 func (a *app) describeFunction(f api.Function) string {
 	s, now, r := a.out.OutStyles(), a.out.Now(), f.Active
 	var b strings.Builder
@@ -67,6 +73,9 @@ func (a *app) describeFunction(f api.Function) string {
 	line("command", strings.Join(r.Command, " "))
 	line("revision", r.ID.Short()+", deployed "+cli.Ago(r.Created, now))
 	line("code", cli.Size(r.CodeBytes))
+	for _, l := range r.Layers {
+		line("layer", layerLine(l))
+	}
 	l := r.Limits
 	line("memory", l.Memory.String()+", of that /tmp "+l.Tmp.String())
 	line("cpu", fmt.Sprintf("cores: %g, processes: %d", float64(l.CPU)/1000, l.PIDs))

@@ -140,7 +140,7 @@ func (d *dev) send(ctx context.Context, f candidate) (*api.Outcome, error) {
 		public := true
 		spec.Public = &public
 	}
-	return send(ctx, d.client, faas.Name{Namespace: d.namespace, Function: f.name}, spec, src)
+	return send(ctx, d.client, faas.Name{Namespace: d.namespace, Function: f.name}, spec, src, nil)
 }
 
 // mostInline is how much of an answer fits on a line.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +40,7 @@ func newVersions(a *app) *cobra.Command {
 					}
 					return nil
 				}
-				g := cli.NewGrid("REVISION", "STATUS", "RUNTIME", "ENTRY", "CODE", "MEMORY", "DEPLOYED")
+				g := cli.NewGrid("REVISION", "STATUS", "RUNTIME", "ENTRY", "CODE", "LAYERS", "MEMORY", "DEPLOYED")
 				for _, r := range revisions {
 					id, status, entry := r.ID.Short(), "kept", r.Entry
 					if a.out.Format == cli.Wide {
@@ -51,11 +52,23 @@ func newVersions(a *app) *cobra.Command {
 					if len(r.Command) > 0 {
 						entry = strings.Join(r.Command, " ")
 					}
-					g.Row(id, status, strings.TrimSpace(r.Runtime+" "+r.Version), cli.CleanLine(entry), cli.Size(r.CodeBytes),
+					g.Row(id, status, strings.TrimSpace(r.Runtime+" "+r.Version), cli.CleanLine(entry), cli.Size(r.CodeBytes), layersOf(r.Layers),
 						r.Limits.Memory.String(), cli.Ago(r.Created, a.out.Now()))
 				}
 				return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 			})
 		},
 	}
+}
+
+// layersOf says how large layers are together; empty: there are none.
+func layersOf(layers []faas.Layer) string {
+	if len(layers) == 0 {
+		return ""
+	}
+	sum := faas.Bytes(0)
+	for _, l := range layers {
+		sum += l.Bytes
+	}
+	return cli.Size(sum)
 }

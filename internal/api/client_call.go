@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 )
 
 // Code is what is deployed or run: an archive, one file of source, or an executable.
@@ -35,6 +36,71 @@ func (c *Client) Deploy(ctx context.Context, namespace, name string, spec Spec, 
 		op: "deploy function", method: http.MethodPut, path: c.ns(namespace, "functions", name),
 		contentType: contentType, body: body, upload: true,
 	})
+}
+
+// DeployFollowed deploys like Deploy and calls told with what happens meanwhile.
+func (c *Client) DeployFollowed(ctx context.Context, namespace, name string, spec Spec, code Code, told func(DeployEvent)) (*Outcome, error) {
+	form := newForm(spec)
+	form.code = code
+	contentType, body := form.start()
+	defer func() { // code is not read any more when it returns
+		_ = body.Close()
+		<-form.written
+	}()
+	r := request{
+		op: "deploy function", method: http.MethodPut, path: c.ns(namespace, "functions", name),
+		contentType: contentType, body: body, upload: true, accept: "application/x-ndjson",
+	}
+	res, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return nil, c.refused(r.op, res)
+	}
+	lines := bufio.NewReader(res.Body)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return nil, c.broken(ctx, r.op, unexpected(err))
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue // the server's sign of life
+		}
+		var e DeployEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, foreign(r.op, res, line)
+		}
+		switch {
+		case e.Fault != nil:
+			return nil, e.Fault.asError(r.op, res)
+		case e.Outcome != nil:
+			return e.Outcome, nil
+		}
+		told(e)
+	}
+}
+
+// Builds lists what was installed and built in the last week, newest first.
+func (c *Client) Builds(ctx context.Context, namespace string) ([]install.BuildInfo, error) {
+	b, err := call[Builds](ctx, c, request{op: "list builds", method: http.MethodGet, path: c.ns(namespace, "builds")})
+	return b.Builds, err
+}
+
+// BuildLog asks for all that was written during a build, given by its id or the first digits of it.
+// The caller closes it.
+func (c *Client) BuildLog(ctx context.Context, namespace, id string) (io.ReadCloser, error) {
+	r := request{op: "read build log", method: http.MethodGet, path: c.ns(namespace, "builds", id, "log")}
+	res, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		defer func() { _ = res.Body.Close() }()
+		return nil, c.refused(r.op, res)
+	}
+	return res.Body, nil
 }
 
 // CallOptions say how a function is called. The zero value is a plain call.

@@ -81,6 +81,7 @@ func (s *Server) functionRoutes() {
 		return s.function(ctx, name)
 	})
 	s.deployRoute()
+	s.buildRoutes()
 }
 
 func (s *Server) deployRoute() {
@@ -90,6 +91,8 @@ func (s *Server) deployRoute() {
 		"200": s.json(reflect.TypeFor[Answer[Outcome]](), "Deployed; the function existed before"),
 		"201": s.json(reflect.TypeFor[Answer[Outcome]](), "Deployed; the function is new"),
 	}
+	op.Description = "With Accept: application/x-ndjson the answer is a stream of lines that tell what happens; the last has the outcome or the error."
+	op.Responses["200"].Content[ndjson] = &huma.MediaType{Schema: s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[DeployEvent](), true, "")}
 	s.raw(accessNamespace, op, s.deploy)
 }
 
@@ -110,7 +113,7 @@ func (s *Server) codeBody(document reflect.Type, run bool) *huma.RequestBody {
 	}}
 }
 
-func (s *Server) deploy(w http.ResponseWriter, r *http.Request, _ Caller) error {
+func (s *Server) deploy(w http.ResponseWriter, r *http.Request, c Caller) error {
 	name := faas.Name{Namespace: r.PathValue("namespace"), Function: r.PathValue("name")}
 	if err := name.Validate(); err != nil {
 		return err
@@ -125,6 +128,10 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request, _ Caller) error 
 		return err
 	}
 	defer up.Close()
+	if accepts(r, ndjson) {
+		s.followDeploy(w, r, c, name, up)
+		return nil
+	}
 	out, err := s.cfg.Deployer.Deploy(r.Context(), up.request(name), nil)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/dispatch"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 )
 
@@ -30,6 +31,7 @@ type Config struct {
 	Dispatcher *dispatch.Dispatcher
 	Deployer   *deploy.Deployer
 	Journal    *journal.Journal
+	Builds     *install.Builds // logs of what was installed and built; nil: none are kept
 	Keys       *auth.Keys
 	Runtimes   func() []Runtime                 // what languages there are
 	Doctor     func(ctx context.Context) Doctor // examines this host

@@ -62,6 +62,7 @@ type node struct {
 	host      *sandbox.Host
 	worker    *worker.Worker
 	installer *install.Installer
+	builds    *install.Builds
 	deployer  *deploy.Deployer
 	dispatch  *dispatch.Dispatcher
 }
@@ -219,8 +220,11 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		return err
 	}
 	closing.add("installer", n.installer.Close)
+	if n.builds, err = install.OpenBuilds(filepath.Join(d.cfg.Data, "install", "logs"), d.log.With("part", "install")); err != nil {
+		return err
+	}
 	n.deployer, err = deploy.New(deploy.Config{
-		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Prover: n.worker,
+		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Builds: n.builds, Prover: n.worker,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
 		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})
@@ -259,7 +263,7 @@ func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines
 // openDoor builds the API and the gateway before it.
 func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
-		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Journal: n.journal, Keys: n.keys,
+		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(context.Context) api.Doctor { return examine(n.host.Features(), n.runtimes) },

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"path/filepath"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -24,15 +25,17 @@ func (d *Daemon) installing(moment string) {
 	}
 }
 
-// collectLayers forgets the layers that no revision names and nobody has used lately, and adds
-// those that are kept to live.
+// collectLayers forgets old logs and the layers that no revision names and nobody has used lately,
+// and adds those that are kept to live.
 func collectLayers(n *node, live map[faas.Digest]bool) error {
 	namespaces := map[string]bool{}
 	for _, ns := range n.catalog.Namespaces() {
 		namespaces[ns.UID] = true
 	}
-	if err := n.installer.Collect(func(d faas.Digest) bool { return live[d] }, func(uid string) bool { return namespaces[uid] }); err != nil {
-		return err
-	}
-	return n.installer.Live(func(d faas.Digest) { live[d] = true })
+	known := func(uid string) bool { return namespaces[uid] }
+	return errors.Join(
+		n.builds.Collect(known),
+		n.installer.Collect(func(d faas.Digest) bool { return live[d] }, known),
+		n.installer.Live(func(d faas.Digest) { live[d] = true }),
+	)
 }

@@ -39,6 +39,7 @@ type Config struct {
 	Runtimes *runtimes.Registry
 	Sandbox  *sandbox.Host      // builds run in it
 	Install  *install.Installer // nil: nothing is installed
+	Builds   *install.Builds    // keeps what is written while it is installed and built; nil: nobody does
 	Prover   Prover
 	Dir      string          // for work in progress; emptied by New
 	Unpack   artifact.Limits // of what is sent, unpacked
@@ -92,9 +93,9 @@ func New(cfg Config) (*Deployer, error) {
 }
 
 // Deploy makes req's code the active revision of the function req.Name. progress, which may be
-// nil, is told of each step as it ends. Errors are *faas.Error; after one the function is as it
-// was before.
-func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step)) (*Outcome, error) {
+// nil, is told what happens, on other goroutines too. Errors are *faas.Error; after one the function
+// is as it was before.
+func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progress)) (*Outcome, error) {
 	began := time.Now()
 	out := &Outcome{}
 	steps := stepper{out: out, told: progress, begin: d.cfg.Step}
@@ -103,7 +104,7 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Step))
 	}
 	rev, err := d.prepare(ctx, req, out, &steps)
 	if err != nil {
-		return nil, err
+		return nil, d.logged(&steps, req.Name.Namespace, err)
 	}
 	err = steps.do("prove", func() error {
 		out.Proof, err = d.cfg.Prover.Prove(ctx, rev)
@@ -184,9 +185,10 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 		}
 	}
 	out := &Outcome{}
-	rev, err := d.prepare(ctx, req, out, &stepper{out: out, begin: d.cfg.Step})
+	steps := &stepper{out: out, begin: d.cfg.Step}
+	rev, err := d.prepare(ctx, req, out, steps)
 	if err != nil {
-		return nil, err
+		return nil, d.logged(steps, req.Name.Namespace, err)
 	}
 	if small {
 		d.staged.put(key, rev)
@@ -196,10 +198,12 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 
 // prepare does all that leaves no trace a caller could see: the revision's code is stored, and
 // collected again if nothing comes to point at it.
-func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps *stepper) (*faas.Revision, error) {
+func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps *stepper) (_ *faas.Revision, err error) {
 	if err := d.checkSettings(&req); err != nil {
 		return nil, err
 	}
+	ctx, ended := d.logBuild(ctx, &req, steps)
+	defer func() { ended(err) }()
 	dir, err := os.MkdirTemp(filepath.Join(d.cfg.Dir, "work"), "deploy-")
 	if err != nil {
 		return nil, faas.AsError(err)
@@ -273,37 +277,6 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	}
 	rev.ID = rev.Digest()
 	return rev, nil
-}
-
-// stepper times steps and tells of them.
-type stepper struct {
-	out   *Outcome
-	told  func(Step)
-	begin func(string) // nil: nobody
-
-	install *Install // what is to be said of the step that runs
-}
-
-// errNothing is what a step returns that had nothing to do. It is not told of, and no failure.
-var errNothing = errors.New("nothing to do")
-
-func (s *stepper) do(name string, f func() error) error {
-	if s.begin != nil {
-		s.begin(name)
-	}
-	began := time.Now()
-	err := f()
-	if err == errNothing {
-		return nil
-	}
-	st := Step{Name: name, Took: time.Since(began), Install: s.install}
-	st.US = st.Took.Microseconds()
-	s.install = nil
-	s.out.Steps = append(s.out.Steps, st)
-	if s.told != nil {
-		s.told(st)
-	}
-	return err
 }
 
 // checkSecrets says whether the namespace has the secrets that a revision names.

@@ -62,6 +62,7 @@ func (d *Deployer) install(ctx context.Context, req *Request, plan *runtimes.Pla
 	err = steps.do("install", func() error {
 		res, err = d.cfg.Install.Install(ctx, install.Request{
 			Namespace: req.Name.Namespace, NamespaceUID: ns.UID, Code: src, Plan: plan, Options: opt,
+			Log: buildLog(ctx), Progress: steps.installing,
 		})
 		if res == nil {
 			return cmp.Or(err, errNothing)
@@ -79,4 +80,11 @@ func (d *Deployer) install(ctx context.Context, req *Request, plan *runtimes.Pla
 		return nil, err
 	}
 	return &deps{res}, nil
+}
+
+// installing tells how far the step install is.
+func (s *stepper) installing(p install.Progress) {
+	if s.told != nil {
+		s.told(Progress{Install: &p})
+	}
 }

@@ -64,10 +64,10 @@ type Request struct {
 
 // Progress is how far an installation is.
 type Progress struct {
-	Tool  string
-	Step  string     // of Job.Steps, or "store"
-	Bytes faas.Bytes // written so far
-	Line  string     // the newest of the tool's output
+	Tool  string     `json:"tool"`
+	Step  string     `json:"step"`           // of Job.Steps, or "store"
+	Bytes faas.Bytes `json:"bytes"`          // written so far
+	Line  string     `json:"line,omitempty"` // the newest of the tool's output
 }
 
 // Result is what a manifest came to.
