@@ -21,7 +21,8 @@ import (
 // process that dies leaves no half of one under its name. A power cut may, since nothing here is
 // synced: that would put a flush of the disk on the way of a cold start. Instead a tree that was
 // found on the disk is compared with its digest once more before its first use after a start,
-// which also finds what was damaged or changed meanwhile.
+// which also finds what was damaged or changed meanwhile; unless it can be seen that it was
+// compared since the machine was started and is as it was then (compared.go).
 type tree struct {
 	digest faas.Digest
 	kind   kind
@@ -173,8 +174,12 @@ func (d *Depot) lay(t *tree) {
 
 func (d *Depot) layOut(digest faas.Digest, k kind) (int64, error) {
 	path := d.path(k, digest)
+	if size, ok := wasCompared(path); ok {
+		return size, nil
+	}
 	switch got, err := digestOfDir(d.ctx, path, k); {
 	case err == nil && got == digest:
+		noteCompared(path)
 		return diskUsage(path)
 	case errors.Is(err, fs.ErrNotExist):
 	case d.ctx.Err() != nil:
@@ -201,6 +206,7 @@ func (d *Depot) layOut(digest faas.Digest, k kind) (int64, error) {
 	if err != nil {
 		return 0, errors.Join(err, removeTree(work))
 	}
+	noteCompared(path)
 	return size, nil
 }
 
