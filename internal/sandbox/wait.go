@@ -188,6 +188,10 @@ func (s *Sandbox) closeConns() {
 	}
 }
 
+// Waits says whether sandboxes can wait for their program here: whether Start takes Spec.Wait. It
+// is known when Ready is closed.
+func (h *Host) Waits() bool { return !h.standIn && len(waitBinary) > 0 }
+
 // waitProgram returns the file of the waiting program. It is made once and stays open.
 func (h *Host) waitProgram() (int, error) {
 	h.waitOnce.Do(func() {
