@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -160,12 +161,13 @@ func (b *bench) servers() error {
 	return nil
 }
 
-// floor starts what answers from bare processes of a language, or returns nil if there is none.
-func (b *bench) floor(lang string) (*server, error) {
+// floor starts what answers from bare processes of a language, of one function or of more, or returns
+// nil if there is none.
+func (b *bench) floor(lang string, functions int) (*server, error) {
 	if lang != "python" && lang != "node" {
 		return nil, nil
 	}
-	return launch(b.cfg.Self, "floor", lang)
+	return launch(b.cfg.Self, "floor", lang, strconv.Itoa(functions))
 }
 
 // start starts the platform on the prepared data folder.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,19 +53,27 @@ s.on('data', d => {
 s.on('end', () => process.exit());
 `
 
-// Floor serves Answer from processes of a language, python or node.
-func Floor(listen, lang string) error {
+// Floor serves Answer from processes of a language, python or node. Of one function there are as many as
+// there are processors; of more, whose numbers are their paths, each has one.
+func Floor(listen, lang string, functions int) error {
 	command := map[string][]string{"python": {"python3", "-S", "-c", pythonFloor}, "node": {"node", "-e", nodeFloor}}[lang]
 	if command == nil {
 		return fmt.Errorf("no floor of %q", lang)
 	}
-	workers := make(chan *net.UnixConn, runtime.NumCPU())
-	for range cap(workers) {
-		c, err := beside(command)
-		if err != nil {
-			return err
+	each := runtime.NumCPU()
+	if functions > 1 {
+		each = 1
+	}
+	pools := make([]chan *net.UnixConn, functions)
+	for i := range pools {
+		pools[i] = make(chan *net.UnixConn, each)
+		for range each {
+			c, err := beside(command)
+			if err != nil {
+				return err
+			}
+			pools[i] <- c
 		}
-		workers <- c
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -72,6 +82,8 @@ func Floor(listen, lang string) error {
 	fmt.Println(l.Addr())
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in, err := io.ReadAll(r.Body)
+		n, _ := strconv.ParseUint(strings.TrimPrefix(r.URL.Path, "/"), 10, 32) // of one, the first
+		workers := pools[n%uint64(functions)]
 		var out []byte
 		if err == nil {
 			c := <-workers

@@ -23,7 +23,7 @@ func (b *bench) growth(ctx context.Context) error {
 	if err := b.mixed(ctx, p, min(b.cfg.Calls/10, 2000)); err != nil {
 		return err
 	}
-	before, err := b.rest(ctx, p)
+	before, stoodBefore, err := b.rest(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (b *bench) growth(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
-	after, err := b.rest(ctx, p)
+	after, standsAfter, err := b.rest(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -42,6 +42,9 @@ func (b *bench) growth(ctx context.Context) error {
 	b.result.note("growth_calls", b.cfg.Calls)
 	b.result.note("growth_before", before)
 	b.result.note("growth_after", after)
+	b.result.note("growth_stood_before", stoodBefore)
+	b.result.note("growth_stands_after", standsAfter)
+	b.result.printf("  stood before %v\n  stands after %v\n", stoodBefore, standsAfter)
 	b.result.note("growth_goroutines", p.goroutines()-goroutines)
 	b.result.note("growth_heap_kb", p.heapKB()-heap)
 	b.result.set("growth_after_100k", float64(after.over(before)))
@@ -49,17 +52,25 @@ func (b *bench) growth(ctx context.Context) error {
 }
 
 // rest waits until the server holds as little as it comes to hold, and returns that: the pools
-// are as full as a minute without calls leaves them.
-func (b *bench) rest(ctx context.Context, p *platform) (footprint, error) {
+// are as full as a minute without calls leaves them. With it comes what the server says of what
+// stands ready, by what it is.
+func (b *bench) rest(ctx context.Context, p *platform) (footprint, map[string]int, error) {
 	if err := b.gone(ctx, p); err != nil {
-		return footprint{}, err
+		return footprint{}, nil, err
 	}
 	least := look(p.cmd.Process.Pid, prefix)
 	for since := time.Now(); time.Since(since) < 75*time.Second && ctx.Err() == nil; {
 		time.Sleep(time.Second)
 		least = least.least(look(p.cmd.Process.Pid, prefix))
 	}
-	return least, ctx.Err()
+	stands := map[string]int{}
+	for _, in := range p.settle(ctx, 0).Instances {
+		stands["instance of "+in.Function]++
+	}
+	for _, s := range p.settle(ctx, 0).Stems {
+		stands["stem of "+s.Class] += s.Ready
+	}
+	return least, stands, ctx.Err()
 }
 
 // mixed makes calls of every kind: most warm, the others rarer the dearer they are.

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -14,7 +15,22 @@ func (b *bench) many(ctx context.Context) error {
 	}
 	defer p.stop()
 	p.settle(ctx, time.Second)
-	sides := []*Side{p.side("100 functions", b.batches["python-many"].names(0, 100)...), p.side("1 function", "default/python")}
+	const functions = 100
+	sides := []*Side{p.side("100 functions", b.batches["python-many"].names(0, functions)...), p.side("1 function", "default/python")}
+	// What a hundred processes cost that two do not, whoever calls them.
+	for _, n := range []int{functions, 1} {
+		floor, err := b.floor("python", n)
+		if err != nil {
+			return err
+		}
+		defer floor.stop()
+		side := floor.side(fmt.Sprintf("%d bare", n))
+		side.Path = nil
+		for i := range n {
+			side.Path = append(side.Path, "/"+strconv.Itoa(i))
+		}
+		sides = append(sides, side)
+	}
 	got, err := Compare(ctx, sides, loadCalls, loadClient, 8)
 	if err != nil {
 		return err
@@ -24,5 +40,6 @@ func (b *bench) many(ctx context.Context) error {
 		b.result.note(key+"_cpu_server_us", got[i].OwnCPU().Microseconds())
 	}
 	b.result.set("many_functions_ratio", got[0].Rate()/got[1].Rate())
+	b.result.note("many_functions_bare_ratio", got[2].Rate()/got[3].Rate())
 	return nil
 }

@@ -33,7 +33,7 @@ func (b *bench) warm(ctx context.Context) error {
 		case lang == "node" && b.node != nil:
 			sides = append(sides, b.node.side("node http"))
 		}
-		floor, err := b.floor(lang)
+		floor, err := b.floor(lang, 1)
 		if err != nil {
 			return err
 		}

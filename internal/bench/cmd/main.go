@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -18,8 +19,10 @@ func main() {
 		fail(bench.Plain("127.0.0.1:0"))
 		return
 	}
-	if len(os.Args) > 2 && os.Args[1] == "floor" {
-		fail(bench.Floor("127.0.0.1:0", os.Args[2]))
+	if len(os.Args) > 3 && os.Args[1] == "floor" {
+		functions, err := strconv.Atoi(os.Args[3])
+		fail(err)
+		fail(bench.Floor("127.0.0.1:0", os.Args[2], functions))
 		return
 	}
 	cfg := bench.Config{Out: os.Stdout}
