@@ -228,7 +228,7 @@ func (c *cargo) Plan(_ context.Context, m *Manifest, opt Options) (*Job, error) 
 		locked = "--locked"
 	}
 	job.Steps = []JobStep{{
-		Name: "fetch", Args: []string{"/bin/sh", "-ec", cargoFetch, "sh", rt.Program, place[0], place[1], place[2], locked},
+		Name: "fetch", Dir: WorkDir, Args: []string{"/bin/sh", "-ec", cargoFetch, "sh", rt.Program, place[0], place[1], place[2], locked},
 		Env:     []string{"CARGO_HOME=" + cargoTarget, "RUSTC=" + rt.Compiler, "CARGO_TERM_COLOR=never", "CARGO_TERM_PROGRESS_WHEN=never"},
 		Network: true,
 	}}

@@ -205,7 +205,7 @@ func (g *goModules) Plan(_ context.Context, m *Manifest, opt Options) (*Job, err
 	get := JobStep{Name: "download", Args: []string{rt.Program, "mod", "download"}, Env: env, Network: true}
 	if !m.Verified {
 		get.Name = "resolve and download"
-		get.Args = append([]string{"/bin/sh", "-ec", goResolve, "sh", rt.Program}, opt.With...)
+		get.Dir, get.Args = WorkDir, append([]string{"/bin/sh", "-ec", goResolve, "sh", rt.Program}, opt.With...)
 		get.Env = append(env[:len(env):len(env)], "GOFLAGS=-mod=mod -modcacherw")
 	}
 	// What was only needed to get them would take a third of the layer.

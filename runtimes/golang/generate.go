@@ -205,6 +205,8 @@ func addBootstrap(dst *os.Root, form Form) error {
 		if err != nil {
 			return err
 		}
+		// The function's module may be written for a language older than the bootstrap's.
+		content = append([]byte("//go:build go1.23\n\n"), content...)
 		if err := dst.WriteFile(path.Join(bootDir, path.Base(name)), content, 0o644); err != nil {
 			return fmt.Errorf("write bootstrap: %w", err)
 		}
