@@ -97,6 +97,7 @@ func (l *Log) Lines() (lines []faas.LogLine, truncated bool) {
 type LineWriter struct {
 	Sink   LogSink
 	Stream string
+	Skip   string // a line that is dropped; empty: none
 	part   []byte
 }
 
@@ -136,7 +137,9 @@ func (w *LineWriter) Flush() {
 }
 
 func (w *LineWriter) emit(line []byte) {
-	emitLine(w.Sink, w.Stream, time.Now(), line)
+	if w.Skip == "" || string(line) != w.Skip {
+		emitLine(w.Sink, w.Stream, time.Now(), line)
+	}
 	w.part = w.part[:0]
 }
 

@@ -24,7 +24,7 @@ const bareClass = Executable
 // Stem returns how a stem for the revision is started; false where there can be none: an image's
 // root cannot be changed after the start.
 func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
-	if rev.Image != nil {
+	if rev.Image != nil || rt.Style == StyleEvents { // it has another root, or is listened for before its start
 		return Stem{}, false
 	}
 	if rt.Style != StyleFrames || rt.Name == Go {

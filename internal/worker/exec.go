@@ -30,6 +30,9 @@ func (s *stdio) open(in *instance, style runtimes.Style, spec *sandbox.Spec) (er
 		if in.out, err = newLogPipe(); err != nil {
 			return err
 		}
+		if style == runtimes.StyleAction {
+			in.out.skip(runtimes.ActionEnd)
+		}
 		in.out.aim(in.stray)
 		spec.Stdout, spec.Stderr = in.out.out.w, in.out.err.w
 		s.theirs = append(s.theirs, spec.Stdout, spec.Stderr)
@@ -113,16 +116,12 @@ func (w *Worker) proveProgram(ctx context.Context, rev *faas.Revision, rt *runti
 	if err != nil {
 		return proof, err
 	}
-	files, loader := needs(spec)
-	// The shell is in every root that can run anything; test -x follows links as exec does.
-	const script = `for f; do [ -x "$f" ] || { echo "$f: not there, or not executable" >&2; exit 1; }; done`
-	spec.Args = append([]string{"/bin/sh", "-c", script, "sh"}, files...)
-	if loader != "" {
-		// In this mode the loader resolves every library and runs nothing (ld.so(8)). It may say
-		// "not found" and exit with success.
-		spec.Args[2] = script + `; out=$("$LOADER" --list "$PROGRAM" 2>&1) || { echo "$out" >&2; exit 1; }
-			case $out in *"not found"*) echo "$out" | while read -r l; do case $l in *"not found"*) echo "$l" >&2;; esac; done; exit 1;; esac`
-		spec.Env = append(spec.Env, "LOADER="+loader, "PROGRAM="+files[0])
+	if rev.Image != nil {
+		if spec.Args = proveImage(&spec); spec.Args == nil {
+			return proof, nil
+		}
+	} else {
+		proveFiles(&spec)
 	}
 	if in.out, err = newLogPipe(); err != nil {
 		return proof, faas.AsError(err)
@@ -142,16 +141,39 @@ func (w *Worker) proveProgram(ctx context.Context, rev *faas.Revision, rt *runti
 	}
 	x := in.box.Exit()
 	proof.Memory = faas.Bytes(x.Usage.MemoryPeak)
-	if x.Code != 0 || x.Signal != 0 {
-		in.out.aim(in.stray)
+	in.out.aim(in.stray)
+	said := in.stray.take()
+	lacks := ""
+	if rev.Image != nil {
+		lacks = missing(said)
+	}
+	if x.Code != 0 || x.Signal != 0 || lacks != "" {
+		if lacks == "" && len(said) > 0 {
+			lacks = said[len(said)-1].Text
+		}
 		text := "it can't be started in its sandbox"
-		if l := in.stray.take(); len(l) > 0 {
-			text += ": " + l[len(l)-1].Text
+		if lacks != "" {
+			text += ": " + lacks
 		}
 		return proof, faas.Errorf(faas.Failed, "prove program", "%s", text).
 			WithFix("link it statically, or bring its interpreter and libraries with it")
 	}
 	return proof, nil
+}
+
+// proveFiles makes of a program's spec one that looks for what the program needs.
+func proveFiles(spec *sandbox.Spec) {
+	files, loader := needs(*spec)
+	// The shell is in every root that can run anything; test -x follows links as exec does.
+	const script = `for f; do [ -x "$f" ] || { echo "$f: not there, or not executable" >&2; exit 1; }; done`
+	spec.Args = append([]string{"/bin/sh", "-c", script, "sh"}, files...)
+	if loader != "" {
+		// In this mode the loader resolves every library and runs nothing (ld.so(8)). It may say
+		// "not found" and exit with success.
+		spec.Args[2] = script + `; out=$("$LOADER" --list "$PROGRAM" 2>&1) || { echo "$out" >&2; exit 1; }
+			case $out in *"not found"*) echo "$out" | while read -r l; do case $l in *"not found"*) echo "$l" >&2;; esac; done; exit 1;; esac`
+		spec.Env = append(spec.Env, "LOADER="+loader, "PROGRAM="+files[0])
+	}
 }
 
 // needs returns the files that must be there for a spec's program to start, the program first,

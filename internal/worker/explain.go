@@ -73,6 +73,10 @@ func (w *Worker) explainDeath(ctx context.Context, in *instance, err error) erro
 	e := faas.AsError(err)
 	if e.Code != faas.Crashed && e.Code != faas.Internal {
 		if ctx.Err() != nil && timedOut(ctx) {
+			if in.pool.rt.Style != runtimes.StyleFrames { // which says what was waited for
+				told := *e // whoever ended the wait may have others wait too
+				return told.WithLimit("timeout_ms")
+			}
 			return faas.Errorf(faas.Timeout, "load function", "the function's code was not loaded within %s", max(in.pool.rev.Limits.Timeout.D(), minLoadTime)).
 				WithLimit("timeout_ms")
 		}

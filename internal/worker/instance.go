@@ -30,6 +30,7 @@ type instance struct {
 	broken  bool           // its code could not be loaded, though a call came with it; the same
 	out     *logPipe       // what is written to descriptors 1 and 2
 	stray   *strayLog
+	code    string       // where its code lies on this machine; empty: it has none
 	release func()       // gives back the places of the code and its layers in the cache
 	layers  []faas.Layer // that are mounted, of the revision it serves or has served last
 	births  births       // how it came to be; fixed after start

@@ -44,6 +44,15 @@ func (p *logPipe) aim(sink runtimes.LogSink) {
 	p.err.aim(sink, err)
 }
 
+// skip drops lines of one text, which are not the function's own.
+func (p *logPipe) skip(line string) {
+	for _, h := range []*halfPipe{p.out, p.err} {
+		h.mu.Lock()
+		h.sink.Skip = line
+		h.mu.Unlock()
+	}
+}
+
 // written says which of the two has something in it. Mostly none has, so that one question for
 // both spares two reads.
 func (p *logPipe) written() (out, err bool) {

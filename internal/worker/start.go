@@ -222,7 +222,7 @@ func (w *Worker) born(in *instance, began time.Time, failed error) (*instance, [
 	wrote := in.stray.take() // what belongs to no call so far is what was written while loading
 	in.births.log = wrote
 	in.births.total = time.Since(began)
-	return in, wrote, lastWords(failed, wrote)
+	return in, wrote, explainImage(in.pool.rev, lastWords(failed, wrote))
 }
 
 // loadCode gives a process its function and waits until it can take calls.
@@ -289,18 +289,32 @@ func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 	switch in.pool.rt.Style {
 	case runtimes.StyleLines:
 		in.conn = runtimes.NewLines(runtimes.LinesConfig{Stdin: std.in, Conn: in.box.Conn(), Log: in.stray, Response: rev.Limits.Response})
-	case runtimes.StyleHTTP:
-		c := runtimes.NewHTTPConn(runtimes.HTTPConfig{Dial: in.box.Dial, Response: rev.Limits.Response})
-		in.conn = c
-		if err := c.Ready(ctx, in.box.Done()); err != nil {
+	case runtimes.StyleExec:
+		in.conn = &execConn{in: in, std: std}
+	default:
+		if err := w.awaitServer(ctx, in); err != nil {
 			return err
 		}
 		t.Add(faas.PhaseCodeLoad, time.Since(mark))
 		t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
-	case runtimes.StyleExec:
-		in.conn = &execConn{in: in, std: std}
 	}
 	return nil
+}
+
+// awaitServer waits until a server can take calls.
+func (w *Worker) awaitServer(ctx context.Context, in *instance) error {
+	rev := in.pool.rev
+	switch in.pool.rt.Style {
+	case runtimes.StyleAction:
+		return w.initAction(ctx, in, in.code)
+	case runtimes.StyleEvents:
+		c := runtimes.NewEvents(runtimes.EventsConfig{Listener: in.box.Listener(), Revision: rev})
+		in.conn = c
+		return c.Ready(ctx, in.box.Done())
+	}
+	c := runtimes.NewHTTPConn(runtimes.HTTPConfigOf(rev, in.box.Dial))
+	in.conn = c
+	return c.Ready(ctx, in.box.Done())
 }
 
 // spec says what sandbox the revision needs; the code is laid out on this machine for it.
@@ -320,6 +334,19 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		Network: rev.Network == faas.NetworkEgress,
 		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines,
 	}
+	if rev.Code != "" {
+		in.code = trees[0].Source
+	}
+	if rev.Image != nil {
+		free, err := w.ofImage(ctx, rev, &spec)
+		if err != nil {
+			return spec, err
+		}
+		in.release = also(in.release, free)
+	}
+	if rt.Style == runtimes.StyleEvents {
+		spec.Listen = runtimes.EventsAddress
+	}
 	for _, m := range mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
 	}
@@ -337,13 +364,16 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 }
 
 // trees lays a revision's code and layers out on this machine and returns how they are mounted, the
-// code first. They stay until release.
+// code first; an image may have none. They stay until release.
 func (w *Worker) trees(ctx context.Context, rev *faas.Revision) (mounts []sandbox.Mount, release func(), err error) {
-	code, release, err := w.cfg.Depot.Tree(ctx, rev.Code)
-	if err != nil {
-		return nil, nil, faas.AsError(err)
+	release = func() {}
+	if rev.Code != "" {
+		var code string
+		if code, release, err = w.cfg.Depot.Tree(ctx, rev.Code); err != nil {
+			return nil, nil, faas.AsError(err)
+		}
+		mounts = []sandbox.Mount{{Source: code, Target: runtimes.CodeTarget(rev)}}
 	}
-	mounts = []sandbox.Mount{{Source: code, Target: runtimes.CodeDir}}
 	if len(rev.Layers) == 0 {
 		return mounts, release, nil
 	}
