@@ -54,9 +54,10 @@ type Depot struct {
 	gc     sync.RWMutex
 	recent map[faas.Digest]time.Time // guarded by mu; when it was last put
 
-	mu    sync.Mutex
-	trees map[faas.Digest]*tree // guarded by mu
-	bytes int64                 // guarded by mu; of trees
+	mu      sync.Mutex
+	trees   map[faas.Digest]*tree         // guarded by mu
+	bytes   int64                         // guarded by mu; of trees
+	putting map[faas.Digest]chan struct{} // guarded by mu; closed when the object is there, or is not
 }
 
 // fresh is how long a blob is safe from being collected after it was put: longer than any deploy.
@@ -69,7 +70,7 @@ func Open(config Config) (*Depot, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	config.MaxCache = cmp.Or(config.MaxCache, 4*faas.GiB)
-	d := &Depot{config: config, trees: map[faas.Digest]*tree{}, recent: map[faas.Digest]time.Time{}}
+	d := &Depot{config: config, trees: map[faas.Digest]*tree{}, recent: map[faas.Digest]time.Time{}, putting: map[faas.Digest]chan struct{}{}}
 	// The layings-out are shared by callers, so they outlive any one caller's context.
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	if err := d.openCache(); err != nil {
@@ -100,6 +101,15 @@ func (d *Depot) Put(ctx context.Context, r io.Reader, most faas.Bytes) (faas.Dig
 	return digest, faas.Bytes(size), storeError(op, err)
 }
 
+// PutAs stores a blob if its digest is the one that is wanted, and returns the digest that it has.
+func (d *Depot) PutAs(ctx context.Context, r io.Reader, want faas.Digest) (faas.Digest, error) {
+	got, err := d.putIf(ctx, want, func(w io.Writer) error {
+		_, err := io.Copy(w, contextReader{ctx, r})
+		return err
+	})
+	return got, storeError("store blob", err)
+}
+
 // PutTree stores a directory and returns its digest and the sum of its files' sizes. Files,
 // directories and symbolic links that stay inside are allowed; anything else is Invalid. A tree
 // that others may be changing is to be given as the FS of an os.Root.
@@ -116,7 +126,12 @@ func (d *Depot) PutTree(ctx context.Context, tree fs.FS, limits Limits) (faas.Di
 
 // put spools what write gives, since its digest is its name, and stores it unless it is there.
 // What is stored is compressed; the digest is of the bytes before that.
-func (d *Depot) put(ctx context.Context, write func(io.Writer) error) (_ faas.Digest, err error) {
+func (d *Depot) put(ctx context.Context, write func(io.Writer) error) (faas.Digest, error) {
+	return d.putIf(ctx, "", write)
+}
+
+// putIf does not store what has another digest than the one that is wanted, if one is.
+func (d *Depot) putIf(ctx context.Context, want faas.Digest, write func(io.Writer) error) (_ faas.Digest, err error) {
 	spool, err := os.CreateTemp(d.tmp(), "put-*")
 	if err != nil {
 		return "", err
@@ -133,6 +148,11 @@ func (d *Depot) put(ctx context.Context, write func(io.Writer) error) (_ faas.Di
 		return "", err
 	}
 	digest := digestOf(sum)
+	if want != "" && digest != want {
+		return digest, nil
+	}
+	// One at a time: a second object of the same name would take the first away from whoever reads it.
+	defer d.alone(digest)()
 	d.gc.RLock()
 	defer d.gc.RUnlock()
 	d.mu.Lock()
@@ -150,6 +170,26 @@ func (d *Depot) put(ctx context.Context, write func(io.Writer) error) (_ faas.Di
 	}
 	_, err = d.config.Objects.Put(ctx, digest.Hex(), spool)
 	return digest, err
+}
+
+// alone lets one caller at a time go on with a digest, until it calls what is returned.
+func (d *Depot) alone(digest faas.Digest) (done func()) {
+	d.mu.Lock()
+	for d.putting[digest] != nil {
+		wait := d.putting[digest]
+		d.mu.Unlock()
+		<-wait
+		d.mu.Lock()
+	}
+	mine := make(chan struct{})
+	d.putting[digest] = mine
+	d.mu.Unlock()
+	return func() {
+		d.mu.Lock()
+		delete(d.putting, digest)
+		d.mu.Unlock()
+		close(mine)
+	}
 }
 
 func digestOf(sum hash.Hash) faas.Digest {
