@@ -33,7 +33,7 @@ const (
 
 // npmFaults are looked for in this order.
 var npmFaults = []npmFault{
-	{regexp.MustCompile(`Integrity checksum failed when using \w+: wanted (\S+)`), faas.Invalid, badHash, fixHash},
+	{regexp.MustCompile(`(?i)integrity checksum failed when using \w+: wanted (\S+)`), faas.Invalid, badHash, fixHash},
 	{regexp.MustCompile(`ERR_PNPM_TARBALL_INTEGRITY\W+Got unexpected checksum for "([^"]+)"`), faas.Invalid, badHash, fixHash},
 	{regexp.MustCompile(`GET (\S+) error \(ERR_PNPM_TARBALL_INTEGRITY\)`), faas.Invalid, badHash, fixHash},
 	{regexp.MustCompile(`Integrity check failed for "([^"]+)"`), faas.Invalid, badHash, fixHash},
