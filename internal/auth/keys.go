@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -210,6 +211,21 @@ func bearer(header string) string {
 		return ""
 	}
 	return strings.TrimSpace(key)
+}
+
+// FromBasic turns a header of the Basic scheme whose password is a key, with whatever user name, into
+// the header that Authenticate takes; any other stays as it is.
+func FromBasic(header string) string {
+	scheme, encoded, ok := strings.Cut(strings.TrimSpace(header), " ")
+	if !ok || !strings.EqualFold(scheme, "Basic") {
+		return header
+	}
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return header
+	}
+	_, password, _ := strings.Cut(string(plain), ":")
+	return "Bearer " + password
 }
 
 // Create makes a key for a namespace, or an admin's if admin is set, and returns it whole; this

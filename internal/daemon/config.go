@@ -70,6 +70,7 @@ type Config struct {
 		Timeout time.Duration `koanf:"timeout"` // that it may take
 	} `koanf:"install"`
 	Registries install.Registries `koanf:"registries"` // where packages come from
+	Images     imagesConfig       `koanf:"images"`
 	Egress     struct {
 		Subnet    string   `koanf:"subnet"`    // addresses of sandboxes with network; empty: the first free one of some
 		Allow     []string `koanf:"allow"`     // private ranges that functions with network may reach

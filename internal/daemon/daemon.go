@@ -22,9 +22,11 @@ import (
 	"github.com/brasa-dev/brasa/internal/dispatch"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/gateway"
+	"github.com/brasa-dev/brasa/internal/image"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/registry"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/internal/store"
 	"github.com/brasa-dev/brasa/internal/worker"
@@ -63,6 +65,8 @@ type node struct {
 	worker    *worker.Worker
 	installer *install.Installer
 	builds    *install.Builds
+	images    *image.Store
+	registry  *registry.Registry
 	deployer  *deploy.Deployer
 	dispatch  *dispatch.Dispatcher
 }
@@ -106,6 +110,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	running.start(ctx, part{"keys", n.keys.Run})
 	running.start(ctx, part{"catalog", n.catalog.Run})
 	running.start(ctx, part{"journal", n.journal.Run})
+	running.start(ctx, part{"registry", n.registry.Run})
 	running.start(ctx, part{"collector", func(ctx context.Context) error { return d.collect(ctx, n) }})
 	if d.cfg.Profile != "" {
 		running.start(ctx, part{"profiles", d.serveProfiles})
@@ -183,6 +188,13 @@ func (d *Daemon) openState(ctx context.Context, n *node, engine *store.Engine, c
 		return err
 	}
 	closing.add("artifact", n.depot.Close)
+	records, err := engine.Bucket(ctx, "registry", 1)
+	if err != nil {
+		return err
+	}
+	if err := d.openImages(ctx, n, records); err != nil {
+		return err
+	}
 	n.journal, err = journal.Open(ctx, journal.Config{
 		Engine: engine, Dir: filepath.Join(d.cfg.Data, "journal"), MaxAge: d.cfg.Retention.Age, MaxBytes: d.cfg.Retention.Bytes,
 		Logger: d.log.With("part", "journal"),
@@ -279,7 +291,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 		return nil, err
 	}
 	return gateway.New(gateway.Config{
-		API: server, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
+		API: server, Registry: n.registry, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
 		Grace: d.cfg.Drain, Logger: d.log.With("part", "gateway"),
 	})
 }
@@ -296,6 +308,9 @@ func (d *Daemon) collect(ctx context.Context, n *node) error {
 		n.deployer.Live(func(digest faas.Digest) { live[digest] = true })
 		if err := collectLayers(n, live); err != nil {
 			d.log.Warn("collect layers of dependencies", "error", err)
+		}
+		if err := collectImages(n, live); err != nil {
+			d.log.Warn("collect images", "error", err)
 		}
 		if err := n.depot.Collect(ctx, func(digest faas.Digest) bool { return live[digest] }); err != nil && ctx.Err() == nil {
 			d.log.Warn("collect unused code", "error", err)

@@ -32,6 +32,8 @@ import (
 type Config struct {
 	API  *api.Server
 	Keys *auth.Keys
+	// Registry answers what is asked below /v2/; nil: nothing is.
+	Registry http.Handler
 	// Listen is the address of the listener. Default 127.0.0.1:8080, which only this machine reaches.
 	Listen string
 	// Cert and Key are files in PEM form; with both the listener speaks TLS, HTTP/2 included.

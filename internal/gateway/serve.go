@@ -39,6 +39,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(answer, r, g.cfg.Logger, refused)
 	case native(path):
 		g.cfg.API.ServeHTTP(answer, r)
+	case registry(path) && g.cfg.Registry != nil:
+		g.cfg.Registry.ServeHTTP(answer, r)
 	default:
 		api.NoRoute(answer, r, g.cfg.Logger)
 	}
@@ -49,7 +51,11 @@ func native(path string) bool {
 	return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/f/") || path == "/readyz" || path == "/healthz"
 }
 
-// identify finds out who sends r. A function's own URL may carry an Authorization header that is
+// registry says whether a path belongs to the registry of images.
+func registry(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
+
+// identify finds out who sends r. To the registry a key also comes as the password that its clients
+// ask for. A function's own URL may carry an Authorization header that is
 // meant for the function; it is looked at only if it has the form of our keys.
 func (g *Gateway) identify(r *http.Request, path string, c *api.Caller) error {
 	headers := r.Header["Authorization"]
@@ -62,7 +68,11 @@ func (g *Gateway) identify(r *http.Request, path string, c *api.Caller) error {
 	case strings.HasPrefix(path, "/f/") && !auth.Holds(headers[0]):
 		return nil
 	}
-	c.Identity, c.Refused = g.cfg.Keys.Authenticate(r.Context(), headers[0], r.RemoteAddr)
+	header := headers[0]
+	if registry(path) {
+		header = auth.FromBasic(header)
+	}
+	c.Identity, c.Refused = g.cfg.Keys.Authenticate(r.Context(), header, r.RemoteAddr)
 	return nil
 }
 

@@ -40,12 +40,12 @@ type Config struct {
 
 // Limits bound what an image may become. Zero means the default.
 type Limits struct {
-	Bytes   faas.Bytes // of all layers' files together, also of those that later layers replace; key image_bytes. Default 2 GiB
-	Packed  faas.Bytes // of what is fetched or sent; key image_packed_bytes. Default 2 GiB
-	File    faas.Bytes // of one file; key image_file_bytes. Default 1 GiB
-	Entries int        // files, directories and links of all layers; key image_entries. Default 300,000
-	Layers  int        // key image_layers. Default 128
-	Ratio   int        // of a layer's bytes to its packed ones, once they are over 8 MiB; key image_ratio. Default 100
+	Bytes   faas.Bytes `koanf:"bytes"`        // of all layers' files together, also of those that later layers replace; key image_bytes. Default 2 GiB
+	Packed  faas.Bytes `koanf:"packed_bytes"` // of what is fetched or sent; key image_packed_bytes. Default 2 GiB
+	File    faas.Bytes `koanf:"file_bytes"`   // of one file; key image_file_bytes. Default 1 GiB
+	Entries int        `koanf:"entries"`      // files, directories and links of all layers; key image_entries. Default 300,000
+	Layers  int        `koanf:"layers"`       // key image_layers. Default 128
+	Ratio   int        `koanf:"ratio"`        // of a layer's bytes to its packed ones, once they are over 8 MiB; key image_ratio. Default 100
 }
 
 func (l *Limits) applyDefaults() {

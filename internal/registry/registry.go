@@ -53,12 +53,12 @@ type Namespace struct{ Name, UID string }
 
 // Limits bound what a namespace may push. Zero means the default.
 type Limits struct {
-	Bytes     faas.Bytes    // of all blobs and uploads of one namespace; key registry_bytes. Default 20 GiB
-	Blob      faas.Bytes    // of one; key registry_blob_bytes. Default 2 GiB
-	Manifests int           // of one namespace; key registry_manifests. Default 2,000
-	Tags      int           // of one namespace; key registry_tags. Default 5,000
-	Uploads   int           // of one namespace at once; key registry_uploads. Default 50
-	Untagged  time.Duration // how long an image stays that no tag points at. Default 7 days
+	Bytes     faas.Bytes    `koanf:"bytes"`      // of all blobs and uploads of one namespace; key registry_bytes. Default 20 GiB
+	Blob      faas.Bytes    `koanf:"blob_bytes"` // of one; key registry_blob_bytes. Default 2 GiB
+	Manifests int           `koanf:"manifests"`  // of one namespace; key registry_manifests. Default 2,000
+	Tags      int           `koanf:"tags"`       // of one namespace; key registry_tags. Default 5,000
+	Uploads   int           `koanf:"uploads"`    // of one namespace at once; key registry_uploads. Default 50
+	Untagged  time.Duration `koanf:"untagged"`   // how long an image stays that no tag points at. Default 7 days
 }
 
 func (l *Limits) applyDefaults() {
