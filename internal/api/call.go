@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -232,7 +233,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, c Caller) error {
 	res, err := s.cfg.Dispatcher.InvokeRevision(r.Context(), rev, inv)
 	if err != nil {
 		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
-		return err
+		return deploy.NameMissing(err)
 	}
 	return s.answer(w, r, inv, res, q)
 }

@@ -11,6 +11,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -149,7 +150,7 @@ func (d *Deployer) keepOld(name faas.Name, lacks string, err error) error {
 		case "package.json":
 			e.Fix = "bring what package.json names with the code: npm install --omit=dev"
 		default:
-			e.Fix = bringAlong(e.Message())
+			e.Fix = nameIt(e.Message())
 		}
 	}
 	if fn, _, rerr := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); rerr == nil {
@@ -306,14 +307,35 @@ var (
 	noModule  = regexp.MustCompile(`Cannot find (?:module|package) '((?:@[\w.-]+/)?[\w-][\w.-]*)`)
 )
 
-// bringAlong says how code gets the package that it is told to miss; "" if that is not what is
-// wrong.
-func bringAlong(message string) string {
+// otherNames are packages of Python that are imported under another name than they are installed by.
+var otherNames = map[string]string{
+	"yaml": "PyYAML", "PIL": "Pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "bs4": "beautifulsoup4", "dateutil": "python-dateutil",
+	"dotenv": "python-dotenv", "jwt": "PyJWT", "OpenSSL": "pyOpenSSL", "Crypto": "pycryptodome", "serial": "pyserial", "attr": "attrs", "psycopg2": "psycopg2-binary",
+	"MySQLdb": "mysqlclient", "docx": "python-docx", "pptx": "python-pptx", "fitz": "PyMuPDF", "magic": "python-magic", "socks": "PySocks",
+}
+
+// nameIt says how code gets the package that it is told to miss; "" if that is not what is wrong.
+func nameIt(message string) string {
 	if m := noPackage.FindStringSubmatch(message); m != nil {
-		return "nothing is installed for a function; bring what it imports with the code: pip install --target vendor " + m[1]
+		name := cmp.Or(otherNames[m[1]], m[1])
+		return "name the package in requirements.txt beside the code, or with: --with " + name
 	}
 	if m := noModule.FindStringSubmatch(message); m != nil {
-		return "nothing is installed for a function; bring what it requires with the code: npm install " + m[1]
+		return "name the package in package.json beside the code, or with: --with " + m[1]
 	}
 	return ""
+}
+
+// NameMissing adds to an error of code that was run what names the package that it is told to miss.
+func NameMissing(err error) error {
+	e, ok := errors.AsType[*faas.Error](err)
+	if !ok || e.Fix != "" || e.Code != faas.Failed {
+		return err
+	}
+	if fix := nameIt(e.Message()); fix != "" {
+		out := *e
+		out.Fix = fix
+		return &out
+	}
+	return err
 }

@@ -189,6 +189,11 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 	case x.Signal != 0 || x.Code != 0:
 		return b.explain(log, step, x)
 	}
+	if r, ok := b.eco.(Reviewer); ok {
+		if e := r.Review(b.m, log.String()); e != nil {
+			return b.failed(log, e)
+		}
+	}
 	return nil
 }
 

@@ -31,6 +31,13 @@ type Explainer interface {
 	Explain(m *Manifest, output string) *faas.Error
 }
 
+// Reviewer is an Ecosystem that may refuse what its tool has installed, for what the tool wrote.
+type Reviewer interface {
+	// Review is asked after each step that succeeded. It returns nil where nothing is wrong, else an
+	// error as Explain does.
+	Review(m *Manifest, output string) *faas.Error
+}
+
 // Options are what a function asks of its dependencies' installation.
 type Options struct {
 	With    []string // packages that are named beside the code, as their ecosystem writes them

@@ -44,9 +44,10 @@ func findPython(code fs.FS, plan *runtimes.Plan) (*pythonNeeds, error) {
 	var found *pythonNeeds
 	for _, way := range []struct {
 		file string
-		read func(fs.FS, string) (*pythonNeeds, error)
+		read func(fs.FS, string, *runtimes.Plan) (*pythonNeeds, error)
 	}{
-		{"requirements.txt", readRequirements}, {"pyproject.toml", readPyproject},
+		{"uv.lock", readUVLock}, {"poetry.lock", readPoetryLock}, {"requirements.txt", readRequirements},
+		{"Pipfile.lock", readPipfileLock}, {"pyproject.toml", readPyproject},
 	} {
 		if _, err := fs.Stat(code, way.file); err != nil {
 			continue
@@ -55,7 +56,7 @@ func findPython(code fs.FS, plan *runtimes.Plan) (*pythonNeeds, error) {
 			have = append(have, way.file)
 			continue
 		}
-		needs, err := way.read(code, way.file)
+		needs, err := way.read(code, way.file, plan)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +110,7 @@ func lined(lines []string, hashed bool, lock string) *pythonNeeds {
 
 // readPyproject takes the dependencies of the project itself. What is only for its development or
 // an extra is left out.
-func readPyproject(code fs.FS, name string) (*pythonNeeds, error) {
+func readPyproject(code fs.FS, name string, plan *runtimes.Plan) (*pythonNeeds, error) {
 	b, err := readSmall(code, name)
 	if err != nil {
 		return nil, err
@@ -117,7 +118,7 @@ func readPyproject(code fs.FS, name string) (*pythonNeeds, error) {
 	var doc struct {
 		Project struct {
 			Dependencies []string `toml:"dependencies"`
-			Dynamic      []string `toml:"dynamic"`
+			Requires     string   `toml:"requires-python"`
 		} `toml:"project"`
 		Tool struct {
 			Poetry struct {
@@ -127,6 +128,9 @@ func readPyproject(code fs.FS, name string) (*pythonNeeds, error) {
 	}
 	if err := toml.Unmarshal(b, &doc); err != nil {
 		return nil, faas.Errorf(faas.Invalid, op, "%s: %v", name, err)
+	}
+	if len(doc.Project.Dependencies) > 0 && !pythonFits(plan.Version, doc.Project.Requires) {
+		return nil, wrongPython(name, doc.Project.Requires, plan.Version)
 	}
 	lines := doc.Project.Dependencies
 	for _, l := range lines {
@@ -188,9 +192,8 @@ func readScript(code fs.FS, plan *runtimes.Plan) (*pythonNeeds, error) {
 			return nil, err
 		}
 	}
-	if doc.RequiresPython != "" && !pythonFits(plan.Version, doc.RequiresPython) {
-		return nil, faas.Errorf(faas.Invalid, op, "%s asks for Python %s; this server has %s", plan.Entry, doc.RequiresPython, plan.Version).
-			WithFix("change requires-python, or have the operator install another Python")
+	if !pythonFits(plan.Version, doc.RequiresPython) {
+		return nil, wrongPython(plan.Entry, doc.RequiresPython, plan.Version)
 	}
 	n := lined(doc.Dependencies, false, "")
 	if n != nil {

@@ -2,6 +2,9 @@ package install
 
 import (
 	"cmp"
+	"fmt"
+	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -97,4 +100,140 @@ func order(a, b []int) int {
 		}
 	}
 	return 0
+}
+
+// markerEnv are the variables of markers (https://packaging.python.org/en/latest/specifications/dependency-specifiers/)
+// on this machine.
+func markerEnv(version string) map[string]string {
+	machines := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
+	return map[string]string{
+		"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "platform_machine": orElse(machines[runtime.GOARCH], runtime.GOARCH),
+		"platform_python_implementation": "CPython", "implementation_name": "cpython",
+		"python_version": minor(version), "python_full_version": version, "implementation_version": version,
+		"extra": "", "platform_release": "", "platform_version": "",
+	}
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// marked says whether a marker such as `python_version < "3.8" and sys_platform == "win32"` holds.
+// An empty one does. One that cannot be read is an error.
+func marked(marker string, env map[string]string) (bool, error) {
+	p := &markerParser{rest: marker, env: env}
+	if p.peek() == "" {
+		return true, nil
+	}
+	v, err := p.or()
+	if err == nil && p.peek() != "" {
+		err = p.wrong()
+	}
+	return v, err
+}
+
+type markerParser struct {
+	rest string
+	env  map[string]string
+}
+
+var markerToken = regexp.MustCompile(`^\s*(\(|\)|<=|>=|===|==|~=|!=|<|>|"[^"]*"|'[^']*'|[A-Za-z_.]+|$)`)
+
+func (p *markerParser) peek() string {
+	if m := markerToken.FindStringSubmatch(p.rest); m != nil {
+		return m[1]
+	}
+	return p.rest
+}
+
+func (p *markerParser) next() string {
+	m := markerToken.FindStringSubmatch(p.rest)
+	if m == nil {
+		return ""
+	}
+	p.rest = p.rest[len(m[0]):]
+	return m[1]
+}
+
+func (p *markerParser) wrong() error {
+	return fmt.Errorf("a marker is not understood at %q", clip(p.rest, 60))
+}
+
+func (p *markerParser) or() (bool, error) {
+	v, err := p.and()
+	for err == nil && p.peek() == "or" {
+		p.next()
+		var w bool
+		w, err = p.and()
+		v = v || w
+	}
+	return v, err
+}
+
+func (p *markerParser) and() (bool, error) {
+	v, err := p.atom()
+	for err == nil && p.peek() == "and" {
+		p.next()
+		var w bool
+		w, err = p.atom()
+		v = v && w
+	}
+	return v, err
+}
+
+func (p *markerParser) atom() (bool, error) {
+	if p.peek() == "(" {
+		p.next()
+		v, err := p.or()
+		if err == nil && p.next() != ")" {
+			err = p.wrong()
+		}
+		return v, err
+	}
+	left, version, err := p.value()
+	if err != nil {
+		return false, err
+	}
+	operator := p.next()
+	if operator == "not" && p.peek() == "in" {
+		operator = "not " + p.next()
+	}
+	right, version2, err := p.value()
+	if err != nil {
+		return false, err
+	}
+	switch operator {
+	case "in":
+		return strings.Contains(right, left), nil
+	case "not in":
+		return !strings.Contains(right, left), nil
+	case "==", "!=", "<", "<=", ">", ">=", "~=", "===":
+		if version || version2 {
+			return compareVersions(left, operator, right), nil
+		}
+		switch operator {
+		case "==", "===":
+			return left == right, nil
+		case "!=":
+			return left != right, nil
+		}
+		return false, nil // no order is defined for other texts
+	}
+	return false, p.wrong()
+}
+
+// value reads a variable or a text, and says whether it is a variable that holds a version.
+func (p *markerParser) value() (text string, version bool, err error) {
+	t := p.next()
+	if len(t) >= 2 && (t[0] == '"' || t[0] == '\'') {
+		return t[1 : len(t)-1], false, nil
+	}
+	v, ok := p.env[t]
+	if !ok {
+		return "", false, p.wrong()
+	}
+	return v, strings.HasSuffix(t, "_version") && t != "platform_version", nil
 }

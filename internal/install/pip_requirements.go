@@ -9,12 +9,13 @@ import (
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/runtimes"
 )
 
 // readRequirements reads a file of requirements and those that it includes with -r and -c. They are
 // handed to the tool as they are; here it is only found out what else they need, and whether
 // everything has a hash.
-func readRequirements(code fs.FS, name string) (*pythonNeeds, error) {
+func readRequirements(code fs.FS, name string, _ *runtimes.Plan) (*pythonNeeds, error) {
 	r := &requirements{code: code, needs: &pythonNeeds{files: map[string][]byte{}}}
 	if err := r.read(name, false, 0); err != nil {
 		return nil, err
