@@ -129,12 +129,19 @@ func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path stri
 		return "", nil, faas.Errorf(faas.Internal, "lay out code", "%s is laid out as one of %s and asked for as one of %s", digest, t.kind, k)
 	}
 	t.refs++
-	if t.ready == nil {
+	first := t.ready == nil
+	if first {
 		t.ready = make(chan struct{})
-		d.work.Go(func() { d.lay(t) })
 	}
 	ready := t.ready
 	d.mu.Unlock()
+	if first {
+		if size, ok := wasCompared(d.path(k, digest)); ok {
+			d.laid(t, size, nil) // on the way of a call, which another goroutine would hold up
+		} else {
+			d.work.Go(func() { d.lay(t) })
+		}
+	}
 	release = sync.OnceFunc(func() { d.release(t) })
 	select {
 	case <-ready:
@@ -160,6 +167,11 @@ func (d *Depot) release(t *tree) {
 // lay makes t ready, or fails it; then the next caller tries anew.
 func (d *Depot) lay(t *tree) {
 	size, err := d.layOut(t.digest, t.kind)
+	d.laid(t, size, err)
+}
+
+// laid says to whoever waits for a tree that it is there, or why not.
+func (d *Depot) laid(t *tree, size int64, err error) {
 	d.mu.Lock()
 	d.bytes += size - t.size
 	t.size = size
@@ -174,9 +186,6 @@ func (d *Depot) lay(t *tree) {
 
 func (d *Depot) layOut(digest faas.Digest, k kind) (int64, error) {
 	path := d.path(k, digest)
-	if size, ok := wasCompared(path); ok {
-		return size, nil
-	}
 	switch got, err := digestOfDir(d.ctx, path, k); {
 	case err == nil && got == digest:
 		noteCompared(path)

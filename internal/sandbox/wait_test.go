@@ -103,6 +103,8 @@ func TestWaitedProgramGetsWhatItIsTold(t *testing.T) {
 		must(t, box.Adopt(context.Background(), Claim{Hostname: "pay", Mounts: []Mount{{Source: codeDir(t, "content"), Target: "/code"}}}))
 		in, feed, err := os.Pipe()
 		must(t, err)
+		fmt.Fprintln(feed, "input") // before, as ends made by os.Pipe don't block
+		feed.Close()
 		out, outText := capture(t)
 		errw, errText := capture(t)
 		must(t, box.Exec(context.Background(), Command{
@@ -113,8 +115,6 @@ func TestWaitedProgramGetsWhatItIsTold(t *testing.T) {
 		for _, f := range []*os.File{in, out, errw} {
 			f.Close()
 		}
-		fmt.Fprintln(feed, "input")
-		feed.Close()
 		if got := <-outText; got != "input two words a=b c /code content pay\n" {
 			t.Errorf("stdout %q", got)
 		}

@@ -610,12 +610,12 @@ static void ended(s32 pid, struct answer *a)
 	for (s32 i = 0; i < top; i++) {
 		struct nest *n = &nests[i];
 		if (n->pid && n->program == pid) {
-			sys(__NR_pidfd_send_signal, n->pidfd, SIGKILL, 0, 0);
 			a->kind = KIND_EXITED;
 			a->id = n->id;
 			a->nest = i;
 			n->program = -1; /* it was; its id is free for others */
-			say(a, -1);
+			say(a, -1); /* first, since somebody waits for it */
+			sys(__NR_pidfd_send_signal, n->pidfd, SIGKILL, 0, 0);
 			return;
 		}
 		if (n->pid == pid) {
