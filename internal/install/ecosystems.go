@@ -16,6 +16,8 @@ var ecosystems = map[string][]func(Tools) Ecosystem{
 	runtimes.Node:   {newNPM},
 	runtimes.Go:     {newGoModules},
 	runtimes.Rust:   {newCargo},
+	runtimes.Ruby:   {newBundler},
+	runtimes.Java:   {newMaven},
 }
 
 // Tools are what there is to install with.

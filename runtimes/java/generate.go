@@ -16,12 +16,15 @@ import (
 
 // Options say what a person said of their code.
 type Options struct {
-	Entry   string // source or class file; empty: found
-	Handler string // "method", "pkg.Class::method" or "pkg.Class"; empty: found
-	Javac   string // the compiler as the build sees it; empty: "javac"
-	Boot    string // the bootstrap's jar as the build sees it
-	Lib     string // the code's directory of jars, lib, as the build sees it
-	Output  string // the directory for classes as the build sees it
+	Entry   string   // source or class file; empty: found
+	Handler string   // "method", "pkg.Class::method" or "pkg.Class"; empty: found
+	Javac   string   // the compiler as the build sees it; empty: "javac"
+	Boot    string   // the bootstrap's jar as the build sees it
+	Lib     string   // the code's directory of jars, lib, as the build sees it
+	Deps    []string // directories of jars that were installed for the code, as the build sees them
+	Version string   // of the compiler
+	Process bool     // annotation processors among them are run
+	Output  string   // the directory for classes as the build sees it
 }
 
 // Build says how to compile what Generate made.
@@ -126,14 +129,24 @@ func Generate(src, dst string, o Options) (*Build, error) {
 		build.Lib = true
 		classPath += ":" + o.Lib + "/*"
 	}
+	for _, dir := range o.Deps {
+		classPath += ":" + dir + "/*"
+	}
 	if o.Javac == "" {
 		o.Javac = "javac"
 	}
 	// Text is put together by StringBuilder: through invokedynamic the first of each shape costs a
-	// cold call a part of a millisecond. Annotation processors are programs of the code's own; what
-	// needs them is built elsewhere.
+	// cold call a part of a millisecond. Annotation processors are programs of the code's choice, which
+	// is what Maven runs too; those of a lib that was put together by hand are not meant.
+	processors := "-proc:none"
+	if o.Process {
+		processors = "-proc:full"
+		if major, _, _ := strings.Cut(o.Version, "."); len(major) < 2 || major < "21" { // which do so unless told otherwise
+			processors = "-Xlint:-options"
+		}
+	}
 	build.Args = []string{
-		o.Javac, "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-J-XX:-UsePerfData", "-encoding", "UTF-8", "-g", "-parameters", "-nowarn", "-proc:none",
+		o.Javac, "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-J-XX:-UsePerfData", "-encoding", "UTF-8", "-g", "-parameters", "-nowarn", processors,
 		"-XDstringConcat=inline", "-cp", classPath, "-d", o.Output, "@" + argFile,
 	}
 	return build, nil

@@ -60,6 +60,7 @@ final class Function {
             if (entry.endsWith(".class")) main = entry.substring(0, entry.length() - 6).replace('/', '.');
         }
         loader.addJars(new File(code, "lib"));
+        for (String dir : spec.path) loader.addJars(new File(dir));
         return load(loader, main, spec.handler);
     }
 

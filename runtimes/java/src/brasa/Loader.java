@@ -19,7 +19,8 @@ import java.util.jar.JarFile;
 import java.util.zip.ZipFile;
 
 /**
- * Loads the function's classes: from the directory of its code, then from the jars in lib. A class in a directory costs one
+ * Loads the function's classes: from the directory of its code, then from the jars in lib, then from those that were installed
+ * for it. A class in a directory costs one
  * file that is opened and read, which is a tenth of what URLClassLoader does for it.
  */
 final class Loader extends ClassLoader {
