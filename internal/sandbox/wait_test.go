@@ -81,10 +81,15 @@ func TestWaitingIsConfined(t *testing.T) {
 			t.Errorf("no %q in\n%s", line, status)
 		}
 	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", box.PID()))
-	must(t, err)
-	if len(fds) != 4 { // /dev/null and its socket
-		t.Errorf("%d descriptors are open", len(fds))
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // it has only just begun
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", box.PID()))
+		must(t, err)
+		if len(fds) == 4 { // /dev/null and its socket
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors are open", len(fds))
+		}
 	}
 	if box.group != nil {
 		u, err := box.Usage()
