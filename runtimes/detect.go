@@ -264,7 +264,8 @@ func nodeTree(tree fs.FS, files []string) (candidate, bool, error) {
 			}
 		}
 	}
-	return candidate{}, false, nil
+	c, ok := typeScriptTree(tree, files)
+	return c, ok, nil
 }
 
 var pythonNames = []string{"main", "__main__", "handler", "function", "app", "index", "lambda_function"}

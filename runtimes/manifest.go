@@ -116,6 +116,9 @@ func packageEntry(tree fs.FS, files []string) (string, error) {
 				return try, nil
 			}
 		}
+		if source := sourceOfBuilt(tree, clean); source != "" {
+			return source, nil
+		}
 		return "", faas.Errorf(faas.Invalid, detectOp, "package.json names %q, which the code does not have", clip(name)).
 			WithFix("build the code first, or say which file is the function with --entry")
 	}

@@ -22,6 +22,9 @@ var spoken = map[string]string{Python: "Python", Node: "JavaScript", Go: "Go", J
 
 // languageOf tells what a file is by its extension, first line or content.
 func languageOf(tree fs.FS, name string) (language, why string) {
+	if isTypeScript(name) {
+		return Node, name + " is TypeScript by its extension"
+	}
 	if l := extensions[path.Ext(name)]; l != "" {
 		return l, name + " is " + spoken[l] + " by its extension"
 	}

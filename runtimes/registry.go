@@ -68,7 +68,7 @@ func styleOf(name string) Style {
 
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
-	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "golang": Go, "jvm": Java, "jdk": Java, "rb": Ruby, "rs": Rust, "cargo": Rust,
+	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "typescript": Node, "ts": Node, "golang": Go, "jvm": Java, "jdk": Java, "rb": Ruby, "rs": Rust, "cargo": Rust,
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,

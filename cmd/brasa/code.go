@@ -25,6 +25,7 @@ var languageHint = "-l " + languages[0] + " (or " + strings.Join(languages[1:], 
 var extensions = map[string]string{
 	"python": "main.py", "python3": "main.py", "py": "main.py",
 	"node": "main.js", "nodejs": "main.js", "javascript": "main.js", "js": "main.js",
+	"typescript": "main.ts", "ts": "main.ts",
 	"go": "main.go", "golang": "main.go",
 	"java": "Main.java", "jvm": "Main.java", "jdk": "Main.java",
 	"wasm": "main.go", "wasi": "main.go", "webassembly": "main.go", "wasip1": "main.go",

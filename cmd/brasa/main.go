@@ -16,11 +16,13 @@ import (
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/typescript"
 	"github.com/brasa-dev/brasa/internal/wasm"
 )
 
 func main() {
-	wasm.Main(os.Args) // what runs modules of WebAssembly, in a sandbox, is this program too
+	wasm.Main(os.Args)       // what runs modules of WebAssembly, in a sandbox, is this program too
+	typescript.Main(os.Args) // and what compiles TypeScript
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -25,7 +25,7 @@ func (d *Deployer) builder(plan *runtimes.Plan) builder {
 	case plan.Runtime == runtimes.Python && d.cfg.Sandbox != nil:
 		return d.compilePython
 	case plan.Runtime == runtimes.Node && d.cfg.Sandbox != nil:
-		return d.packNode
+		return d.buildNode
 	}
 	return nil
 }

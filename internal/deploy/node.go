@@ -30,14 +30,15 @@ const (
 	packTimeout = 20 * time.Second
 )
 
-// packNode puts a pack of the function's CommonJS modules beside them: where each require leads,
-// the sources in one file, and V8's code for them. The bootstrap tells how it is used.
+// packNode puts a pack of the function's CommonJS modules into its code: where each require leads,
+// the sources in one file, and V8's code for them. Those that were installed for it are among them.
+// The bootstrap tells how it is used.
 //
 // For that the function is loaded once, without secrets, as its proof does right after. Code that
 // does not load then costs speed and nothing else: the deploy goes on without. V8's code for the
 // same source differs from run to run, so a pack is kept by what it was made of; else the same
 // code would be another revision each time it is deployed.
-func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Plan, _ *deps, dir, src string) (string, error) {
+func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
 	if err := os.RemoveAll(filepath.Join(src, runtimes.NodePack)); err != nil { // made elsewhere, of whatever
 		return "", err
 	}
@@ -45,14 +46,14 @@ func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Pla
 	if err != nil {
 		return "", err
 	}
-	if req.Name.Function == faas.AdHoc || modules < packModules && source < packSource {
+	if req.Name.Function == faas.AdHoc || modules < packModules && source < packSource && !deps.manyModules() {
 		return src, nil
 	}
 	room := cmp.Or(d.cfg.Unpack.Bytes, 512*faas.MiB) - used.bytes
 	if used.entries+1 > cmp.Or(d.cfg.Unpack.Entries, 50_000) {
 		err = errors.New("it has too many files")
 	} else {
-		err = d.addPack(ctx, req, plan, dir, src, room)
+		err = d.addPack(ctx, req, plan, deps, dir, src, room)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -75,8 +76,26 @@ func nodeModules(src string) (modules int, source faas.Bytes, used extent, err e
 	return modules, source, used, err
 }
 
+// manyModules says whether so much JavaScript was installed that a pack may pay. What a load of the
+// function takes of it is not known before.
+func (d *deps) manyModules() bool {
+	if d == nil || d.Layer == nil {
+		return false
+	}
+	modules := 0
+	err := filepath.WalkDir(d.Dir, func(p string, e fs.DirEntry, err error) error {
+		if ext := path.Ext(p); err == nil && e.Type().IsRegular() && (ext == ".js" || ext == ".cjs") {
+			if modules++; modules >= packModules {
+				return fs.SkipAll
+			}
+		}
+		return err
+	})
+	return err == nil && modules >= packModules
+}
+
 // addPack makes the pack, or finds the one that was made of the same before.
-func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan, dir, src string, room faas.Bytes) error {
+func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string, room faas.Bytes) error {
 	rt, err := d.cfg.Runtimes.Lookup(runtimes.Node)
 	if err != nil {
 		return err
@@ -87,13 +106,16 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 		return err
 	}
 	rev := &faas.Revision{Name: req.Name, Runtime: plan.Runtime, Entry: plan.Entry, Handler: plan.Handler, Env: plan.Env, Limits: plan.Limits}
+	if deps != nil {
+		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)
+	}
 	// With the flags that the function will run with: V8 takes no code that was made with others.
 	args, env, mounts := rt.Command(rev)
 	spec, err := json.Marshal(runtimes.SpecOf(rev, nil))
 	if err != nil {
 		return err
 	}
-	key, err := packKey(src, rt.Version, args, spec)
+	key, err := packKey(src, rt.Version, args, spec, rev.Layers)
 	if err != nil {
 		return err
 	}
@@ -114,8 +136,9 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 	box := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: append(args, "pack", "/out"), Env: env, Dir: "/tmp",
-		Mounts: []sandbox.Mount{{Source: src, Target: runtimes.CodeDir}, {Source: out, Target: "/out", Writable: true}},
-		Tmp:    int64(plan.Limits.Tmp), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 1024,
+		Mounts: append(deps.mounts(),
+			sandbox.Mount{Source: src, Target: runtimes.CodeDir}, sandbox.Mount{Source: out, Target: "/out", Writable: true}),
+		Tmp: int64(plan.Limits.Tmp), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 1024,
 	}
 	box.Mounts = append(box.Mounts, readable(mounts)...)
 	ctx, cancel := context.WithTimeout(ctx, packTimeout)
@@ -130,9 +153,12 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 }
 
 // packKey digests all that a pack depends on.
-func packKey(src, version string, args []string, spec []byte) (string, error) {
+func packKey(src, version string, args []string, spec []byte, layers []faas.Layer) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q\n", version, args, spec)
+	for _, l := range layers {
+		fmt.Fprintf(h, "%q at %q\n", l.Digest, l.Target)
+	}
 	err := filepath.WalkDir(src, func(p string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err

@@ -49,6 +49,8 @@ func filename(req Request) string {
 		return "function.py"
 	case runtimes.Node, "nodejs", "javascript", "js":
 		return "function.js"
+	case "typescript", "ts":
+		return "function.ts"
 	case runtimes.Java:
 		return "Function.java"
 	case runtimes.Go, "golang":

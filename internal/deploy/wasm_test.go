@@ -8,12 +8,14 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/typescript"
 	"github.com/brasa-dev/brasa/internal/wasm"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
 func TestMain(m *testing.M) {
 	wasm.Main(os.Args) // this binary is what compiles modules, as brasa itself is
+	typescript.Main(os.Args)
 	os.Exit(m.Run())
 }
 

@@ -655,11 +655,17 @@ function locate() {
   return [file, wanted];
 }
 
+// ofFunction says whether a file is the function's: of its code, or of what was installed for it,
+// which a require from the code finds by itself.
+function ofFunction(file) {
+  return file.startsWith(spec.code + '/') || (spec.path ?? []).some((dir) => file.startsWith(dir + '/'));
+}
+
 // isModule says whether a file is an ECMAScript module by its name or its package.
 function isModule(file) {
   if (file.endsWith('.mjs')) return true;
   if (file.endsWith('.cjs')) return false;
-  for (let dir = path.dirname(file); dir.startsWith(spec.code); dir = path.dirname(dir)) {
+  for (let dir = path.dirname(file); dir === spec.code || ofFunction(dir); dir = path.dirname(dir)) {
     const manifest = path.join(dir, 'package.json');
     if (!existsSync(manifest)) continue; // to ask is a twentieth of what an error costs
     try {
@@ -819,18 +825,17 @@ async function pack(out) {
   const before = new Set(Object.keys(Module._pathCache));
   const extension = Module._extensions['.js'];
   const [entry] = locate();
-  const inside = (file) => file.startsWith(spec.code + path.sep);
   Module._extensions['.js'] = function (module, filename) {
     const bytes = readFileSync(filename);
     let source = bytes.toString('utf8');
     if (filename === entry) source = taken(source);
-    if (module._compile !== compiler || !inside(filename) || !packable(filename, source)) return extension(module, filename);
+    if (module._compile !== compiler || !ofFunction(filename) || !packable(filename, source)) return extension(module, filename);
     scripts.set(filename, [source]);
     scripts.get(filename).push(compiled(module, filename, source));
   };
   await open(entry);
   const paths = {};
-  for (const [key, file] of Object.entries(Module._pathCache)) if (!before.has(key) && inside(file)) paths[key] = file;
+  for (const [key, file] of Object.entries(Module._pathCache)) if (!before.has(key) && ofFunction(file)) paths[key] = file;
   const files = [];
   const parts = [];
   let at = 0;
@@ -917,6 +922,7 @@ function load() {
     Object.assign(process.env, spec.env);
     process.argv = [process.execPath, path.join(spec.code, spec.entry)];
     const [file, wanted] = locate();
+    mapTraces(file);
     unpack();
     const exported = open(file);
     if (typeof exported?.then === 'function') Promise.resolve(exported).then((e) => loaded(e, file, wanted)).catch(loadFailed);
@@ -925,6 +931,33 @@ function load() {
     stop();
     loadFailed(err);
   }
+}
+
+// mapTraces has stack traces name the source of a file that was compiled when it was deployed. Its
+// map is read at the first error that has the file in its trace.
+function mapTraces(file) {
+  if (!/\.[cm]js$/.test(file) || !existsSync(file + '.map')) return;
+  let map;
+  const source = (whole, name, line, column) => {
+    if (name !== file) return whole;
+    try {
+      map ??= new Module.SourceMap(JSON.parse(readFileSync(file + '.map', 'utf8')));
+      const at = map.findEntry(line - 1, column - 1);
+      return `${path.resolve(path.dirname(file), at.originalSource)}:${at.originalLine + 1}:${at.originalColumn + 1}`;
+    } catch {
+      return whole; // what has no source, such as what the compiler put in
+    }
+  };
+  Error.prepareStackTrace = (err, frames) => {
+    let text;
+    try {
+      text = String(err);
+    } catch {
+      text = 'Error';
+    }
+    for (const f of frames) text += '\n    at ' + String(f).replace(/(?:file:\/\/)?(\/[^():]+):(\d+):(\d+)/, source);
+    return text;
+  };
 }
 
 // loadFailed says why and ends the process.
