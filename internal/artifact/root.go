@@ -102,8 +102,10 @@ func (d *Depot) adopt(ctx context.Context, digest faas.Digest, dir string) error
 	}
 	d.trees[digest] = t
 	d.bytes += size
+	t.refs++ // until it is noted
 	d.mu.Unlock()
-	d.shrink()
+	noteCompared(d.path(roots, digest))
+	d.release(t)
 	return nil
 }
 

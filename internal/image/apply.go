@@ -427,6 +427,12 @@ func (a *applier) nameOf(dir *os.Root) string {
 
 // whiteout takes away what a lower layer brought.
 func (a *applier) whiteout(dir, base, victim string) error {
+	switch {
+	case base != opaque && strings.HasPrefix(base, reserved):
+		return nil // notes that some builders leave for themselves
+	case victim == "" || victim == "." || victim == "..":
+		return bad("the whiteout %.100q names no file", path.Join(dir, base))
+	}
 	at, err := a.dir(dir, false)
 	if errors.Is(err, errAbsent) {
 		return nil
@@ -434,13 +440,8 @@ func (a *applier) whiteout(dir, base, victim string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case base == opaque:
+	if base == opaque {
 		return a.empty(at)
-	case strings.HasPrefix(base, reserved):
-		return nil // notes that some builders leave for themselves
-	case victim == "" || victim == "." || victim == "..":
-		return bad("the whiteout %.100q names no file", path.Join(dir, base))
 	}
 	return a.removeLower(path.Join(at, victim))
 }
