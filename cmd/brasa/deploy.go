@@ -15,10 +15,10 @@ import (
 
 func newDeploy(a *app) *cobra.Command {
 	var flags specFlags
-	var name string
+	var name, image string
 	var public bool
 	c := &cobra.Command{
-		Use:     "deploy PATH [flags]",
+		Use:     "deploy PATH|NAME [flags]",
 		Aliases: []string{"up", "push"},
 		Short:   "Make a function of a file, a directory, an archive or stdin",
 		Long: `Make a function of code: a file of source, an executable, a module of WebAssembly, a
@@ -30,14 +30,26 @@ without .git, .env, virtual environments and caches. A brasa.json in it may say 
 (language, entry, handler, command, env, secrets, limits, network, install); flags win.
 
 What the code's own manifest names (requirements.txt, uv.lock, package.json, go.mod, Cargo.toml,
-pom.xml ...) is installed on the server, once for all functions with the same lock.`,
+pom.xml ...) is installed on the server, once for all functions with the same lock.
+
+With --image the function is an OCI image: a name that the server fetches, a tar that docker save
+wrote, or an OCI layout directory. What it runs is what the image says; --command takes the place of
+the image's arguments and --entry that of its entrypoint. The argument is then the function's name,
+or a path (./ in front) to code that is mounted beside the image at /code.`,
 		Example: `  brasa deploy hello.py
   brasa deploy ./shop --name pay --memory 512MiB --timeout 10s
   brasa deploy resize.zip -e QUALITY=80 --secret S3_KEY --network egress
   brasa deploy ./server --command './server --quiet' -l http --public
   brasa deploy report.py --with 'pandas<3' --with openpyxl
-  cat hello.py | brasa deploy - -l python --name hello`,
-		Args: exactly("PATH"),
+  cat hello.py | brasa deploy - -l python --name hello
+  brasa deploy web --image ghcr.io/owner/web:1.2
+  brasa deploy thumb --image thumb.tar -l exec --command 'convert - -resize 64x64 -'`,
+		Args: func(c *cobra.Command, args []string) error {
+			if image != "" && len(args) == 0 {
+				return nil
+			}
+			return exactly("PATH")(c, args)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			spec, err := flags.spec(a)
 			if err != nil {
@@ -50,7 +62,12 @@ pom.xml ...) is installed on the server, once for all functions with the same lo
 			if err != nil {
 				return err
 			}
-			src, err := openSource(args[0], flags.language)
+			var src *source
+			if image != "" {
+				src, err = imageSource(image, args, c.Flags().Changed("name"), flags.language, &spec)
+			} else {
+				src, err = openSource(args[0], flags.language)
+			}
 			if err != nil {
 				return err
 			}
@@ -66,6 +83,7 @@ pom.xml ...) is installed on the server, once for all functions with the same lo
 	}
 	flags.add(c)
 	flags.addKeeping(c)
+	c.Flags().StringVar(&image, "image", "", "the `IMAGE` that it runs in: a name to fetch, a tar of docker save, or an OCI layout directory")
 	c.Flags().StringVar(&name, "name", "", "`NAME` of the function; the file's or directory's when left out")
 	c.Flags().BoolVar(&public, "public", false, "its own URL may be called without a key")
 	return c
@@ -133,8 +151,13 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	}
 	line("function", "%s", s.Strong.Render(fn.Path()))
 	line("found", "%s%s", what, parenthesis(d.Why))
-	line("size", "%s of code, %s sent", cli.Size(o.Code), cli.Size(o.Sent))
+	if o.Code > 0 || o.Function.Active.Image == nil {
+		line("size", "%s of code, %s sent", cli.Size(o.Code), cli.Size(o.Sent))
+	}
 	for _, st := range o.Steps {
+		if st.Image != nil {
+			imageLines(line, st)
+		}
 		if st.Install != nil {
 			line("packages", "%s", installLine(st))
 		}

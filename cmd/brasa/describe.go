@@ -72,7 +72,13 @@ func (a *app) describeFunction(f api.Function) string {
 	line("handler", r.Handler)
 	line("command", strings.Join(r.Command, " "))
 	line("revision", r.ID.Short()+", deployed "+cli.Ago(r.Created, now))
-	line("code", cli.Size(r.CodeBytes))
+	if i := r.Image; i != nil {
+		line("image", strings.TrimSpace(fmt.Sprintf("%s sha256:%s", i.Reference, i.Manifest.Hex())))
+		line("root", fmt.Sprintf("%s, sha256:%.12s, started in %s", cli.Size(i.Bytes), i.Root.Hex(), i.Dir))
+	}
+	if r.Code != "" {
+		line("code", cli.Size(r.CodeBytes))
+	}
 	for _, l := range r.Layers {
 		line("layer", layerLine(l))
 	}

@@ -64,6 +64,8 @@ func (a *app) sendOnce(ctx context.Context, client *api.Client, fn faas.Name, sp
 				text += "  " + p.Line
 			}
 			say(text)
+		case e.Image != nil:
+			say(imageProgress(e.Image))
 		}
 	})
 }

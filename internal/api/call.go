@@ -249,7 +249,7 @@ func (s *Server) stage(r *http.Request) (*faas.Revision, *upload, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	rev, err := s.cfg.Deployer.Stage(r.Context(), up.request(faas.Name{Namespace: r.PathValue("namespace")}))
+	rev, err := s.cfg.Deployer.Stage(r.Context(), up.request(faas.Name{Namespace: r.PathValue("namespace")}, r.Host))
 	if err != nil {
 		up.Close()
 		return nil, nil, err

@@ -21,6 +21,11 @@ import (
 type Code struct {
 	Reader   io.Reader // read once, streamed
 	Filename string    // decides, with the content, what it is
+
+	// Image is an archive with the image that is the function's root, nil if it comes from elsewhere
+	// or there is none. Reader may be nil then, and also if the spec names an image.
+	Image     io.Reader
+	ImageFile string // what the person calls it
 }
 
 // Deploy sends code and makes it the function's active revision.

@@ -16,13 +16,14 @@ type form struct {
 	spec      []byte
 	err       error
 	code      Code
+	imaged    bool // the spec names an image
 	input     io.Reader
 	inputType string
 	written   chan struct{} // closed when nothing is read any more
 }
 
 func newForm(spec Spec) *form {
-	f := &form{written: make(chan struct{})}
+	f := &form{written: make(chan struct{}), imaged: spec.Image != ""}
 	f.spec, f.err = json.Marshal(spec)
 	return f
 }
@@ -46,11 +47,18 @@ func (f *form) write(m *multipart.Writer) error {
 	if err := part(m, "spec", "", jsonType, bytes.NewReader(f.spec)); err != nil {
 		return err
 	}
-	if f.code.Reader == nil {
+	if f.code.Reader == nil && f.code.Image == nil && !f.imaged {
 		return faas.Errorf(faas.Invalid, "send code", "there is no code to send")
 	}
-	if err := part(m, "code", f.code.Filename, "application/octet-stream", f.code.Reader); err != nil {
-		return err
+	if f.code.Reader != nil {
+		if err := part(m, "code", f.code.Filename, "application/octet-stream", f.code.Reader); err != nil {
+			return err
+		}
+	}
+	if f.code.Image != nil {
+		if err := part(m, "image", f.code.ImageFile, "application/octet-stream", f.code.Image); err != nil {
+			return err
+		}
 	}
 	if f.input != nil { // last, so that it can stream into the function
 		if err := part(m, "input", "input", f.inputType, f.input); err != nil {

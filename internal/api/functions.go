@@ -104,6 +104,11 @@ func (s *Server) codeBody(document reflect.Type, run bool) *huma.RequestBody {
 		"code": {Type: huma.TypeString, Format: "binary", Description: "An archive (zip, tar, tar.gz), one file of source or an executable, with its file name"},
 	}}
 	encoding := map[string]*huma.Encoding{"spec": {ContentType: jsonType}, "code": {ContentType: "application/octet-stream"}}
+	if !run {
+		form.Required = nil
+		form.Properties["image"] = &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "The image that is the function's root, as docker save writes it or a tar of an OCI layout; code may be left out then"}
+		encoding["image"] = &huma.Encoding{ContentType: "application/octet-stream"}
+	}
 	if run {
 		form.Properties["input"] = &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "What the code is called with; the last part"}
 	}
@@ -132,7 +137,7 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request, c Caller) error 
 		s.followDeploy(w, r, c, name, up)
 		return nil
 	}
-	out, err := s.cfg.Deployer.Deploy(r.Context(), up.request(name), nil)
+	out, err := s.cfg.Deployer.Deploy(r.Context(), up.request(name, r.Host), nil)
 	if err != nil {
 		return err
 	}
@@ -148,7 +153,8 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request, c Caller) error 
 	return nil
 }
 
-func (u *upload) request(name faas.Name) deploy.Request {
+// request is what the deployer is asked for; host is what the caller calls this server.
+func (u *upload) request(name faas.Name, host string) deploy.Request {
 	req := deploy.Request{
 		Name: name, Code: u.code, Filename: u.filename, Language: u.spec.Language, Entry: u.spec.Entry,
 		Handler: u.spec.Handler, Command: u.spec.Command, Env: u.spec.Env, Secrets: u.spec.Secrets,
@@ -157,6 +163,12 @@ func (u *upload) request(name faas.Name) deploy.Request {
 	}
 	if u.spec.Limits != nil {
 		req.Limits = *u.spec.Limits
+	}
+	switch {
+	case u.image != nil:
+		req.Image = &deploy.Source{Archive: u.image, Name: u.spec.Image, Filename: u.archive}
+	case u.spec.Image != "":
+		req.Image = &deploy.Source{Reference: u.spec.Image, Host: host}
 	}
 	return req
 }
@@ -168,7 +180,7 @@ func outcome(out *deploy.Outcome, fn Function) Outcome {
 		URL: fn.URL, Steps: []Step{}, TotalUS: out.Total.Microseconds(),
 	}
 	for _, st := range out.Steps {
-		o.Steps = append(o.Steps, Step{Name: st.Name, US: st.US, Install: st.Install})
+		o.Steps = append(o.Steps, Step{Name: st.Name, US: st.US, Install: st.Install, Image: st.Image})
 	}
 	return o
 }

@@ -16,8 +16,18 @@ type DeployEvent struct {
 	Begins  string            `json:"begins,omitempty" doc:"The step that begins"`
 	Done    *Step             `json:"done,omitempty" doc:"The step that has ended"`
 	Install *install.Progress `json:"install,omitempty" doc:"How far the step install is"`
+	Image   *ImageProgress    `json:"image,omitempty" doc:"How far the step image is"`
 	Outcome *Outcome          `json:"outcome,omitempty" doc:"What the deploy came to"`
 	Fault   *Fault            `json:"error,omitempty" doc:"Why it failed"`
+}
+
+// ImageProgress says how far an image has come.
+type ImageProgress struct {
+	Step   string     `json:"step" doc:"fetch, unpack, store"`
+	Layer  int        `json:"layer,omitempty" doc:"Counted from 1; left out: all of them"`
+	Layers int        `json:"layers,omitempty"`
+	Bytes  faas.Bytes `json:"bytes,omitempty" doc:"Of the step, so far"`
+	Total  faas.Bytes `json:"total,omitempty" doc:"Left out: not known"`
 }
 
 // eventsWaiting is how many events may wait for a slow reader. Of more, those that only tell how far
@@ -29,8 +39,8 @@ func (s *Server) followDeploy(w http.ResponseWriter, r *http.Request, c Caller, 
 	ctx := r.Context()
 	events := make(chan DeployEvent, eventsWaiting)
 	tell := func(p deploy.Progress) {
-		e := DeployEvent{Begins: p.Begins, Install: p.Install}
-		if p.Install != nil {
+		e := DeployEvent{Begins: p.Begins, Install: p.Install, Image: (*ImageProgress)(p.Image)}
+		if p.Install != nil || p.Image != nil {
 			select {
 			case events <- e:
 			default:
@@ -38,7 +48,7 @@ func (s *Server) followDeploy(w http.ResponseWriter, r *http.Request, c Caller, 
 			return
 		}
 		if p.Done != nil {
-			e.Done = &Step{Name: p.Done.Name, US: p.Done.US, Install: p.Done.Install}
+			e.Done = &Step{Name: p.Done.Name, US: p.Done.US, Install: p.Done.Install, Image: p.Done.Image}
 		}
 		select {
 		case events <- e:
@@ -49,7 +59,7 @@ func (s *Server) followDeploy(w http.ResponseWriter, r *http.Request, c Caller, 
 	done := make(chan struct{})
 	go func() { // ends with the deploy, which is waited for below
 		defer close(done)
-		out, err := s.cfg.Deployer.Deploy(ctx, up.request(name), tell)
+		out, err := s.cfg.Deployer.Deploy(ctx, up.request(name, r.Host), tell)
 		if err == nil {
 			var fn Function
 			if fn, err = s.function(context.WithValue(ctx, requestKey{}, r), name); err == nil {

@@ -46,6 +46,8 @@ type Config struct {
 	URL string
 	// MaxCode bounds what is sent as code. Default 256 MiB.
 	MaxCode faas.Bytes
+	// MaxImage bounds an archive that is sent as an image. Default 2 GiB.
+	MaxImage faas.Bytes
 	// MaxReply bounds a function's answer that is put into the envelope, which is held in memory.
 	// Default 16 MiB.
 	MaxReply faas.Bytes
@@ -73,6 +75,9 @@ func (c *Config) applyDefaults() {
 	}
 	if c.MaxCode == 0 {
 		c.MaxCode = 256 * faas.MiB
+	}
+	if c.MaxImage == 0 {
+		c.MaxImage = 2 * faas.GiB
 	}
 	if c.MaxReply == 0 {
 		c.MaxReply = 16 * faas.MiB

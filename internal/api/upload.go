@@ -21,14 +21,18 @@ type upload struct {
 	filename string
 	code     io.Reader
 	file     *os.File        // what code reads, if it does not lie in memory
+	image    *os.File        // an archive; nil: none was sent
+	archive  string          // its file name
 	input    *bodyPart       // what comes after the code, still to be read; nil: none
 	value    json.RawMessage // the input, where the request was one JSON document
 }
 
 // Close gives the space of the code back.
 func (u *upload) Close() {
-	if u.file != nil {
-		_ = u.file.Close() // it has no name: this is its end
+	for _, f := range []*os.File{u.file, u.image} {
+		if f != nil {
+			_ = f.Close() // it has no name: this is its end
+		}
 	}
 }
 
@@ -83,7 +87,11 @@ func (s *Server) receiveJSON(r *http.Request, run bool) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &upload{spec: spec.Spec, filename: name, code: strings.NewReader(spec.Code), value: spec.Input}, nil
+	u := &upload{spec: spec.Spec, filename: name, value: spec.Input}
+	if spec.Code != "" || spec.Image == "" {
+		u.code = strings.NewReader(spec.Code)
+	}
+	return u, nil
 }
 
 func (s *Server) receiveForm(r *http.Request, boundary string, run bool) (*upload, error) {
@@ -119,6 +127,8 @@ func (s *Server) takeParts(u *upload, form *multipart.Reader, run bool) error {
 			err = s.takeSpec(u, part)
 		case name == "code":
 			err = s.takeCode(u, part)
+		case name == "image" && !run:
+			err = s.takeImage(u, part)
 		case name == "input" && run:
 			if !seen["code"] {
 				return faas.Errorf(faas.Invalid, "read form", "the part input comes before the part code").WithFix("send the parts in the order spec, code, input")
@@ -130,13 +140,13 @@ func (s *Server) takeParts(u *upload, form *multipart.Reader, run bool) error {
 			u.input = &bodyPart{part, contentType}
 			return nil // read while the code runs
 		default:
-			return faas.Errorf(faas.Invalid, "read form", "unknown part %.80q", name).WithFix("the parts are spec, code and, for run, input")
+			return faas.Errorf(faas.Invalid, "read form", "unknown part %.80q", name).WithFix("the parts are spec, code, image and, for run, input")
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if !seen["code"] {
+	if !seen["code"] && !seen["image"] && u.spec.Image == "" {
 		return faas.Errorf(faas.Invalid, "read form", "there is no part code").WithFix("send the code as a file: curl -F code=@FILE")
 	}
 	return nil
@@ -165,27 +175,51 @@ func (s *Server) takeCode(u *upload, part *multipart.Part) error {
 		return err
 	}
 	u.filename = name
+	tooLarge := faas.Errorf(faas.TooLarge, "read form", "the code is over %s", s.cfg.MaxCode).
+		WithLimit("code_bytes").WithFix("leave out what the function does not need; .brasaignore names files that are not sent")
+	if u.file, err = s.spool(part, s.cfg.MaxCode, tooLarge); err == nil {
+		u.code = u.file
+	}
+	return err
+}
+
+// takeImage writes an archive with an image to such a file.
+func (s *Server) takeImage(u *upload, part *multipart.Part) (err error) {
+	if u.archive, err = filename(rawFilename(part)); err != nil {
+		return err
+	}
+	tooLarge := faas.Errorf(faas.TooLarge, "read form", "the image is over %s", s.cfg.MaxImage).
+		WithLimit("image_packed_bytes").WithFix("make the image smaller, or have the operator raise images.packed")
+	u.image, err = s.spool(part, s.cfg.MaxImage, tooLarge)
+	return err
+}
+
+// spool writes a part of a form to a file without a name, and fails with tooLarge if it is over most.
+func (s *Server) spool(part io.Reader, most faas.Bytes, tooLarge error) (_ *os.File, err error) {
 	f, err := os.CreateTemp(s.cfg.Dir, "upload-")
 	if err != nil {
-		return faas.AsError(err)
+		return nil, faas.AsError(err)
 	}
-	u.file, u.code = f, f
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
 	if err := os.Remove(f.Name()); err != nil {
-		return faas.AsError(err)
+		return nil, faas.AsError(err)
 	}
-	n, err := io.Copy(f, io.LimitReader(part, int64(s.cfg.MaxCode)+1))
+	n, err := io.Copy(f, io.LimitReader(part, int64(most)+1))
 	if err != nil {
 		if pe, ok := errors.AsType[*os.PathError](err); ok { // of the file, not of the request
-			return faas.Errorf(faas.Unavailable, "store code", "the code can't be stored: %w", pe.Err)
+			return nil, faas.Errorf(faas.Unavailable, "store code", "the code can't be stored: %w", pe.Err)
 		}
-		return broke(err)
+		return nil, broke(err)
 	}
-	if faas.Bytes(n) > s.cfg.MaxCode {
-		return faas.Errorf(faas.TooLarge, "read form", "the code is over %s", s.cfg.MaxCode).
-			WithLimit("code_bytes").WithFix("leave out what the function does not need; .brasaignore names files that are not sent")
+	if faas.Bytes(n) > most {
+		return nil, tooLarge
 	}
 	_, err = f.Seek(0, io.SeekStart)
-	return err
+	return f, err
 }
 
 // rawFilename returns the file's name as it was sent; Part.FileName would take a path's last part.

@@ -193,7 +193,7 @@ type ActivateSpec struct {
 // Spec says how code is to be run. What is left out is found out from the code, or is the
 // platform's default.
 type Spec struct {
-	Language string            `json:"language,omitempty" doc:"python, node, go, java, wasm, exec, lines, http; found out from the code when left out"`
+	Language string            `json:"language,omitempty" doc:"python, node, go, java, wasm, exec, lines, http, openwhisk, openfaas, lambda; found out from the code when left out"`
 	Entry    string            `json:"entry,omitempty" doc:"File in the code that is run or loaded"`
 	Handler  string            `json:"handler,omitempty" doc:"Name in the entry that is called"`
 	Command  []string          `json:"command,omitempty" doc:"For exec, lines and http: what is run instead of the entry"`
@@ -205,6 +205,8 @@ type Spec struct {
 	State    string            `json:"state,omitempty" enum:"kept,pristine" doc:"pristine: each call sees the process as it was just after the code was loaded"`
 	Public   *bool             `json:"public,omitempty" doc:"Its own URL may be called without a key; left out: as it was, no for a new function"`
 
+	Image string `json:"image,omitempty" maxLength:"1000" doc:"Name of an image that is the function's root, such as ghcr.io/owner/name:tag; of one in the archive, if the part image brings several"`
+
 	With           []string `json:"with,omitempty" maxItems:"100" doc:"Packages to install besides those that the code's own manifest names"`
 	InstallScripts bool     `json:"install_scripts,omitempty" doc:"Code of packages may run while they are installed"`
 	Strict         bool     `json:"strict,omitempty" doc:"Nothing is installed of which the lock has no hash"`
@@ -213,7 +215,7 @@ type Spec struct {
 // SourceSpec is a Spec with the code itself, for a single file of source.
 type SourceSpec struct {
 	Spec
-	Code     string `json:"code" doc:"The text of the file"`
+	Code     string `json:"code,omitempty" doc:"The text of the file; may be left out with an image"`
 	Filename string `json:"filename,omitempty" maxLength:"255" doc:"Its name; decides the language when that is left out"`
 }
 
@@ -230,9 +232,10 @@ type Detected struct {
 
 // Step is one thing that a deploy did, with its time.
 type Step struct {
-	Name    string          `json:"name"`
-	US      int64           `json:"us" doc:"Time in microseconds"`
-	Install *deploy.Install `json:"install,omitempty" doc:"What the step install came to"`
+	Name    string             `json:"name"`
+	US      int64              `json:"us" doc:"Time in microseconds"`
+	Install *deploy.Install    `json:"install,omitempty" doc:"What the step install came to"`
+	Image   *deploy.TakenImage `json:"image,omitempty" doc:"What the step image came to"`
 }
 
 // Outcome is what a deploy came to.

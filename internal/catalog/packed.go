@@ -258,7 +258,7 @@ func (r *packedRevision) unpack(rev *faas.Revision, name faas.Name) {
 	}
 	*rev = common.rev
 	rev.ID, rev.Name, rev.CodeBytes, rev.Created = r.revisionID(), name, faas.Bytes(r.bytes), fromNanos(r.created)
-	if rev.Code == "" {
+	if rev.Code == "" && r.code != ([32]byte{}) { // an image may have no code
 		rev.Code = faas.Digest(digestPrefix + hex.EncodeToString(r.code[:]))
 	}
 }

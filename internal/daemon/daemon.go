@@ -236,7 +236,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		return err
 	}
 	n.deployer, err = deploy.New(deploy.Config{
-		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Builds: n.builds, Prover: n.worker,
+		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Images: n.images, Builds: n.builds, Prover: n.worker,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
 		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})
@@ -285,7 +285,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 			}
 			return false, "the node is starting or stopping"
 		},
-		Version: d.Version, Dir: d.cfg.Data, URL: d.cfg.URL, MaxCode: d.cfg.Code.Bytes, Logger: d.log.With("part", "api"),
+		Version: d.Version, Dir: d.cfg.Data, URL: d.cfg.URL, MaxCode: d.cfg.Code.Bytes, MaxImage: d.cfg.Images.Limits.Packed, Logger: d.log.With("part", "api"),
 	})
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/image"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
@@ -40,6 +41,7 @@ type Config struct {
 	Runtimes *runtimes.Registry
 	Sandbox  *sandbox.Host      // builds run in it
 	Install  *install.Installer // nil: nothing is installed
+	Images   *image.Store       // nil: there are no functions of images
 	Builds   *install.Builds    // keeps what is written while it is installed and built; nil: nobody does
 	Prover   Prover
 	Dir      string          // for work in progress; emptied by New
@@ -171,6 +173,9 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 	if err := faas.ValidateName("namespace", req.Name.Namespace); err != nil {
 		return nil, err
 	}
+	if req.Image != nil {
+		return nil, faas.Errorf(faas.Invalid, "run code", "an image is not run once but deployed").WithFix("brasa deploy NAME --image IMAGE")
+	}
 	req.Name.Package, req.Name.Function = "", faas.AdHoc
 	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
 	if req.Limits.Concurrency == 0 {
@@ -214,6 +219,9 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 			d.cfg.Logger.Warn("remove work directory", "dir", dir, "error", err)
 		}
 	}()
+	if req.Image != nil {
+		return d.prepareImage(ctx, req, dir, out, steps)
+	}
 	src := filepath.Join(dir, "src")
 	if err := os.Mkdir(src, 0o755); err != nil {
 		return nil, faas.AsError(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/image"
 	"github.com/brasa-dev/brasa/internal/install"
 )
 
@@ -15,6 +16,7 @@ type Progress struct {
 	Begins  string            // the step that begins
 	Done    *Step             // the step that has ended
 	Install *install.Progress // how far the step install is
+	Image   *image.Progress   // how far the step image is
 }
 
 // stepper times steps and tells of them.
@@ -24,6 +26,7 @@ type stepper struct {
 	begin func(string)   // nil: nobody
 
 	install *Install       // what is to be said of the step that runs
+	image   *TakenImage    // the same
 	log     *install.Build // nil: nothing is kept
 }
 
@@ -42,9 +45,9 @@ func (s *stepper) do(name string, f func() error) error {
 	if err == errNothing {
 		return nil
 	}
-	st := Step{Name: name, Took: time.Since(began), Install: s.install}
+	st := Step{Name: name, Took: time.Since(began), Install: s.install, Image: s.image}
 	st.US = st.Took.Microseconds()
-	s.install = nil
+	s.install, s.image = nil, nil
 	s.out.Steps = append(s.out.Steps, st)
 	if s.told != nil {
 		s.told(Progress{Done: &st})

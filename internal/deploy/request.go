@@ -25,14 +25,16 @@ type Request struct {
 	State    faas.State
 	Public   *bool // nil: leave as it is, false for a new function
 	Install  install.Options
+	Image    *Source // its root is the function's, and Code may be nil; nil: the server's system is
 }
 
 // Step is one thing that a deploy did, with its time.
 type Step struct {
-	Name    string        `json:"name" doc:"unpack, detect, install, build, store, prove, publish"`
+	Name    string        `json:"name" doc:"unpack, image, detect, install, build, store, prove, publish"`
 	Took    time.Duration `json:"-"`
 	US      int64         `json:"us" doc:"Time in microseconds"`
 	Install *Install      `json:"install,omitempty" doc:"What the step install came to"`
+	Image   *TakenImage   `json:"image,omitempty" doc:"What the step image came to"`
 }
 
 // Install says what the dependencies of a function's code came to.

@@ -79,6 +79,7 @@ type Image struct {
 	Dir       string   `json:"dir,omitempty"`       // working directory; empty: /
 	Env       []string `json:"env,omitempty"`       // as the image sets it, below that of the function
 	Port      int      `json:"port,omitempty"`      // where its server listens, if it does
+	Bytes     Bytes    `json:"bytes,omitempty"`     // of the unpacked tree
 }
 
 // Digest computes the ID: the SHA-256 of the revision's JSON without ID and Created, so that the
