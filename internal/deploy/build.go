@@ -69,7 +69,7 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 		Env:  append(b.Env, "GOCACHE=/cache", "GOPATH=/tmp/go", "HOME=/tmp", "PATH=/usr/bin:/bin"),
 		Dir:  "/src",
 		Mounts: []sandbox.Mount{
-			{Source: work, Target: "/src"},
+			{Source: work, Target: "/src", Writable: o.Mod != nil}, // go.mod, to which it adds what is required indirectly
 			{Source: out, Target: "/out", Writable: true},
 			{Source: cache, Target: "/cache", Writable: true},
 		},

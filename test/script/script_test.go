@@ -113,8 +113,32 @@ func condition(cond string) (bool, error) {
 	case "root":
 		return os.Geteuid() == 0, nil
 	}
+	if address, ok := strings.CutPrefix(cond, "reach:"); ok {
+		return reach(address), nil
+	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }
+
+// reach says whether something answers at https://address, asked once for all scripts.
+func reach(address string) bool {
+	ask, _ := reached.LoadOrStore(address, sync.OnceValue(func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, nil)
+		if err != nil {
+			return false
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode < http.StatusInternalServerError
+	}))
+	return ask.(func() bool)()
+}
+
+var reached sync.Map // of func() bool by address
 
 // server is a `brasa serve` of ours.
 type server struct {
