@@ -60,10 +60,40 @@ func (b *bench) cold(ctx context.Context) error {
 			got = append(got, more...)
 			b.result.set(lang+"_bare_p50_ms", ms(more[0].Quantile(.5)))
 		}
-		b.result.table("cold "+lang, got...)
+		rested, err := b.rested(ctx, lang)
+		if err != nil {
+			return err
+		}
+		b.result.table("cold "+lang, append(got, rested...)...)
 		b.result.quantiles(lang+"_cold", got[0])
 	}
 	return nil
+}
+
+// rested measures what does nothing new after the same pauses: net/http, and a bare process of the
+// language that has served before. What of a cold call is the machine's own waking up is seen by them.
+func (b *bench) rested(ctx context.Context, lang string) ([]*Sample, error) {
+	sides := []*Side{b.plain.side("plain net/http, rested")}
+	floor, err := b.floor(lang, 1)
+	if err != nil {
+		return nil, err
+	}
+	if floor != nil {
+		defer floor.stop()
+		sides = append(sides, floor.side("bare "+lang+" process, warm and rested"))
+	}
+	for _, s := range sides {
+		s.Pause = min(pauses[lang], 10*pause)
+	}
+	got, err := Compare(ctx, sides, 60, 1, 3)
+	if err != nil {
+		return nil, err
+	}
+	b.result.note(lang+"_rested_plain_p50_ms", ms(got[0].Quantile(.5)))
+	if floor != nil {
+		b.result.note(lang+"_rested_bare_p50_ms", ms(got[1].Quantile(.5)))
+	}
+	return got, nil
 }
 
 // packages measures functions that load a package which takes longer than the language. Each is
