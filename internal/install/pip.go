@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -202,12 +203,24 @@ func (p *pip) access(tool *pipTool) (a Access, origin string) {
 	line("index-url", []string{index})
 	line("extra-index-url", extra)
 	line("find-links", links)
+	line("trusted-host", plain(append([]string{r.Index}, r.Extra...)))
 	if ca != nil {
 		line("cert", []string{CAFile})
 	}
 	a.Files["pip.conf"] = []byte(conf)
 	a.Env = append(a.Env, "PIP_CONFIG_FILE="+AccessDir+"/pip.conf")
 	return a, strings.Join(from, " ")
+}
+
+// plain returns the hosts of addresses without TLS, which pip ignores unless it is told that they are
+// meant: the operator has named them.
+func plain(addresses []string) (hosts []string) {
+	for _, a := range addresses {
+		if u, err := url.Parse(a); err == nil && u.Scheme == "http" {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts
 }
 
 // pipTool is uv, or the pip of an interpreter.
@@ -234,7 +247,7 @@ type pipRun struct {
 // install returns the command that installs files of requirements.
 func (t *pipTool) install(python string, how pipRun, opt Options) []string {
 	args := []string{python, "-I", "-m", "pip", "install", "--target", pipTarget, "--no-compile", "--no-cache-dir", "--no-input",
-		"--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"}
+		"--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off", "--retries", "3", "--timeout", "15"}
 	if t.uv {
 		args = []string{t.program.Path, "pip", "install", "--python", python, "--target", pipTarget, "--no-config", "--no-progress",
 			"--link-mode", "copy", "--cache-dir", WorkDir + "/uv", "--no-python-downloads"}

@@ -41,6 +41,9 @@ var (
 
 // Explain says what the caller must mend, as far as pip or uv have said it.
 func (p *pip) Explain(m *Manifest, output string) *faas.Error {
+	if strings.Contains(output, "after connection broken by") && strings.Contains(output, "(from versions: none)") {
+		return nil // it found nothing because it could not ask
+	}
 	flat := strings.Join(strings.Fields(output), " ")
 	if e := explainHash(output); e != nil {
 		return e
