@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ const (
 )
 
 // Objects opens the object bucket called name, of letters, digits, '-' and '_', and makes it if
-// absent. What a crash left of an object that was never finished is removed.
+// absent. What a crash left of an object that was never finished is removed by the first List.
 func (e *Engine) Objects(ctx context.Context, name string) (Objects, error) {
 	limit := e.maxBytes / objectsShare
 	stream, err := e.Stream(ctx, jetstream.StreamConfig{
@@ -50,11 +51,7 @@ func (e *Engine) Objects(ctx context.Context, name string) (Objects, error) {
 	if err != nil {
 		return nil, e.Classify(fmt.Errorf("open objects %q: %w", name, err))
 	}
-	o := &objects{engine: e, name: name, stream: stream, lib: lib}
-	if err := o.sweep(ctx); err != nil {
-		return nil, fmt.Errorf("open objects %q: %w", name, err)
-	}
-	return o, nil
+	return &objects{engine: e, name: name, stream: stream, lib: lib, putting: map[string]bool{}}, nil
 }
 
 // objects has the form of NATS's own object buckets, so that its tools can read it, but puts and
@@ -66,6 +63,13 @@ type objects struct {
 	name   string
 	stream jetstream.Stream
 	lib    jetstream.ObjectStore
+
+	sweeping sync.Mutex // one sweep at a time
+	swept    bool       // guarded by sweeping
+
+	mu      sync.Mutex
+	putting map[string]bool // by NUID: what is being put; guarded by mu
+	during  map[string]bool // what was being put since the sweep began, nil: there is none; guarded by mu
 }
 
 func (o *objects) chunks(id string) string { return "$O." + o.name + ".C." + id }
@@ -100,6 +104,7 @@ func (o *objects) Put(ctx context.Context, name string, r io.Reader) (_ int64, e
 			err = fmt.Errorf("put object %q: %w", name, err)
 		}
 	}()
+	defer o.begin(info.NUID)()
 	if err := o.putChunks(ctx, info, r); err != nil {
 		return 0, err
 	}
@@ -324,9 +329,11 @@ func (o *objects) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
+// List looks for what a crash left too, the first time: both go over all objects, and of many that
+// takes seconds, for which no start should wait.
 func (o *objects) List(ctx context.Context) ([]Object, error) {
 	var out []Object
-	err := o.each(ctx, func(i *jetstream.ObjectInfo) {
+	err := o.sweep(ctx, func(i *jetstream.ObjectInfo) {
 		out = append(out, Object{Name: i.Name, Size: int64(i.Size), Modified: i.ModTime})
 	})
 	if err != nil {
@@ -364,24 +371,60 @@ func (o *objects) each(ctx context.Context, f func(*jetstream.ObjectInfo)) error
 	}
 }
 
-// sweep removes chunks that belong to no object. Nothing is being put while a bucket is opened.
-func (o *objects) sweep(ctx context.Context) error {
-	known := map[string]struct{}{} // by NUID
-	err := o.each(ctx, func(i *jetstream.ObjectInfo) { known[i.NUID] = struct{}{} })
-	if err != nil {
-		return err
+// begin notes that an object is being put, until what it returns is called.
+func (o *objects) begin(nuid string) (done func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.putting[nuid] = true
+	if o.during != nil {
+		o.during[nuid] = true
 	}
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.putting, nuid)
+	}
+}
+
+// sweep is each; the first that succeeds removes the chunks of the time before that belong to no object.
+func (o *objects) sweep(ctx context.Context, f func(*jetstream.ObjectInfo)) error {
+	o.sweeping.Lock()
+	defer o.sweeping.Unlock()
+	if o.swept {
+		return o.each(ctx, f)
+	}
+	// What is being put has chunks and no description yet; whatever was, while this looks, stays.
+	o.mu.Lock()
+	o.during = maps.Clone(o.putting)
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		o.during = nil
+		o.mu.Unlock()
+	}()
 	state, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.chunks(">")))
 	if err != nil {
 		return o.engine.Classify(err)
 	}
-	for subject := range state.State.Subjects {
-		if _, ok := known[strings.TrimPrefix(subject, o.chunks(""))]; ok {
+	left := state.State.Subjects
+	err = o.each(ctx, func(i *jetstream.ObjectInfo) {
+		delete(left, o.chunks(i.NUID))
+		f(i)
+	})
+	if err != nil {
+		return err
+	}
+	for subject := range left {
+		o.mu.Lock()
+		putting := o.during[strings.TrimPrefix(subject, o.chunks(""))]
+		o.mu.Unlock()
+		if putting {
 			continue
 		}
 		if err := o.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 			return o.engine.Classify(err)
 		}
 	}
+	o.swept = true
 	return nil
 }
