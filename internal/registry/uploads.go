@@ -199,6 +199,10 @@ func (r *Registry) complete(q *request, u *upload) error {
 	if err := r.grow(q, u); err != nil {
 		return err
 	}
+	if err := r.room(q.uid, 0); err != nil { // the upload counts already
+		r.forget(u)
+		return err
+	}
 	f, err := os.Open(u.path)
 	if err != nil {
 		return err

@@ -1,0 +1,660 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/crane"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/brasa-dev/brasa/internal/artifact"
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+// world is a registry that can be stopped and started again. Who sends a request is said by its
+// password: the name of the namespace that it may use, or "admin".
+type world struct {
+	t       *testing.T
+	records store.Store
+	objects store.Objects
+	dir     string
+	limits  Limits
+
+	mu         sync.Mutex
+	namespaces []Namespace
+
+	*Registry
+	depot *artifact.Depot
+	srv   *httptest.Server
+	host  string
+}
+
+type whoKey struct{}
+
+func newWorld(t *testing.T, limits Limits) *world {
+	w := &world{t: t, records: store.Memory(), objects: store.MemoryObjects(), dir: t.TempDir(), limits: limits,
+		namespaces: []Namespace{{"team", "uid-team"}, {"other", "uid-other"}}}
+	w.start()
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	var err error
+	if w.depot, err = artifact.Open(artifact.Config{Objects: w.objects, Dir: filepath.Join(w.dir, "depot")}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.Registry, err = Open(w.t.Context(), Config{
+		Store: w.records, Depot: w.depot, Dir: filepath.Join(w.dir, "uploads"), Limits: w.limits, Hosts: []string{"Registry.example:5000"},
+		Caller: func(ctx context.Context) (auth.Identity, error) {
+			who, _ := ctx.Value(whoKey{}).(string)
+			switch who {
+			case "":
+				return auth.Identity{}, nil
+			case "wrong":
+				return auth.Identity{}, faas.Errorf(faas.Unauthenticated, "authenticate", "the key is not valid here")
+			}
+			return auth.Identity{KeyID: "k", Admin: who == "admin", Namespaces: []string{who}}, nil
+		},
+		Namespaces: func() []Namespace {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.namespaces
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.srv = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, password, _ := r.BasicAuth()
+		w.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), whoKey{}, password)))
+	}))
+	w.host = strings.TrimPrefix(w.srv.URL, "http://")
+}
+
+func (w *world) stop() {
+	w.srv.Close()
+	_ = w.depot.Close()
+}
+
+func as(who string) []crane.Option {
+	return []crane.Option{crane.WithAuth(&authn.Basic{Username: "anybody", Password: who}), crane.Insecure}
+}
+
+// answer is what came back of a request.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code returns the first error's code of an answer.
+func (a answer) code() string {
+	var e struct {
+		Errors []struct{ Code, Message string }
+	}
+	if json.Unmarshal([]byte(a.body), &e) != nil || len(e.Errors) == 0 || e.Errors[0].Message == "" {
+		return ""
+	}
+	return e.Errors[0].Code
+}
+
+func (w *world) do(who, method, path, body string, header ...string) answer {
+	w.t.Helper()
+	if !strings.HasPrefix(path, "http") {
+		path = w.srv.URL + path
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), method, path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if who != "" {
+		req.SetBasicAuth("anybody", who)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+// expect fails unless an answer has a status and, of a refusal, a code.
+func (w *world) expect(a answer, status int, code string) answer {
+	w.t.Helper()
+	if a.status != status || a.code() != code {
+		w.t.Errorf("answered %d %q, want %d %q: %s", a.status, a.code(), status, code, a.body)
+	}
+	return a
+}
+
+func sum(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return "sha256:" + hex.EncodeToString(h[:])
+}
+
+// upload sends a blob in one piece.
+func (w *world) upload(who, repo, body string) answer {
+	w.t.Helper()
+	a := w.expect(w.do(who, "POST", "/v2/"+repo+"/blobs/uploads/", ""), 202, "")
+	return w.do(who, "PUT", a.header.Get("Location")+"?digest="+sum(body), body, "Content-Type", "application/octet-stream")
+}
+
+func image(t *testing.T, layers ...int64) v1.Image {
+	t.Helper()
+	img := empty.Image
+	for _, n := range layers {
+		l, err := random.Layer(n, "application/vnd.oci.image.layer.v1.tar+gzip")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img, err = mutate.AppendLayers(img, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return img
+}
+
+// What is pushed is pulled again, also after a restart.
+func TestPushAndPull(t *testing.T) {
+	w := newWorld(t, Limits{})
+	img := image(t, 1000, 3_000_000, 0)
+	if err := crane.Push(img, w.host+"/team/app/web:v1", as("team")...); err != nil {
+		t.Fatal(err)
+	}
+	index, err := random.Index(500, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := crane.Tag(w.host+"/team/app/web:v1", "v2", as("team")...); err != nil {
+		t.Fatal(err)
+	}
+	many, err := name.ParseReference(w.host+"/team/many:1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := remote.WithAuth(&authn.Basic{Username: "x", Password: "team"})
+	if err := remote.WriteIndex(many, index, who); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"at once", "after a restart"} {
+		got, err := crane.Pull(w.host+"/team/app/web:v1", as("team")...)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if err := validate.Image(got); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		want, _ := img.Digest()
+		if d, err := got.Digest(); err != nil || d != want {
+			t.Errorf("%s: the digest is %v, want %v, %v", when, d, want, err)
+		}
+		if d, err := crane.Digest(w.host+"/team/app/web@"+want.String(), as("admin")...); err != nil || d != want.String() {
+			t.Errorf("%s: by digest: %v", when, err)
+		}
+		if many, err = name.ParseReference(w.host+"/team/many:1", name.Insecure); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := remote.Index(many, who); err != nil {
+			t.Errorf("%s: the index: %v", when, err)
+		} else if err := validate.Index(got); err != nil {
+			t.Errorf("%s: the index: %v", when, err)
+		}
+		tags, err := crane.ListTags(w.host+"/team/app/web", as("team")...)
+		if err != nil || !cmp.Equal(tags, []string{"v1", "v2"}) {
+			t.Errorf("%s: the tags are %v, %v", when, tags, err)
+		}
+		w.srv.Close()
+		_ = w.depot.Close()
+		w.start()
+	}
+	body, _, digest, err := w.Manifest(t.Context(), "team/app/web", "v1")
+	if want, _ := img.Digest(); err != nil || string(digest) != want.String() || sum(string(body)) != want.String() {
+		t.Errorf("for this server itself: %s, %v", digest, err)
+	}
+	if !w.Serves("registry.example:5000") || w.Serves("ghcr.io") {
+		t.Error("it does not know its own name")
+	}
+}
+
+// Whoever has no key is asked for one as clients expect, and a key opens its namespace alone.
+func TestWhoMay(t *testing.T) {
+	w := newWorld(t, Limits{})
+	if err := crane.Push(image(t, 100), w.host+"/team/app:1", as("team")...); err != nil {
+		t.Fatal(err)
+	}
+	a := w.expect(w.do("", "GET", "/v2/", ""), 401, "UNAUTHORIZED")
+	if got := a.header.Get("WWW-Authenticate"); got != `Basic realm="Brasa"` {
+		t.Errorf("it asks with %q", got)
+	}
+	w.expect(w.do("wrong", "GET", "/v2/", ""), 401, "UNAUTHORIZED")
+	a = w.expect(w.do("team", "GET", "/v2/", ""), 200, "")
+	if a.header.Get("Docker-Distribution-API-Version") != "registry/2.0" || a.body != "{}" {
+		t.Errorf("the ping is %q with %v", a.body, a.header)
+	}
+	w.expect(w.do("", "GET", "/v2/team/app/manifests/1", ""), 401, "UNAUTHORIZED")
+	w.expect(w.do("other", "GET", "/v2/team/app/manifests/1", ""), 404, "NAME_UNKNOWN")
+	w.expect(w.do("other", "GET", "/v2/team/app/tags/list", ""), 404, "NAME_UNKNOWN")
+	w.expect(w.do("other", "POST", "/v2/team/app/blobs/uploads/", ""), 404, "NAME_UNKNOWN")
+	w.expect(w.do("other", "DELETE", "/v2/team/app/manifests/1", ""), 404, "NAME_UNKNOWN")
+	w.expect(w.do("admin", "GET", "/v2/none/app/manifests/1", ""), 404, "NAME_UNKNOWN")
+	if _, err := crane.Pull(w.host+"/team/app:1", as("other")...); err == nil {
+		t.Error("another namespace's key pulled the image")
+	}
+	for who, want := range map[string]string{"team": `{"repositories":["team/app"]}`, "other": `{"repositories":[]}`, "admin": `{"repositories":["team/app"]}`} {
+		if a := w.do(who, "GET", "/v2/_catalog", ""); a.body != want {
+			t.Errorf("%s sees %s, want %s", who, a.body, want)
+		}
+	}
+	// A blob's digest is no way to it.
+	secret := "of the team alone"
+	w.expect(w.upload("team", "team/app", secret), 201, "")
+	w.expect(w.do("other", "GET", "/v2/other/x/blobs/"+sum(secret), ""), 404, "BLOB_UNKNOWN")
+	w.expect(w.do("other", "POST", "/v2/other/x/blobs/uploads/?from=team/app&mount="+sum(secret), ""), 202, "")
+	w.expect(w.do("other", "GET", "/v2/other/x/blobs/"+sum(secret), ""), 404, "BLOB_UNKNOWN")
+	// A manifest does not bring it either.
+	m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":17,"digest":%q},"layers":[]}`, sum(secret))
+	w.expect(w.do("other", "PUT", "/v2/other/x/manifests/1", m, "Content-Type", "application/vnd.oci.image.manifest.v1+json"), 404, "MANIFEST_BLOB_UNKNOWN")
+	// A namespace that is made again under its name is another.
+	w.mu.Lock()
+	w.namespaces = []Namespace{{"team", "uid-new"}, {"other", "uid-other"}}
+	w.mu.Unlock()
+	w.expect(w.do("team", "GET", "/v2/team/app/manifests/1", ""), 404, "NAME_UNKNOWN")
+}
+
+// The ways of sending a blob that the specification has.
+func TestUploads(t *testing.T) {
+	w := newWorld(t, Limits{Blob: 1 << 20})
+	const repo = "team/app"
+	begin := func() string {
+		return w.expect(w.do("team", "POST", "/v2/"+repo+"/blobs/uploads/", ""), 202, "").header.Get("Location")
+	}
+	there := func(body string) {
+		t.Helper()
+		a := w.expect(w.do("team", "GET", "/v2/"+repo+"/blobs/"+sum(body), ""), 200, "")
+		if a.body != body || a.header.Get("Docker-Content-Digest") != sum(body) {
+			t.Errorf("the blob is %q, want %q", a.body, body)
+		}
+		h := w.expect(w.do("team", "HEAD", "/v2/"+repo+"/blobs/"+sum(body), ""), 200, "")
+		if h.header.Get("Content-Length") != fmt.Sprint(len(body)) {
+			t.Errorf("HEAD says %s bytes, want %d", h.header.Get("Content-Length"), len(body))
+		}
+	}
+	t.Run("at once", func(t *testing.T) {
+		a := w.expect(w.do("team", "POST", "/v2/"+repo+"/blobs/uploads/?digest="+sum("one"), "one"), 201, "")
+		if got, want := a.header.Get("Location"), "/v2/"+repo+"/blobs/"+sum("one"); got != want {
+			t.Errorf("it lies at %s, want %s", got, want)
+		}
+		there("one")
+		w.expect(w.do("team", "POST", "/v2/"+repo+"/blobs/uploads/?digest="+sum("other"), "one"), 400, "DIGEST_INVALID")
+		w.expect(w.upload("team", repo, ""), 201, "")
+		there("")
+	})
+	t.Run("in pieces", func(t *testing.T) {
+		at := begin()
+		a := w.expect(w.do("team", "PATCH", at, "hello ", "Content-Range", "0-5"), 202, "")
+		if got := a.header.Get("Range"); got != "0-5" {
+			t.Errorf("the range is %s, want 0-5", got)
+		}
+		at = a.header.Get("Location")
+		a = w.expect(w.do("team", "PATCH", at, "again", "Content-Range", "3-7"), 416, "BLOB_UPLOAD_INVALID")
+		if got := a.header.Get("Range"); got != "0-5" {
+			t.Errorf("after a piece out of order the range is %s, want 0-5", got)
+		}
+		w.expect(w.do("team", "PATCH", at, "short", "Content-Range", "6-50"), 400, "SIZE_INVALID")
+		w.expect(w.do("team", "PATCH", at, "x", "Content-Range", "junk"), 400, "BLOB_UPLOAD_INVALID")
+		w.expect(w.do("team", "PATCH", at, "wor", "Content-Range", "6-8"), 202, "")
+		if got := w.expect(w.do("team", "GET", at, ""), 204, "").header.Get("Range"); got != "0-8" {
+			t.Errorf("the range is %s, want 0-8", got)
+		}
+		w.expect(w.do("team", "PUT", at+"?digest="+sum("hello world"), "ld", "Content-Range", "9-10"), 201, "")
+		there("hello world")
+		w.expect(w.do("team", "GET", at, ""), 404, "BLOB_UPLOAD_UNKNOWN")
+	})
+	t.Run("gone on with after a restart", func(t *testing.T) {
+		at := begin()
+		w.expect(w.do("team", "PATCH", at, "first half, ", "Content-Range", "0-11"), 202, "")
+		w.stop()
+		w.start()
+		if got := w.expect(w.do("team", "GET", at, ""), 204, "").header.Get("Range"); got != "0-11" {
+			t.Errorf("the range is %s, want 0-11", got)
+		}
+		w.expect(w.do("team", "PATCH", at, "second half", "Content-Range", "12-22"), 202, "")
+		w.expect(w.do("team", "PUT", at+"?digest="+sum("first half, second half"), ""), 201, "")
+		there("first half, second half")
+	})
+	t.Run("given up", func(t *testing.T) {
+		at := begin()
+		w.expect(w.do("team", "DELETE", at, ""), 204, "")
+		w.expect(w.do("team", "PATCH", at, "x"), 404, "BLOB_UPLOAD_UNKNOWN")
+	})
+	t.Run("of another repository", func(t *testing.T) {
+		at := strings.Replace(begin(), repo, "team/more", 1)
+		w.expect(w.do("team", "PATCH", at, "x"), 404, "BLOB_UPLOAD_UNKNOWN")
+	})
+	t.Run("wrong digest", func(t *testing.T) {
+		at := begin()
+		w.expect(w.do("team", "PUT", at+"?digest="+sum("this"), "that"), 400, "DIGEST_INVALID")
+		w.expect(w.do("team", "HEAD", "/v2/"+repo+"/blobs/"+sum("that"), ""), 404, "")
+		w.expect(w.do("team", "PUT", begin()+"?digest=sha512:00", "that"), 400, "DIGEST_INVALID")
+		w.expect(w.do("team", "PUT", begin(), "that"), 400, "DIGEST_INVALID")
+	})
+	t.Run("mounted", func(t *testing.T) {
+		w.expect(w.upload("admin", "other/base", "shared"), 201, "")
+		w.expect(w.do("admin", "POST", "/v2/"+repo+"/blobs/uploads/?from=other/base&mount="+sum("shared"), ""), 201, "")
+		there("shared")
+		w.expect(w.do("admin", "POST", "/v2/"+repo+"/blobs/uploads/?from=other/base&mount="+sum("unknown"), ""), 202, "")
+		w.expect(w.do("admin", "POST", "/v2/"+repo+"/blobs/uploads/?mount="+sum("shared"), ""), 202, "")
+	})
+	t.Run("too large", func(t *testing.T) {
+		big := strings.Repeat("x", 1<<20+1)
+		w.expect(w.do("team", "PATCH", begin(), big), 413, "SIZE_INVALID")
+		at := begin()
+		w.expect(w.do("team", "PATCH", at, big[:1<<20]), 202, "")
+		w.expect(w.do("team", "PATCH", at, "x"), 413, "SIZE_INVALID")
+	})
+	t.Run("a part", func(t *testing.T) {
+		w.expect(w.upload("team", repo, "0123456789"), 201, "")
+		for ask, want := range map[string]string{"bytes=3-5": "345", "bytes=7-": "789", "bytes=0-99": "0123456789", "junk": "0123456789", "bytes=1-2,4-5": "0123456789"} {
+			if a := w.do("team", "GET", "/v2/"+repo+"/blobs/"+sum("0123456789"), "", "Range", ask); a.body != want {
+				t.Errorf("%s gave %q, want %q", ask, a.body, want)
+			}
+		}
+		w.expect(w.do("team", "GET", "/v2/"+repo+"/blobs/"+sum("0123456789"), "", "Range", "bytes=10-"), 416, "SIZE_INVALID")
+	})
+	t.Run("many at once", func(t *testing.T) {
+		body := strings.Repeat("many", 100_000)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { w.expect(w.upload("team", repo, body), 201, "") })
+		}
+		wg.Wait()
+		there(body)
+	})
+	if left, err := filepath.Glob(filepath.Join(w.dir, "uploads", "*", "*", "*")); err != nil || len(left) > 9 {
+		t.Errorf("%d uploads are left, %v", len(left), err)
+	}
+}
+
+// Names, methods and paths that are none.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, Limits{})
+	const index = "application/vnd.oci.image.index.v1+json"
+	for _, c := range []struct {
+		method, path, body, kind string
+		status                   int
+		code                     string
+	}{
+		{"GET", "/v2/team/app/manifests/none", "", "", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/team/app/manifests/" + sum("x"), "", "", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/team/app/tags/list", "", "", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/team/app/blobs/" + sum("x"), "", "", 404, "BLOB_UNKNOWN"},
+		{"GET", "/v2/team/app/blobs/junk", "", "", 400, "DIGEST_INVALID"},
+		{"GET", "/v2/team/app/blobs/sha256:..%2f..%2fetc", "", "", 404, "UNSUPPORTED"},
+		{"GET", "/v2/app/tags/list", "", "", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/team/UPPER/tags/list", "", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/../other/x/tags/list", "", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/%2e%2e/tags/list", "", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/" + strings.Repeat("a", 300) + "/tags/list", "", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/app", "", "", 404, "UNSUPPORTED"},
+		{"POST", "/v2/team/app/tags/list", "", "", 405, "UNSUPPORTED"},
+		{"PUT", "/v2/", "", "", 405, "UNSUPPORTED"},
+		{"PUT", "/v2/team/app/manifests/1", "no json", index, 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/1", `{"schemaVersion":1}`, index, 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/1", `{"schemaVersion":2,"mediaType":"application/x"}`, index, 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/1", `{"schemaVersion":2,"manifests":[],"layers":[]}`, index, 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/1", `{"schemaVersion":2,"manifests":[{"digest":"` + sum("x") + `"}]}`, index, 404, "MANIFEST_UNKNOWN"},
+		{"PUT", "/v2/team/app/manifests/1", `{"schemaVersion":2}`, "text/plain", 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/" + sum("x"), `{"schemaVersion":2,"manifests":[]}`, index, 400, "DIGEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/-bad-", `{"schemaVersion":2,"manifests":[]}`, index, 400, "MANIFEST_INVALID"},
+		{"PUT", "/v2/team/app/manifests/1", strings.Repeat(" ", 4<<20+1), index, 413, "SIZE_INVALID"},
+		{"DELETE", "/v2/team/app/manifests/1", "", "", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/_catalog?n=x", "", "", 400, "PAGINATION_NUMBER_INVALID"},
+	} {
+		var header []string
+		if c.kind != "" {
+			header = []string{"Content-Type", c.kind}
+		}
+		a := w.do("team", c.method, c.path, c.body, header...)
+		if a.status != c.status || a.code() != c.code {
+			t.Errorf("%s %.80s: %d %q, want %d %q: %.200s", c.method, c.path, a.status, a.code(), c.status, c.code, a.body)
+		}
+	}
+}
+
+// Tags move, are listed page by page and go; images go with their tags; what says something about an
+// image is found by it.
+func TestTagsAndReferrers(t *testing.T) {
+	w := newWorld(t, Limits{})
+	const repo, path = "team/app", "/v2/team/app"
+	const kind = "application/vnd.oci.image.manifest.v1+json"
+	w.expect(w.upload("team", repo, "{}"), 201, "")
+	manifest := func(note, subject, typ string) string {
+		s := ""
+		if subject != "" {
+			s = fmt.Sprintf(`,"subject":{"mediaType":%q,"size":1,"digest":%q}`, kind, subject)
+		}
+		if typ != "" {
+			s += fmt.Sprintf(`,"artifactType":%q`, typ)
+		}
+		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":%q},"layers":[],"annotations":{"note":%q}%s}`, kind, sum("{}"), note, s)
+	}
+	put := func(ref, m string) answer {
+		t.Helper()
+		return w.expect(w.do("team", "PUT", path+"/manifests/"+ref, m, "Content-Type", kind), 201, "")
+	}
+	one, two := manifest("one", "", ""), manifest("two", "", "")
+	for _, tag := range []string{"c", "a", "b", "latest"} {
+		put(tag, one)
+	}
+	put("latest", two)
+	a := w.expect(w.do("team", "GET", path+"/manifests/latest", ""), 200, "")
+	if a.body != two || a.header.Get("Docker-Content-Digest") != sum(two) || a.header.Get("Content-Type") != kind {
+		t.Errorf("latest is %q with %v", a.body, a.header)
+	}
+	h := w.expect(w.do("team", "HEAD", path+"/manifests/a", ""), 200, "")
+	if h.header.Get("Content-Length") != fmt.Sprint(len(one)) || h.header.Get("Docker-Content-Digest") != sum(one) || h.body != "" {
+		t.Errorf("HEAD answers %v", h.header)
+	}
+	a = w.do("team", "GET", path+"/tags/list?n=2", "")
+	if a.body != `{"name":"team/app","tags":["a","b"]}` || !strings.Contains(a.header.Get("Link"), "last=b") {
+		t.Errorf("the first page is %s with %q", a.body, a.header.Get("Link"))
+	}
+	if a = w.do("team", "GET", path+"/tags/list?n=5&last=b", ""); a.body != `{"name":"team/app","tags":["c","latest"]}` || a.header.Get("Link") != "" {
+		t.Errorf("the second page is %s", a.body)
+	}
+	// Referrers, of an image that is there and of one that comes later.
+	sig := manifest("sig", sum(one), "application/x-sig")
+	if a := put(sum(sig), sig); a.header.Get("OCI-Subject") != sum(one) {
+		t.Errorf("the subject is said to be %q", a.header.Get("OCI-Subject"))
+	}
+	later := manifest("later", sum("later"), "")
+	put(sum(later), later)
+	a = w.expect(w.do("team", "GET", path+"/referrers/"+sum(one), ""), 200, "")
+	if !strings.Contains(a.body, sum(sig)) || !strings.Contains(a.body, "application/x-sig") || a.header.Get("Content-Type") != "application/vnd.oci.image.index.v1+json" {
+		t.Errorf("the referrers are %s", a.body)
+	}
+	a = w.expect(w.do("team", "GET", path+"/referrers/"+sum(one)+"?artifactType=other", ""), 200, "")
+	if strings.Contains(a.body, sum(sig)) || a.header.Get("OCI-Filters-Applied") != "artifactType" {
+		t.Errorf("filtered they are %s", a.body)
+	}
+	w.expect(w.do("team", "GET", path+"/referrers/"+sum("nobody"), ""), 200, "")
+	// Blobs of images stay.
+	w.expect(w.do("team", "DELETE", path+"/blobs/"+sum("{}"), ""), 403, "DENIED")
+	w.expect(w.do("team", "DELETE", path+"/manifests/a", ""), 202, "")
+	w.expect(w.do("team", "GET", path+"/manifests/a", ""), 404, "MANIFEST_UNKNOWN")
+	w.expect(w.do("team", "GET", path+"/manifests/"+sum(one), ""), 200, "")
+	w.expect(w.do("team", "DELETE", path+"/manifests/"+sum(one), ""), 202, "")
+	if a := w.do("team", "GET", path+"/tags/list", ""); a.body != `{"name":"team/app","tags":["latest"]}` {
+		t.Errorf("after the image went the tags are %s", a.body)
+	}
+	for _, m := range []string{two, sig, later} {
+		w.expect(w.do("team", "DELETE", path+"/manifests/"+sum(m), ""), 202, "")
+	}
+	w.expect(w.do("team", "DELETE", path+"/blobs/"+sum("{}"), ""), 202, "")
+	w.expect(w.do("team", "GET", path+"/tags/list", ""), 404, "NAME_UNKNOWN")
+}
+
+// A namespace has so much room and no more.
+func TestLimits(t *testing.T) {
+	w := newWorld(t, Limits{Bytes: 10 << 10, Manifests: 1, Tags: 1, Uploads: 2})
+	w.expect(w.upload("team", "team/a", strings.Repeat("1", 6<<10)), 201, "")
+	a := w.upload("team", "team/b", strings.Repeat("2", 6<<10))
+	w.expect(a, 403, "DENIED")
+	if !strings.Contains(a.body, "registry_bytes") {
+		t.Errorf("the refusal does not name the limit: %s", a.body)
+	}
+	w.expect(w.upload("other", "other/b", strings.Repeat("2", 6<<10)), 201, "")
+	w.expect(w.do("team", "POST", "/v2/team/a/blobs/uploads/", ""), 202, "")
+	w.expect(w.do("team", "POST", "/v2/team/a/blobs/uploads/", ""), 202, "")
+	w.expect(w.do("team", "POST", "/v2/team/a/blobs/uploads/", ""), 429, "TOOMANYREQUESTS")
+	if err := w.collect(t.Context(), time.Now().Add(2*time.Hour)); err != nil { // both are stale by then
+		t.Fatal(err)
+	}
+	const kind = "application/vnd.oci.image.index.v1+json"
+	put := func(repo, tag, body string) answer {
+		return w.do("team", "PUT", "/v2/"+repo+"/manifests/"+tag, body, "Content-Type", kind)
+	}
+	w.expect(put("team/a", "1", `{"schemaVersion":2,"manifests":[]}`), 201, "")
+	w.expect(put("team/a", "1", `{"schemaVersion":2,"manifests":[]}`), 201, "")
+	w.expect(put("team/a", "2", `{"schemaVersion":2,"manifests":[]}`), 403, "DENIED")
+	w.expect(put("team/a", "1", `{"schemaVersion":2,"manifests":[ ]}`), 403, "DENIED")
+}
+
+// What nothing names goes, and nothing else.
+func TestCollect(t *testing.T) {
+	w := newWorld(t, Limits{Untagged: 24 * time.Hour})
+	kept, moved := image(t, 1000), image(t, 1000)
+	for tag, img := range map[string]v1.Image{"kept": kept, "moved": moved} {
+		if err := crane.Push(img, w.host+"/team/app:"+tag, as("team")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := crane.Tag(w.host+"/team/app:kept", "moved", as("team")...); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(w.upload("team", "team/app", "never named"), 201, "")
+	at := w.expect(w.do("team", "POST", "/v2/team/app/blobs/uploads/", ""), 202, "").header.Get("Location")
+	digest, err := moved.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(after time.Duration) (loose, untagged, upload int) {
+		t.Helper()
+		if err := w.collect(t.Context(), time.Now().Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		live := map[faas.Digest]bool{}
+		w.Live(live)
+		loose, untagged, upload = 404, 404, w.do("team", "GET", at, "").status
+		if live[faas.Digest(sum("never named"))] {
+			loose = 200
+		}
+		if live[faas.Digest(digest.String())] {
+			untagged = 200
+		}
+		return
+	}
+	for _, c := range []struct {
+		after                   time.Duration
+		loose, untagged, upload int
+	}{{30 * time.Minute, 200, 200, 204}, {2 * time.Hour, 404, 200, 404}, {25 * time.Hour, 404, 404, 404}} {
+		if a, b, u := look(c.after); a != c.loose || b != c.untagged || u != c.upload {
+			t.Errorf("after %v: blob %d, untagged image %d, upload %d; want %d, %d, %d", c.after, a, b, u, c.loose, c.untagged, c.upload)
+		}
+	}
+	if _, _, u := look(26 * time.Hour); u != 404 {
+		t.Error("the upload is back")
+	}
+	got, err := crane.Pull(w.host+"/team/app:kept", as("team")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(got); err != nil {
+		t.Errorf("what is tagged is not whole any more: %v", err)
+	}
+	w.mu.Lock()
+	w.namespaces = w.namespaces[1:]
+	w.mu.Unlock()
+	if err := w.collect(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	live := map[faas.Digest]bool{}
+	if w.Live(live); len(live) != 0 {
+		t.Errorf("of a namespace that is gone there is %v", live)
+	}
+	if left, err := w.records.List(t.Context(), "", "", 0); err != nil || len(left) != 0 {
+		t.Errorf("of a namespace that is gone there are %d records, %v", len(left), err)
+	}
+}
+
+// A sender that goes away in the middle of a piece finds what got here, and goes on from there.
+func TestBrokenConnection(t *testing.T) {
+	w := newWorld(t, Limits{})
+	at := w.expect(w.do("team", "POST", "/v2/team/app/blobs/uploads/", ""), 202, "").header.Get("Location")
+	pr, pw := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "PATCH", w.srv.URL+at, pr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("x", "team")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	if _, err := pw.Write(bytes.Repeat([]byte("x"), 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	_ = pw.CloseWithError(os.ErrClosed)
+	<-done
+	var a answer
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if a = w.do("team", "GET", at, ""); a.header.Get("Range") == "0-99999" {
+			break
+		}
+	}
+	if got := a.header.Get("Range"); got != "0-99999" {
+		t.Fatalf("the range is %s, want 0-99999", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		a = w.do("team", "PUT", at+"?digest="+sum(strings.Repeat("x", 100_000)+"end"), "end", "Content-Range", "100000-100002")
+		if a.status != 409 || time.Now().After(deadline) { // the broken request may be ending still
+			break
+		}
+	}
+	w.expect(a, 201, "")
+}
