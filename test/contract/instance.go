@@ -40,6 +40,8 @@ func Source(t testing.TB, name string) string {
 type Suite struct {
 	Registry *runtimes.Registry
 	Launcher Launcher
+	// Compile, if set, makes of a function what is run of it, in its place: dir holds its files.
+	Compile func(t testing.TB, language, dir string, f *Function)
 
 	mu    sync.Mutex
 	built map[string]string // directory of a built Go function, by its source
@@ -152,6 +154,9 @@ func (s *Suite) Boot(t testing.TB, language string, f Function) *Instance {
 		dir, f.Entry = s.compile(t, rt, f), strings.TrimSuffix(f.Entry, ".java")+".class"
 	} else {
 		dir = write(t, f.Files)
+	}
+	if s.Compile != nil {
+		s.Compile(t, language, dir, &f)
 	}
 	return s.boot(t, rt, s.Launcher, dir, f)
 }
