@@ -99,6 +99,9 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 		}
 	}
 	p.Lacks = lacks(tree, p.Runtime)
+	if info, err := fs.Stat(tree, "node_modules"); p.Runtime == Node && err == nil && info.IsDir() {
+		p.Why += "; its node_modules is used as it is"
+	}
 	return p, nil
 }
 

@@ -231,3 +231,34 @@ func TestPlanSaysWhatIsBuilt(t *testing.T) {
 		t.Errorf("a crate without cargo: %v", err)
 	}
 }
+
+func TestTypeScriptIsFound(t *testing.T) {
+	reg, err := Discover(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reg.Lookup(Node); err != nil {
+		t.Skip(err)
+	}
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	for name, c := range map[string]struct {
+		tree  fstest.MapFS
+		entry string
+	}{
+		"one file":              {fstest.MapFS{"hello.ts": file("")}, "hello.ts"},
+		"a usual name":          {fstest.MapFS{"handler.mts": file(""), "other.ts": file("")}, "handler.mts"},
+		"in src":                {fstest.MapFS{"tsconfig.json": file("{}"), "src/index.ts": file("")}, "src/index.ts"},
+		"what main is built of": {fstest.MapFS{"package.json": file(`{"main":"dist/app/run.js"}`), "src/app/run.ts": file("")}, "src/app/run.ts"},
+		"built already":         {fstest.MapFS{"package.json": file(`{"main":"dist/run.js"}`), "src/run.ts": file(""), "dist/run.js": file("")}, "dist/run.js"},
+		"JavaScript first":      {fstest.MapFS{"index.js": file(""), "index.ts": file("")}, "index.js"},
+		"no declaration":        {fstest.MapFS{"hello.ts": file(""), "global.d.ts": file("")}, "hello.ts"},
+	} {
+		p, err := reg.Detect(c.tree, "")
+		if err != nil || p.Runtime != Node || p.Entry != c.entry {
+			t.Errorf("%s: %s by %s, %v; want %s", name, p.Entry, p.Runtime, err, c.entry)
+		}
+	}
+	if p, err := reg.Detect(fstest.MapFS{"index.ts": file(""), "node_modules/a/index.js": file("")}, "typescript"); err != nil || !strings.Contains(p.Why, "node_modules is used as it is") {
+		t.Errorf("with node_modules: %q, %v", p.Why, err)
+	}
+}
