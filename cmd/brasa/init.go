@@ -23,6 +23,7 @@ var templates embed.FS
 var templateOf = map[string]string{
 	"python": "python", "py": "python", "python3": "python",
 	"node": "node", "nodejs": "node", "javascript": "node", "js": "node",
+	"typescript": "typescript", "ts": "typescript",
 	"go": "go", "golang": "go",
 	"java": "java",
 	"wasm": "wasm", "webassembly": "wasm", "wasi": "wasm",
@@ -31,7 +32,7 @@ var templateOf = map[string]string{
 }
 
 // templateNames are the ones that help lists.
-var templateNames = []string{"python", "node", "go", "java", "wasm", "exec", "http"}
+var templateNames = []string{"python", "node", "typescript", "go", "java", "wasm", "exec", "http"}
 
 func newInit(a *app) *cobra.Command {
 	var language string
@@ -40,7 +41,7 @@ func newInit(a *app) *cobra.Command {
 		Aliases: []string{"new", "create"},
 		Short:   "Begin a function: its code and an input to try it with",
 		Long: `Write a directory with two files: a function that works, and an input to try it with. What is
-there already is never overwritten. Languages: python, node, go, java, wasm (a program in Go;
+there already is never overwritten. Languages: python, node, typescript, go, java, wasm (a program in Go;
 any that compiles to WASI works the same way), exec (a shell script; any program works the same
 way), http (a server). For wasm and http there is a brasa.json too, which says what the code is.`,
 		Example: `  brasa init hello -l python
