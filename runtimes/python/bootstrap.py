@@ -1688,6 +1688,9 @@ def stem(fd):
     global _link, _instance
     os.set_inheritable(fd, False)
     reseed("", False)
+    # What was forked has code that has run often. Once more touches all of the memory that a call
+    # does; a second time adds nothing but its work.
+    rehearsals = 1 if _prepared else 2
     prepare()
     # Code finds what it would find in a Python that runs nothing but it.
     here = os.path.dirname(_here)
@@ -1697,7 +1700,7 @@ def stem(fd):
     sys.stdout, sys.stderr = Output(1), Output(2)
     try:
         if not told(fd):
-            rehearse(2)
+            rehearse(rehearsals)
     except Exception as e:
         os.write(2, b"brasa: the rehearsal failed, the first call will take longer: %a\n" % e)
     link = _link = Link(fd)
