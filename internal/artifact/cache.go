@@ -30,6 +30,7 @@ type tree struct {
 	refs   int           // callers that use it or wait for it; guarded by Depot.mu
 	used   time.Time     // guarded by Depot.mu
 	ready  chan struct{} // nil: found on the disk and not compared yet; guarded by Depot.mu. Closed: err is set
+	from   faas.From     // good after ready, as is err
 	err    error
 }
 
@@ -111,12 +112,18 @@ func (d *Depot) count(k kind) error {
 // as Tree; release may be called more than once. Callers that want the same tree at the same time
 // wait for one laying-out.
 func (d *Depot) Tree(ctx context.Context, digest faas.Digest) (path string, release func(), err error) {
+	path, _, release, err = d.lend(ctx, digest, code)
+	return path, release, err
+}
+
+// TreeFrom is Tree that says besides where the tree was.
+func (d *Depot) TreeFrom(ctx context.Context, digest faas.Digest) (path string, from faas.From, release func(), err error) {
 	return d.lend(ctx, digest, code)
 }
 
-func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path string, release func(), err error) {
+func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path string, from faas.From, release func(), err error) {
 	if _, err := faas.ParseDigest(string(digest)); err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
 	d.mu.Lock()
 	t := d.trees[digest]
@@ -126,7 +133,7 @@ func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path stri
 	}
 	if t.kind != k {
 		d.mu.Unlock()
-		return "", nil, faas.Errorf(faas.Internal, "lay out code", "%s is laid out as one of %s and asked for as one of %s", digest, t.kind, k)
+		return "", "", nil, faas.Errorf(faas.Internal, "lay out code", "%s is laid out as one of %s and asked for as one of %s", digest, t.kind, k)
 	}
 	t.refs++
 	first := t.ready == nil
@@ -137,23 +144,34 @@ func (d *Depot) lend(ctx context.Context, digest faas.Digest, k kind) (path stri
 	d.mu.Unlock()
 	if first {
 		if size, ok := wasCompared(d.path(k, digest)); ok {
-			d.laid(t, size, nil) // on the way of a call, which another goroutine would hold up
+			d.laid(t, size, faas.FromDisk, nil) // on the way of a call, which another goroutine would hold up
 		} else {
 			d.work.Go(func() { d.lay(t) })
 		}
 	}
 	release = sync.OnceFunc(func() { d.release(t) })
+	there := false
+	if !first {
+		select {
+		case <-ready:
+			there = true
+		default:
+		}
+	}
 	select {
 	case <-ready:
 	case <-ctx.Done():
 		release()
-		return "", nil, storeError("lay out code", ctx.Err())
+		return "", "", nil, storeError("lay out code", ctx.Err())
 	}
 	if t.err != nil {
 		release()
-		return "", nil, t.err
+		return "", "", nil, t.err
 	}
-	return d.path(k, digest), release, nil
+	if from = t.from; there {
+		from = faas.FromNode
+	}
+	return d.path(k, digest), from, release, nil
 }
 
 func (d *Depot) release(t *tree) {
@@ -166,15 +184,15 @@ func (d *Depot) release(t *tree) {
 
 // lay makes t ready, or fails it; then the next caller tries anew.
 func (d *Depot) lay(t *tree) {
-	size, err := d.layOut(t.digest, t.kind)
-	d.laid(t, size, err)
+	size, from, err := d.layOut(t.digest, t.kind)
+	d.laid(t, size, from, err)
 }
 
 // laid says to whoever waits for a tree that it is there, or why not.
-func (d *Depot) laid(t *tree, size int64, err error) {
+func (d *Depot) laid(t *tree, size int64, from faas.From, err error) {
 	d.mu.Lock()
 	d.bytes += size - t.size
-	t.size = size
+	t.size, t.from = size, from
 	if err != nil {
 		t.err = storeError("lay out code", err)
 		delete(d.trees, t.digest)
@@ -184,39 +202,40 @@ func (d *Depot) laid(t *tree, size int64, err error) {
 	d.shrink()
 }
 
-func (d *Depot) layOut(digest faas.Digest, k kind) (int64, error) {
+func (d *Depot) layOut(digest faas.Digest, k kind) (int64, faas.From, error) {
 	path := d.path(k, digest)
 	switch got, err := digestOfDir(d.ctx, path, k); {
 	case err == nil && got == digest:
 		noteCompared(path)
-		return diskUsage(path)
+		size, err := diskUsage(path)
+		return size, faas.FromDisk, err
 	case errors.Is(err, fs.ErrNotExist):
 	case d.ctx.Err() != nil:
-		return 0, d.ctx.Err()
+		return 0, "", d.ctx.Err()
 	default:
 		d.config.Logger.Warn("laid-out code replaced", "digest", digest, "found", got, "cause", err)
 		if err := removeTree(path); err != nil {
-			return 0, err
+			return 0, "", err
 		}
 	}
 	r, err := d.Get(d.ctx, digest)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer r.Close() // only read
 	work, err := os.MkdirTemp(d.tmp(), "tree-*")
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	size, err := layUnder(d.ctx, work, r, k)
 	if err == nil {
 		err = os.Rename(work, path)
 	}
 	if err != nil {
-		return 0, errors.Join(err, removeTree(work))
+		return 0, "", errors.Join(err, removeTree(work))
 	}
 	noteCompared(path)
-	return size, nil
+	return size, faas.FromStore, nil
 }
 
 func layUnder(ctx context.Context, dir string, r io.Reader, k kind) (_ int64, err error) {

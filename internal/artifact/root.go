@@ -151,6 +151,12 @@ func freeze(ctx context.Context, dir string) error {
 // Root lays a root out on this machine as Tree does code. Its links are not to be followed from
 // outside: read it through an os.Root or make it the root directory of a mount namespace.
 func (d *Depot) Root(ctx context.Context, digest faas.Digest) (path string, release func(), err error) {
+	path, _, release, err = d.lend(ctx, digest, roots)
+	return path, release, err
+}
+
+// RootFrom is Root that says besides where the root was.
+func (d *Depot) RootFrom(ctx context.Context, digest faas.Digest) (path string, from faas.From, release func(), err error) {
 	return d.lend(ctx, digest, roots)
 }
 

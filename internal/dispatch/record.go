@@ -30,7 +30,7 @@ func newActivation(rev *faas.Revision, inv *faas.Invocation) *faas.Activation {
 func (d *Dispatcher) finish(act *faas.Activation, inv *faas.Invocation, status int, err error) error {
 	inv.Timing.Total = time.Since(inv.Timing.Begin)
 	r := &inv.Report
-	act.Timing, act.Status = inv.Timing, status
+	act.Timing, act.Status, act.Code = inv.Timing, status, inv.Timing.Trees()
 	act.Start, act.Node, act.Instance = r.Start, r.Node, r.Instance
 	act.Memory, act.CPUMicros = r.Memory, r.CPU.Microseconds()
 	act.Request, act.Response = r.Request, r.Response

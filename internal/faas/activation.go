@@ -40,6 +40,7 @@ type Activation struct {
 	Node         string     `json:"node,omitempty"`
 	Instance     string     `json:"instance,omitempty"`
 	Timing       Timing     `json:"timing"`
+	Code         []Tree     `json:"code,omitempty"`    // what its instance was made with, if that was made for it
 	Memory       Bytes      `json:"memory_peak_bytes"` // of the instance during the call, from its cgroup
 	CPUMicros    int64      `json:"cpu_us"`            // of the instance during the call, from its cgroup
 	Request      Bytes      `json:"request_bytes"`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -187,7 +188,7 @@ func TestTimingIsWrittenAndReadBack(t *testing.T) {
 		t.Errorf("written as %s", b)
 	}
 	var back faas.Activation
-	if err := json.Unmarshal(b, &back); err != nil || back.Timing != tm {
+	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back.Timing, tm) {
 		t.Errorf("comes back as %+v, %v", back.Timing, err)
 	}
 }

@@ -39,13 +39,34 @@ func (p Phase) String() string { return phaseNames[p] }
 func (p Phase) Part() bool { return p >= PhaseFetch && p <= PhaseSpawn }
 
 // Timing says where an invocation's time went. It is filled by one goroutine at a time and
-// allocates nothing.
+// allocates nothing, save for the trees of a start.
 type Timing struct {
 	Begin time.Time     // when the door took the request
 	Total time.Duration // until the last byte of the answer was handed over
 	took  [phaseCount]time.Duration
 	cpu   [phaseCount]time.Duration
 	seen  [phaseCount]bool
+	trees []Tree // that its instance was made with, if that was made for it; not changed once it is here
+}
+
+// From says where a tree was when it was asked for.
+type From string
+
+// Froms.
+const (
+	FromNode  From = "node"  // laid out on this node, and compared with its digest before
+	FromDisk  From = "disk"  // laid out on this node, and compared with its digest now
+	FromStore From = "store" // in the store: it was fetched, laid out and compared
+)
+
+// Tree is a directory of files that an instance was made with: its code, a layer, the root of an
+// image.
+type Tree struct {
+	Target string `json:"target" doc:"Where the process sees it"`
+	Digest Digest `json:"digest"`
+	Bytes  Bytes  `json:"bytes" doc:"Size of its files; 0 where it is not known"`
+	From   From   `json:"from" enum:"node,disk,store" doc:"Where it was: laid out on the node, there but to be compared with its digest, or in the store"`
+	US     int64  `json:"us" doc:"Time until it was there, in microseconds"`
 }
 
 // Add adds d to a phase.
@@ -56,6 +77,12 @@ func (t *Timing) Add(p Phase, d time.Duration) {
 
 // AddCPU adds processor time to a phase, as the cgroup counted it.
 func (t *Timing) AddCPU(p Phase, d time.Duration) { t.cpu[p] += max(d, 0) }
+
+// Trees returns what the invocation's instance was made with; nil if it was there before.
+func (t *Timing) Trees() []Tree { return t.trees }
+
+// SetTrees says what the invocation's instance was made with. The slice is the Timing's from then on.
+func (t *Timing) SetTrees(trees []Tree) { t.trees = trees }
 
 // Get returns the phase's time; ok is false if the invocation never entered it.
 func (t *Timing) Get(p Phase) (d time.Duration, ok bool) { return t.took[p], t.seen[p] }

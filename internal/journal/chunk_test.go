@@ -30,13 +30,14 @@ func TestRecordIsWrittenWhole(t *testing.T) {
 		case reflect.Bool:
 			f.SetBool(true)
 		case reflect.Struct, reflect.Slice:
-			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" {
+			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" && n != "Code" {
 				t.Errorf("the field %s is not looked at", n)
 			}
 		default:
 			t.Errorf("the field %s is not looked at", v.Type().Field(i).Name)
 		}
 	}
+	full.Code = []faas.Tree{{Target: "/code", Digest: "sha256:\"1", Bytes: 7, From: faas.FromStore, US: 9}, {Target: "/deps", From: faas.FromNode}}
 	full.Timing.Begin = time.Now()
 	full.Timing.Total = 12345 * time.Microsecond
 	full.Timing.Add(faas.PhaseExecution, time.Millisecond)

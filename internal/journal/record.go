@@ -52,7 +52,19 @@ func appendRecord(b []byte, a *faas.Activation) []byte {
 		number(`,"cpu_us":`, p.CPU)
 		b = append(b, '}')
 	}
-	number(`]},"memory_peak_bytes":`, int64(a.Memory))
+	b = append(b, `]}`...)
+	for i, t := range a.Code {
+		text(map[bool]string{true: `,"code":[{"target":`, false: `,{"target":`}[i == 0], t.Target)
+		text(`,"digest":`, string(t.Digest))
+		number(`,"bytes":`, int64(t.Bytes))
+		text(`,"from":`, string(t.From))
+		number(`,"us":`, t.US)
+		b = append(b, '}')
+	}
+	if len(a.Code) > 0 {
+		b = append(b, ']')
+	}
+	number(`,"memory_peak_bytes":`, int64(a.Memory))
 	number(`,"cpu_us":`, a.CPUMicros)
 	number(`,"request_bytes":`, int64(a.Request))
 	number(`,"response_bytes":`, int64(a.Response))

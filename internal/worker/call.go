@@ -67,6 +67,7 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 				c.inv.Timing.AddCPU(p, b.timing.CPU(p))
 			}
 		}
+		c.inv.Timing.SetTrees(b.timing.Trees())
 		for _, l := range b.log {
 			c.log.Log(l)
 		}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -21,11 +22,15 @@ import (
 // of any executable is; what is talked to it is one of the protocols that images have.
 
 // ofImage puts the revision's image into the sandbox's spec. The root stays until release.
-func (w *Worker) ofImage(ctx context.Context, rev *faas.Revision, spec *sandbox.Spec) (release func(), err error) {
-	root, release, err := w.cfg.Depot.Root(ctx, rev.Image.Root)
+func (w *Worker) ofImage(ctx context.Context, rev *faas.Revision, spec *sandbox.Spec, t *faas.Timing) (release func(), err error) {
+	mark := time.Now()
+	root, from, release, err := w.cfg.Depot.RootFrom(ctx, rev.Image.Root)
 	if err != nil {
 		return nil, faas.AsError(err)
 	}
+	took := time.Since(mark)
+	t.Add(faas.PhaseFetch, took)
+	t.SetTrees(append(t.Trees(), faas.Tree{Target: "/", Digest: rev.Image.Root, Bytes: rev.Image.Bytes, From: from, US: took.Microseconds()}))
 	spec.Root, spec.Dir = root, cmp.Or(rev.Image.Dir, "/")
 	return release, nil
 }

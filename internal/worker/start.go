@@ -320,7 +320,7 @@ func (w *Worker) awaitServer(ctx context.Context, in *instance) error {
 // spec says what sandbox the revision needs; the code is laid out on this machine for it.
 func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, in *instance, t *faas.Timing) (sandbox.Spec, error) {
 	mark := time.Now()
-	trees, release, err := w.trees(ctx, rev)
+	trees, release, err := w.trees(ctx, rev, t)
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
@@ -338,7 +338,7 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		in.code = trees[0].Source
 	}
 	if rev.Image != nil {
-		free, err := w.ofImage(ctx, rev, &spec)
+		free, err := w.ofImage(ctx, rev, &spec, t)
 		if err != nil {
 			return spec, err
 		}
@@ -364,34 +364,33 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 }
 
 // trees lays a revision's code and layers out on this machine and returns how they are mounted, the
-// code first; an image may have none. They stay until release.
-func (w *Worker) trees(ctx context.Context, rev *faas.Revision) (mounts []sandbox.Mount, release func(), err error) {
-	release = func() {}
+// code first; an image may have none. They stay until release. What they are and where they were is
+// put into t.
+func (w *Worker) trees(ctx context.Context, rev *faas.Revision, t *faas.Timing) (mounts []sandbox.Mount, release func(), err error) {
+	all := make([]faas.Tree, 0, 1+len(rev.Layers))
 	if rev.Code != "" {
-		var code string
-		if code, release, err = w.cfg.Depot.Tree(ctx, rev.Code); err != nil {
-			return nil, nil, faas.AsError(err)
-		}
-		mounts = []sandbox.Mount{{Source: code, Target: runtimes.CodeTarget(rev)}}
-	}
-	if len(rev.Layers) == 0 {
-		return mounts, release, nil
-	}
-	releases := []func(){release}
-	release = func() {
-		for _, f := range releases {
-			f()
-		}
+		all = append(all, faas.Tree{Target: runtimes.CodeTarget(rev), Digest: rev.Code, Bytes: rev.CodeBytes})
 	}
 	for _, l := range rev.Layers {
-		dir, free, err := w.cfg.Depot.Tree(ctx, l.Digest)
+		all = append(all, faas.Tree{Target: l.Target, Digest: l.Digest, Bytes: l.Bytes})
+	}
+	release = func() {}
+	for i := range all {
+		mark := time.Now()
+		dir, from, free, err := w.cfg.Depot.TreeFrom(ctx, all[i].Digest)
 		if err != nil {
 			release()
 			return nil, nil, faas.AsError(err)
 		}
-		releases = append(releases, free)
-		mounts = append(mounts, sandbox.Mount{Source: dir, Target: l.Target})
+		all[i].From, all[i].US = from, time.Since(mark).Microseconds()
+		if i == 0 {
+			release = free
+		} else {
+			release = also(release, free)
+		}
+		mounts = append(mounts, sandbox.Mount{Source: dir, Target: all[i].Target})
 	}
+	t.SetTrees(all)
 	return mounts, release, nil
 }
 

@@ -301,7 +301,7 @@ func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Run
 func (w *Worker) adopt(ctx context.Context, in *instance, t *faas.Timing) error {
 	began := time.Now()
 	rev := in.pool.rev
-	trees, release, err := w.trees(ctx, rev)
+	trees, release, err := w.trees(ctx, rev, t)
 	if err != nil {
 		return err
 	}
