@@ -16,6 +16,9 @@ type Registries struct {
 	Go     GoProxy        `koanf:"go"`
 	Cargo  CargoRegistry  `koanf:"cargo"`
 	Maven  MavenMirror    `koanf:"maven"`
+	Ruby   RubyRegistry   `koanf:"ruby"`
+	PHP    PHPRegistry    `koanf:"php"`
+	NuGet  NuGetSource    `koanf:"nuget"`
 	CA     string         `koanf:"ca"` // file of the certificates that registries are trusted by; empty: the host's bundle
 }
 
@@ -53,6 +56,23 @@ type MavenMirror struct {
 	Password string `koanf:"password"`
 }
 
+// RubyRegistry is where gems come from. A file: address is a directory of this machine.
+type RubyRegistry struct {
+	Source string   `koanf:"source"` // instead of https://rubygems.org
+	Extra  []string `koanf:"extra"`  // others that Gemfiles name, with user:password@
+}
+
+// PHPRegistry is where packages of Composer come from. A file: address is a directory of this machine.
+type PHPRegistry struct {
+	Repository string   `koanf:"repository"` // instead of https://repo.packagist.org
+	Extra      []string `koanf:"extra"`      // others that are asked besides
+}
+
+// NuGetSource is where packages of .NET come from.
+type NuGetSource struct {
+	Source string `koanf:"source"` // instead of https://api.nuget.org/v3/index.json
+}
+
 // Validate says which key is wrong.
 func (r Registries) Validate() error {
 	check := func(key string, schemes string, all ...string) error {
@@ -73,6 +93,11 @@ func (r Registries) Validate() error {
 		check("python.extra", web+"file ", r.Python.Extra...),
 		check("npm.registry", web, r.NPM.Registry),
 		check("maven.mirror", web, r.Maven.Mirror),
+		check("ruby.source", web+"file ", r.Ruby.Source),
+		check("ruby.extra", web, r.Ruby.Extra...),
+		check("php.repository", web+"file ", r.PHP.Repository),
+		check("php.extra", web+"file ", r.PHP.Extra...),
+		check("nuget.source", web+"file ", r.NuGet.Source),
 		check("cargo.registry", web+"sparse+https sparse+http ", r.Cargo.Registry),
 	} {
 		if err != nil {

@@ -1150,12 +1150,14 @@ module Brasa
       # Gems lie as Bundler lays them out. What it wrote for programs that run without it says
       # which directories the library is in, in order, so that nothing has to be searched.
       def install(code, deps)
-        homes = deps.flat_map { |d| [*Dir["#{d}/ruby/#{RbConfig::CONFIG["ruby_version"]}"], *("#{d}" if File.directory?("#{d}/specifications"))] }
+        require "rbconfig"
+        homes = deps.flat_map { |d| Dir["#{d}/ruby/#{RbConfig::CONFIG["ruby_version"]}"] }
         unless homes.empty?
           ENV["GEM_HOME"] = homes.first
           ENV["GEM_PATH"] = homes.join(":")
           ENV["BUNDLE_GEMFILE"] ||= "#{code}/Gemfile" if File.exist?("#{code}/Gemfile")
           ENV["BUNDLE_PATH"] ||= deps.first
+          ENV["BUNDLE_WITHOUT"] ||= "development:test"
           Gem.paths = { "GEM_HOME" => homes.first, "GEM_PATH" => homes.join(":") } if @gems
         end
         deps.each do |d|
