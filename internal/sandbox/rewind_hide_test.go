@@ -19,6 +19,7 @@ const rewindHider = `
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -61,6 +62,7 @@ static int play(const char *what) {
 	}
 	if (!strcmp(what, "sealed heap")) { return syscall(462, lazy, 4096*4, 0) ? 100 + errno : 0; }
 	if (!strcmp(what, "lazy")) return madvise(lazy, 4096, 8) ? errno : 0;
+	if (!strcmp(what, "wiped")) return madvise(lazy, 4096, 18) ? errno : 0;
 	if (!strcmp(what, "auxv")) {
 		/* mm map: keep what is there, other auxv */
 		static uint64_t aux[32]; for (int i = 0; i < 32; i++) aux[i] = 0x4141;
@@ -97,7 +99,10 @@ int main(void) {
 		if (!strcmp(line, "press")) {
 			/* memory runs short, so that what nobody needs is taken */
 			for (int k = 0; k < 3000; k++) { char *m = mmap(0, 65536, 3, 0x22, -1, 0); memset(m, 1, 65536); if (madvise(m, 65536, 8)) madvise(m, 65536, 4); }
-			n = sprintf(line, "lazy %02x\n", (unsigned char)lazy[100]);
+			int status = 0, child = fork();
+			if (!child) _exit((unsigned char)lazy[100]);
+			waitpid(child, &status, 0);
+			n = sprintf(line, "lazy %02x child %02x\n", (unsigned char)lazy[100], WEXITSTATUS(status));
 			write(3, line, n); n = 0;
 			continue;
 		}
@@ -113,7 +118,7 @@ func TestRewindFindsWhatIsHidden(t *testing.T) {
 	h := startHost(t)
 	needRewind(t, h)
 	dir := buildStatic(t, rewindHider)
-	for _, what := range []string{"nothing", "landlock", "vdso", "sealed vdso", "vvar", "sealed none", "sealed heap", "lazy", "auxv", "dispatch"} {
+	for _, what := range []string{"nothing", "landlock", "vdso", "sealed vdso", "vvar", "sealed none", "sealed heap", "lazy", "wiped", "auxv", "dispatch"} {
 		t.Run(what, func(t *testing.T) {
 			s := startSubject(t, h, []string{"/code/main"}, func(s *Spec) {
 				s.Mounts = []Mount{{Source: dir, Target: "/code"}}
@@ -135,8 +140,8 @@ func TestRewindFindsWhatIsHidden(t *testing.T) {
 			if is, err := s.try("look"); is != clean || err != nil {
 				t.Errorf("it finds %q, %v; want %q", is, err, clean)
 			}
-			if lazy, err := s.try("press"); lazy != "lazy 6c" || err != nil {
-				t.Errorf("when memory runs short it finds %q, %v", lazy, err)
+			if lazy, err := s.try("press"); lazy != "lazy 6c child 6c" || err != nil {
+				t.Errorf("when memory runs short and in a child it finds %q, %v", lazy, err)
 			}
 		})
 	}

@@ -30,7 +30,8 @@
 #define REST_WAIT 3000000ull /* ns for a program that is to be armed to come to rest; others wait meanwhile */
 #define ARM_WORK 500000000ull
 #define BACK_WORK 100000000ull /* a process that takes longer is cheaper to replace */
-#define AT_LAST 2000000000ull /* on a machine whose load is ten times its CPUs some do take half a second */
+#define BACK_LAST 900000000ull /* the worker waits for a second */
+#define AT_LAST 2000000000ull /* for arming, where the worker has patience: on a machine whose load is ten times its CPUs some do take half a second */
 
 static struct armed *table[MAX_ARMED];
 static u32 generation;
@@ -897,7 +898,7 @@ static void op_back(struct rewind_request *q)
 		fail2(REWIND_ENDED, "it is not armed", -1, "");
 		return;
 	}
-	allow(BACK_WORK, AT_LAST);
+	allow(BACK_WORK, BACK_LAST);
 	tick(1);
 	int r = put_back(a);
 	long gone = r < 0 ? 0 : let_go();
