@@ -202,7 +202,8 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 	if rt.Style == runtimes.StyleExec {
 		return w.proveProgram(ctx, rev, rt)
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(rev.Limits.Timeout.D(), minLoadTime))
+	// Longer than the start may take, which knows better what it has waited for.
+	ctx, cancel := context.WithTimeout(ctx, max(rev.Limits.Timeout.D(), minLoadTime)+deathWait)
 	defer cancel()
 	c := &call{inv: &faas.Invocation{Kind: faas.KindProof}, log: runtimes.NewLog(rev.Limits.Log, nil)}
 	c.inv.Timing.Begin = time.Now()
