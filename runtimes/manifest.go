@@ -28,6 +28,7 @@ type manifest struct {
 	Limits   faas.Limits       `json:"limits"`
 	Network  faas.Network      `json:"network"`
 	Install  Install           `json:"install"`
+	Prefetch bool              `json:"prefetch"`
 }
 
 // Install is what code asks of the installation of its dependencies.

@@ -167,6 +167,11 @@ func (a *app) describeDeploy(fn faas.Name, o *api.Outcome, input string, took ti
 	} else {
 		line("proof", "%s", proofLine(o.Proof))
 	}
+	for _, st := range o.Steps {
+		for _, t := range st.Code {
+			line("ready", "%s", treeLine(t))
+		}
+	}
 	revision := o.Revision.Short()
 	switch {
 	case o.Same:

@@ -29,6 +29,7 @@ type specFlags struct {
 	network, reuse, state             string
 	with                              []string
 	scripts, strict                   bool
+	prefetch                          bool
 }
 
 func (s *specFlags) add(c *cobra.Command) {
@@ -66,6 +67,7 @@ func (s *specFlags) addKeeping(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.reuse, "reuse", "", "whom the process serves after a call, a `KIND`: function (the default), tenant, any, or never to kill it")
 	f.StringVar(&s.state, "state", "", "what a call finds of those before it, a `KIND`: kept (the default), or pristine for nothing")
+	f.BoolVar(&s.prefetch, "prefetch", false, "have all laid out on the node and an instance ready before the deploy ends")
 	completeFlag(c, "reuse", cobra.FixedCompletions([]string{"function", "tenant", "any", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(c, "state", cobra.FixedCompletions([]string{"kept", "pristine"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -75,7 +77,7 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 	spec := api.Spec{
 		Language: s.language, Entry: s.entry, Handler: s.handler, Secrets: s.secrets,
 		Network: s.network, Reuse: s.reuse, State: s.state,
-		With: s.with, InstallScripts: s.scripts, Strict: s.strict,
+		With: s.with, InstallScripts: s.scripts, Strict: s.strict, Prefetch: s.prefetch,
 	}
 	if s.network != "" && s.network != "none" && s.network != "egress" {
 		return spec, cli.Usagef("--network %s: use none or egress", s.network)

@@ -59,6 +59,7 @@ type trace struct {
 	Outcome  faas.Code   `json:"outcome"`
 	Start    faas.Start  `json:"start,omitempty"`
 	Timing   faas.Timing `json:"timing"`
+	Code     []faas.Tree `json:"code,omitempty"`
 	CPU      int64       `json:"cpu_us"`
 	Memory   faas.Bytes  `json:"memory_peak_bytes"`
 	Logs     int         `json:"log_lines"`
@@ -66,7 +67,7 @@ type trace struct {
 
 func traceOf(act *faas.Activation) trace {
 	return trace{
-		ID: act.ID, Function: act.Function, Outcome: act.Outcome, Start: act.Start, Timing: act.Timing,
+		ID: act.ID, Function: act.Function, Outcome: act.Outcome, Start: act.Start, Timing: act.Timing, Code: act.Code,
 		CPU: act.CPUMicros, Memory: act.Memory, Logs: len(act.Logs),
 	}
 }
@@ -82,6 +83,11 @@ func (a *app) drawTrace(w io.Writer, act *faas.Activation, s cli.Styles) error {
 	}
 	if err := cli.Waterfall(w, act.Timing, s, a.out.Width); err != nil {
 		return err
+	}
+	for _, t := range act.Code {
+		if _, err := fmt.Fprintf(w, "made with %s\n", treeLine(t)); err != nil {
+			return err
+		}
 	}
 	cpu, memory, logs, where := "cpu not measured", "memory not measured", "no log", ""
 	if act.CPUMicros > 0 {
@@ -99,4 +105,19 @@ func (a *app) drawTrace(w io.Writer, act *faas.Activation, s cli.Styles) error {
 	}
 	_, err := fmt.Fprintf(w, "%s, %s, %s\n%s", cpu, memory, logs, where)
 	return err
+}
+
+// treeLine says what an instance was made with, and where it was.
+func treeLine(t faas.Tree) string {
+	text := t.Target
+	if t.Bytes > 0 {
+		text += ", " + cli.Size(t.Bytes)
+	}
+	where := map[faas.From]string{
+		faas.FromNode: "there already", faas.FromDisk: "there, and compared with its digest", faas.FromStore: "laid out from the store",
+	}[t.From]
+	if d := t.Digest.Hex(); len(d) > 12 {
+		text += ", " + d[:12]
+	}
+	return fmt.Sprintf("%s, %s in %s", text, where, cli.Took(time.Duration(t.US)*time.Microsecond))
 }

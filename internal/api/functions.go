@@ -159,7 +159,7 @@ func (u *upload) request(name faas.Name, host string) deploy.Request {
 		Name: name, Code: u.code, Filename: u.filename, Language: u.spec.Language, Entry: u.spec.Entry,
 		Handler: u.spec.Handler, Command: u.spec.Command, Env: u.spec.Env, Secrets: u.spec.Secrets,
 		Network: faas.Network(u.spec.Network), Reuse: faas.Reuse(u.spec.Reuse), State: faas.State(u.spec.State), Public: u.spec.Public,
-		Install: install.Options{With: u.spec.With, Scripts: u.spec.InstallScripts, Strict: u.spec.Strict},
+		Install: install.Options{With: u.spec.With, Scripts: u.spec.InstallScripts, Strict: u.spec.Strict}, Prefetch: u.spec.Prefetch,
 	}
 	if u.spec.Limits != nil {
 		req.Limits = *u.spec.Limits
@@ -180,7 +180,7 @@ func outcome(out *deploy.Outcome, fn Function) Outcome {
 		URL: fn.URL, Steps: []Step{}, TotalUS: out.Total.Microseconds(),
 	}
 	for _, st := range out.Steps {
-		o.Steps = append(o.Steps, Step{Name: st.Name, US: st.US, Install: st.Install, Image: st.Image})
+		o.Steps = append(o.Steps, Step{Name: st.Name, US: st.US, Install: st.Install, Image: st.Image, Code: st.Code})
 	}
 	return o
 }

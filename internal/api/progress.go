@@ -48,7 +48,7 @@ func (s *Server) followDeploy(w http.ResponseWriter, r *http.Request, c Caller, 
 			return
 		}
 		if p.Done != nil {
-			e.Done = &Step{Name: p.Done.Name, US: p.Done.US, Install: p.Done.Install, Image: p.Done.Image}
+			e.Done = &Step{Name: p.Done.Name, US: p.Done.US, Install: p.Done.Install, Image: p.Done.Image, Code: p.Done.Code}
 		}
 		select {
 		case events <- e:

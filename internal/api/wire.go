@@ -210,6 +210,7 @@ type Spec struct {
 	With           []string `json:"with,omitempty" maxItems:"100" doc:"Packages to install besides those that the code's own manifest names"`
 	InstallScripts bool     `json:"install_scripts,omitempty" doc:"Code of packages may run while they are installed"`
 	Strict         bool     `json:"strict,omitempty" doc:"Nothing is installed of which the lock has no hash"`
+	Prefetch       bool     `json:"prefetch,omitempty" doc:"The deploy ends when all is laid out on the node and an instance is ready; of no meaning for code that is run once"`
 }
 
 // SourceSpec is a Spec with the code itself, for a single file of source.
@@ -236,6 +237,7 @@ type Step struct {
 	US      int64              `json:"us" doc:"Time in microseconds"`
 	Install *deploy.Install    `json:"install,omitempty" doc:"What the step install came to"`
 	Image   *deploy.TakenImage `json:"image,omitempty" doc:"What the step image came to"`
+	Code    []faas.Tree        `json:"code,omitempty" doc:"What the step prefetch laid out, and where it was"`
 }
 
 // Outcome is what a deploy came to.

@@ -236,7 +236,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		return err
 	}
 	n.deployer, err = deploy.New(deploy.Config{
-		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Images: n.images, Builds: n.builds, Prover: n.worker,
+		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Images: n.images, Builds: n.builds, Prover: n.worker, Prefetch: n.worker.Prefetch,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
 		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
 	})

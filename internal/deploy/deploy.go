@@ -44,6 +44,9 @@ type Config struct {
 	Images   *image.Store       // nil: there are no functions of images
 	Builds   *install.Builds    // keeps what is written while it is installed and built; nil: nobody does
 	Prover   Prover
+	// Prefetch has all that a revision runs of laid out on this machine, and an instance ready; it
+	// returns what and where that was. nil: a deploy that asks for it is refused.
+	Prefetch func(ctx context.Context, rev *faas.Revision) ([]faas.Tree, error)
 	Dir      string          // for work in progress; emptied by New
 	Unpack   artifact.Limits // of what is sent, unpacked
 	Defaults faas.Limits     // where a function asks for nothing
@@ -116,6 +119,11 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progre
 	if err != nil {
 		return out, d.keepOld(rev.Name, out.Detected.Lacks, err)
 	}
+	if req.Prefetch || out.prefetch {
+		if err := d.prefetch(ctx, rev, &steps); err != nil {
+			return out, d.keepOld(rev.Name, "", err)
+		}
+	}
 	if before, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: rev.Name}); err == nil {
 		out.Previous = before.Active
 		out.Same = before.Active == rev.ID
@@ -136,6 +144,17 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progre
 	out.Total = time.Since(began)
 	d.cfg.Logger.Info("function deployed", "function", rev.Name.String(), "revision", rev.ID.Short(), "runtime", rev.Runtime, "took", out.Total)
 	return out, nil
+}
+
+// prefetch is the step that leaves nothing for the first call to do.
+func (d *Deployer) prefetch(ctx context.Context, rev *faas.Revision, steps *stepper) error {
+	if d.cfg.Prefetch == nil {
+		return faas.Errorf(faas.Unavailable, "prefetch", "this server runs no functions, so there is nothing to lay code out on")
+	}
+	return steps.do("prefetch", func() (err error) {
+		steps.code, err = d.cfg.Prefetch(ctx, rev)
+		return err
+	})
 }
 
 // keepOld says in the error that what was live still is, and what the likely remedy is if the
@@ -252,7 +271,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 		defer deps.Release()
 		plan.Lacks = ""
 	}
-	out.Detected = detected(plan)
+	out.Detected, out.prefetch = detected(plan), plan.Prefetch
 	code := src
 	if build := d.builder(&plan); build != nil {
 		err = steps.do("build", func() error {

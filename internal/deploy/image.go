@@ -102,7 +102,7 @@ func (d *Deployer) prepareImage(ctx context.Context, req Request, dir string, ou
 	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
 	}
-	out.Detected = detected(plan)
+	out.Detected, out.prefetch = detected(plan), plan.Prefetch
 	runs := img.Image
 	runs.Reference = cmp.Or(runs.Reference, req.Image.Name, req.Image.Filename)
 	runs.Bytes = img.Bytes

@@ -27,6 +27,7 @@ type stepper struct {
 
 	install *Install       // what is to be said of the step that runs
 	image   *TakenImage    // the same
+	code    []faas.Tree    // the same
 	log     *install.Build // nil: nothing is kept
 }
 
@@ -45,9 +46,9 @@ func (s *stepper) do(name string, f func() error) error {
 	if err == errNothing {
 		return nil
 	}
-	st := Step{Name: name, Took: time.Since(began), Install: s.install, Image: s.image}
+	st := Step{Name: name, Took: time.Since(began), Install: s.install, Image: s.image, Code: s.code}
 	st.US = st.Took.Microseconds()
-	s.install, s.image = nil, nil
+	s.install, s.image, s.code = nil, nil, nil
 	s.out.Steps = append(s.out.Steps, st)
 	if s.told != nil {
 		s.told(Progress{Done: &st})

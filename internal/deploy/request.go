@@ -25,16 +25,18 @@ type Request struct {
 	State    faas.State
 	Public   *bool // nil: leave as it is, false for a new function
 	Install  install.Options
+	Prefetch bool    // lay all out on this machine and have an instance ready before the deploy ends
 	Image    *Source // its root is the function's, and Code may be nil; nil: the server's system is
 }
 
 // Step is one thing that a deploy did, with its time.
 type Step struct {
-	Name    string        `json:"name" doc:"unpack, image, detect, install, build, store, prove, publish"`
+	Name    string        `json:"name" doc:"unpack, image, detect, install, build, store, prove, prefetch, publish"`
 	Took    time.Duration `json:"-"`
 	US      int64         `json:"us" doc:"Time in microseconds"`
 	Install *Install      `json:"install,omitempty" doc:"What the step install came to"`
 	Image   *TakenImage   `json:"image,omitempty" doc:"What the step image came to"`
+	Code    []faas.Tree   `json:"code,omitempty" doc:"What the step prefetch laid out, and where it was"`
 }
 
 // Install says what the dependencies of a function's code came to.
@@ -72,4 +74,6 @@ type Outcome struct {
 	Proof    faas.Proof
 	Steps    []Step
 	Total    time.Duration
+
+	prefetch bool // the code asks for it
 }
