@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,8 +19,12 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/crane"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/brasa-dev/brasa/internal/api"
+	"github.com/brasa-dev/brasa/internal/faas"
 )
 
 // door is how a client of registries reaches a server in a process of its own.
@@ -148,6 +154,68 @@ func TestImagesSurviveTheServer(t *testing.T) {
 		}
 		if err := validate.Image(got); err != nil {
 			t.Errorf("%s is not whole: %v", name, err)
+		}
+	}
+}
+
+// A pushed image is deployed by its name here, in its own namespace and without a network.
+func TestPushedImagesAreDeployed(t *testing.T) {
+	needSandboxes(t)
+	program := string(compile(t, imageProgram, "-static"))
+	dir := t.TempDir()
+	d := openDoorTo(t, dir)
+	image := func(answer string) v1.Image {
+		return makeImage(t, map[string]string{"bin/prog": program}, v1.Config{Entrypoint: []string{"/bin/prog", "serve", answer}, Env: []string{"A=" + answer}}, runtime.GOARCH)
+	}
+	deploy := func(namespace, ref string) (*api.Outcome, error) {
+		public := true
+		return d.client.Deploy(t.Context(), namespace, "web", api.Spec{Image: d.host + "/" + ref, Public: &public}, api.Code{})
+	}
+	cached := func(o *api.Outcome) bool {
+		return slices.ContainsFunc(o.Steps, func(s api.Step) bool { return s.Image != nil && s.Image.Cached })
+	}
+	get := func() string {
+		rig := &imageRig{victim: d.victim}
+		return rig.get(t, "web", "/")
+	}
+	if err := crane.Push(image("one"), d.host+"/default/team/web:1", d.auth()...); err != nil {
+		t.Fatal(err)
+	}
+	out, err := deploy("default", "default/team/web:1")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, faas.AsError(err).Fix)
+	}
+	if got := out.Function.Active.Image.Reference; got != d.host+"/default/team/web:1" || cached(out) {
+		t.Errorf("it is of %q, cached %t", got, cached(out))
+	}
+	wants(t, get(), "A=one")
+	// The tag moves, and the function only with the next deploy.
+	if err := crane.Push(image("two"), d.host+"/default/team/web:1", d.auth()...); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, get(), "A=one")
+	d.kill()
+	d = openDoorTo(t, dir)
+	wants(t, get(), "A=one")
+	if _, err = deploy("default", "default/team/web:1"); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, get(), "A=two")
+	digest, err := image("one").Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = deploy("default", "default/team/web@"+digest.String()); err != nil || !cached(out) {
+		t.Errorf("by the digest of the first: %v", err)
+	}
+	wants(t, get(), "A=one")
+	// What is not there, or another namespace's.
+	if _, err := d.client.CreateNamespace(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	for ref, ns := range map[string]string{"default/team/web:9": "default", "default/none:1": "default", "default/team/web:1": "other", "other/team/web:1": "other"} {
+		if _, err := deploy(ns, ref); faas.CodeOf(err) != faas.NotFound {
+			t.Errorf("%s in %s: %v", ref, ns, err)
 		}
 	}
 }
