@@ -142,6 +142,9 @@ func (n npm) job(m *Manifest, opt Options, node, cli, version string) (*Job, err
 	case byPNPM:
 		run = append(run, "install", "--prod", "--frozen-lockfile", "--ignore-scripts", "--ignore-pnpmfile", "--reporter=append-only",
 			"--store-dir", npmTarget+"/.brasa/.store", "--config.manage-package-manager-versions=false", "--config.verify-store-integrity=true")
+		if opt.Scripts { // pnpm's links are packages in the making to npm, which runs the scripts
+			run = append(run, "--config.node-linker=hoisted")
+		}
 	case byYarn:
 		run = append(run, "install", "--frozen-lockfile", "--production", "--ignore-scripts", "--non-interactive", "--no-progress", "--cache-folder", WorkDir+"/yarn")
 	case byBerry:
