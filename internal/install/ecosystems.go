@@ -17,6 +17,7 @@ var ecosystems = map[string][]func(Tools) Ecosystem{
 	runtimes.Go:     {newGoModules},
 	runtimes.Rust:   {newCargo},
 	runtimes.Ruby:   {newBundler},
+	runtimes.PHP:    {newComposer},
 	runtimes.Java:   {newMaven},
 }
 
