@@ -129,6 +129,7 @@ func (b *bench) measurements() []measurement {
 		{"burst", []string{"burst_1000_total_s", "burst_1000_failed"}, b.burst},
 		{"rate", []string{"cold_starts_per_s"}, b.rate},
 		{"resident", []string{"warm_instance_kb"}, b.resident},
+		{"layers", []string{"deploy_cached_lock_ms"}, b.layers},
 		{"growth", []string{"growth_after_100k"}, b.growth},
 		{"scale", []string{"idle_function_bytes", "idle_call_p99_ms"}, b.scale},
 	}
