@@ -332,6 +332,7 @@ func (d *Deployer) checkSecrets(namespace string, names []string) error {
 var (
 	noPackage = regexp.MustCompile(`No module named '([A-Za-z0-9_]+)`)
 	noModule  = regexp.MustCompile(`Cannot find (?:module|package) '((?:@[\w.-]+/)?[\w-][\w.-]*)`)
+	noNative  = regexp.MustCompile(`Cannot find module '/node_modules/[^']+\.node'|No native build was found|Could not locate the bindings file`)
 )
 
 // otherNames are packages of Python that are imported under another name than they are installed by.
@@ -343,6 +344,9 @@ var otherNames = map[string]string{
 
 // nameIt says how code gets the package that it is told to miss; "" if that is not what is wrong.
 func nameIt(message string) string {
+	if noNative.MatchString(message) {
+		return "a package's native part is fetched or compiled by its install script: deploy with --install-scripts"
+	}
 	if m := noPackage.FindStringSubmatch(message); m != nil {
 		name := cmp.Or(otherNames[m[1]], m[1])
 		return "name the package in requirements.txt beside the code, or with: --with " + name
