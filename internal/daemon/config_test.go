@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,5 +55,26 @@ func TestBadConfigurationIsRefusedByName(t *testing.T) {
 		if _, err := Load("", map[string]any{key: value}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s = %v: %v, want an error that names it", key, value, err)
 		}
+	}
+}
+
+// Registries of images are a list in the file, and their credentials are shown nowhere.
+func TestRegistriesOfImages(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "brasa.yaml")
+	text := "images:\n  registries:\n    - {host: ghcr.io, user: me, password: hidden-1}\n    - {host: \"r.example:5000\", token: hidden-2, plain: true, mirrors: [a, b]}\n  limits: {bytes: 5GiB}\n  push: {untagged: 24h, blob_bytes: 7MiB}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.Images.Registries
+	if len(r) != 2 || r[0].Password != "hidden-1" || !r[1].Plain || len(r[1].Mirrors) != 2 || c.Images.Limits.Bytes != 5*faas.GiB || c.Images.Push.Untagged != 24*time.Hour || c.Images.Push.Blob != 7*faas.MiB {
+		t.Errorf("read as %+v", c.Images)
+	}
+	shown := fmt.Sprint(c.Values())
+	if strings.Contains(shown, "hidden") || !strings.Contains(shown, "ghcr.io (with credentials)") {
+		t.Errorf("shown as %s", shown)
 	}
 }
