@@ -58,6 +58,8 @@ var examples = map[string]example{
 	"get-activation":      {},
 	"get-activation-logs": {},
 	"logs":                {query: "limit=5"},
+	"list-builds":         {},
+	"build-log":           {},
 	"call-get":            {}, "call-head": {}, "call-options": {}, "call-delete": {},
 	"call-post": {body: "x"}, "call-put": {body: "x"}, "call-patch": {body: "x"},
 }
@@ -114,7 +116,7 @@ func TestTheDocumentIsValid(t *testing.T) {
 
 // room is a namespace with one of each thing in it.
 type room struct {
-	namespace, key, keyID, revoked, activation, revision string
+	namespace, key, keyID, revoked, activation, revision, build string
 }
 
 func furnish(t *testing.T, d *gatewaytest.Door, namespace string, public bool) room {
@@ -146,6 +148,12 @@ func furnish(t *testing.T, d *gatewaytest.Door, namespace string, public bool) r
 	reply, err := c.Invoke(t.Context(), namespace, "pay", api.CallOptions{}, strings.NewReader("1"))
 	must(err)
 	r.activation = string(reply.ID)
+	ns, err := d.Catalog.Namespace(namespace)
+	must(err)
+	build := d.Builds.Begin(ns.UID, "pay")
+	_, _ = build.Write([]byte("installing\n"))
+	build.End(nil)
+	r.build = string(build.ID())
 	return r
 }
 
@@ -157,7 +165,7 @@ func request(t *testing.T, d *gatewaytest.Door, r route, in room, key string) *h
 		t.Fatalf("%s %s (%s) has no example in this test; add one", r.method, r.path, r.op.OperationID)
 	}
 	path := strings.NewReplacer(
-		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}", "activations/"+in.activation,
+		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}", "activations/"+in.activation, "builds/{id}", "builds/"+in.build,
 		"secrets/{name}", "secrets/TOKEN", "{name}", "pay",
 	).Replace(r.path)
 	if ex.query != "" {

@@ -247,10 +247,33 @@ func values(v reflect.Value, prefix string) []Value {
 		if f := v.Field(i); f.Kind() == reflect.Struct {
 			out = append(out, values(f, prefix+name+".")...)
 		} else {
-			out = append(out, Value{prefix + name, fmt.Sprint(f.Interface())})
+			out = append(out, Value{prefix + name, shown(prefix+name, f)})
 		}
 	}
 	return out
+}
+
+// shown prints a setting without what is secret in it.
+func shown(key string, v reflect.Value) string {
+	const hidden = "***"
+	switch {
+	case !strings.HasPrefix(key, "registries.") || v.IsZero():
+		return fmt.Sprint(v.Interface())
+	case strings.HasSuffix(key, ".token"), strings.HasSuffix(key, ".password"):
+		return hidden
+	case v.Kind() == reflect.String:
+		return install.Redact(v.String())
+	}
+	var out []string
+	for i := range v.Len() {
+		name, address, ok := strings.Cut(v.Index(i).String(), "=") // as scopes are written
+		if ok && !strings.Contains(name, "/") {
+			out = append(out, name+"="+install.Redact(address))
+		} else {
+			out = append(out, install.Redact(v.Index(i).String()))
+		}
+	}
+	return fmt.Sprint(out)
 }
 
 func (c *Config) validate() error {

@@ -121,7 +121,9 @@ func (r Registries) Validate() error {
 	return nil
 }
 
-// redact takes user and password out of an address.
+// Redact takes user and password, and what stands for a token, out of an address.
+func Redact(s string) string { return redact(s) }
+
 func redact(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/dispatch"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/gateway"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/store"
 	"github.com/brasa-dev/brasa/runtimes"
@@ -45,6 +46,7 @@ type Door struct {
 	Catalog *catalog.Catalog
 	Keys    *auth.Keys
 	Journal *journal.Journal
+	Builds  *install.Builds
 	API     *api.Server
 	Gateway *gateway.Gateway
 	Logs    *Buffer // what the server logged
@@ -88,8 +90,11 @@ func Open(t testing.TB, opts Options) *Door {
 	node := fakeNode{d}
 	dispatcher := dispatch.New(dispatch.Config{Catalog: d.Catalog, Node: node, Recorder: d.Journal})
 
+	if d.Builds, err = install.OpenBuilds(filepath.Join(dir, "builds"), log); err != nil {
+		t.Fatal(err)
+	}
 	cfg := api.Config{
-		Catalog: d.Catalog, Dispatcher: dispatcher, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
+		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
 		Version: api.Version{Version: "0.0.0-test", Go: "go"}, Dir: dir, Logger: log,
 		Runtimes: func() []api.Runtime { return []api.Runtime{{Name: "python", Ready: true}} },
 	}
