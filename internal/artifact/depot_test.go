@@ -441,3 +441,31 @@ func BenchmarkTreeWarm(b *testing.B) {
 		release()
 	}
 }
+
+func TestTreeSaysWhereItWas(t *testing.T) {
+	dir, objects := t.TempDir(), store.MemoryObjects()
+	d := openDepot(t, dir, objects, 0)
+	digest := putTree(t, d, 1)
+	want := func(d *Depot, want faas.From) {
+		t.Helper()
+		_, from, release, err := d.TreeFrom(t.Context(), digest)
+		if err != nil || from != want {
+			t.Errorf("it was %q, %v; want %q", from, err, want)
+		}
+		if err == nil {
+			release()
+		}
+	}
+	want(d, faas.FromStore)
+	want(d, faas.FromNode)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = openDepot(t, dir, objects, 0)
+	want(d, faas.FromDisk)
+	want(d, faas.FromNode)
+	if err := d.evict(digest); err != nil {
+		t.Fatal(err)
+	}
+	want(d, faas.FromStore)
+}
