@@ -530,6 +530,15 @@ func TestNodesFollowEachOther(t *testing.T) {
 	if e := <-told; e.Kind != FunctionDeleted || e.Function.Active != rev.ID {
 		t.Errorf("told %+v", e)
 	}
+	if _, err := a.CreateNamespace(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.DeleteNamespace(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-told; e.Kind != NamespaceDeleted || e.Namespace != "gone" {
+		t.Errorf("told %+v", e)
+	}
 	// Both publish at once; in the end both show the same, and every publication had its turn.
 	var wg sync.WaitGroup
 	for i, c := range []*Catalog{a, b} {

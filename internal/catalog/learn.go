@@ -53,6 +53,7 @@ const (
 	FunctionDeleted
 	SecretChanged // made or rotated
 	SecretDeleted
+	NamespaceDeleted
 )
 
 // Event is a change that other parts act upon: a worker drains instances of revisions that are
@@ -159,8 +160,11 @@ func (c *Catalog) take(r store.Record) (Event, error) {
 	case strings.HasPrefix(r.Key, kindNamespace):
 		name := strings.TrimPrefix(r.Key, kindNamespace)
 		if r.Deleted {
+			if c.namespaces[name] == nil {
+				return Event{}, nil
+			}
 			delete(c.namespaces, name)
-			return Event{}, nil
+			return Event{Kind: NamespaceDeleted, Namespace: name}, nil
 		}
 		ns := &Namespace{}
 		if err := json.Unmarshal(r.Value, ns); err != nil {

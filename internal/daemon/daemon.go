@@ -260,6 +260,8 @@ func follow(n *node, e catalog.Event) {
 		n.worker.Forget(e.Function.Name)
 	case catalog.SecretChanged, catalog.SecretDeleted:
 		n.worker.ForgetSecret(e.Namespace, e.Secret)
+	case catalog.NamespaceDeleted:
+		n.worker.ForgetNamespace(e.Namespace)
 	}
 }
 

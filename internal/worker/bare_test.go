@@ -131,3 +131,15 @@ func TestWithoutStemsExecutablesAreStartedCold(t *testing.T) {
 		t.Errorf("%d sandboxes wait", n)
 	}
 }
+
+func TestStemsOfANamespaceGoWithIt(t *testing.T) {
+	m := newMachine(t, nil)
+	mine, others := m.reused(t, "mine", "a", faas.ReuseTenant), m.reused(t, "others", "a", faas.ReuseTenant)
+	m.Expect(mine)
+	m.Expect(others)
+	m.awaitStems(t, "python", 2)
+	m.ForgetNamespace("mine")
+	if n, _ := m.stems("python"); n != 1 {
+		t.Errorf("%d stems are left, want 1", n)
+	}
+}

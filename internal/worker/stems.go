@@ -407,6 +407,18 @@ func (w *Worker) tendStems(now time.Time) {
 	}
 }
 
+// ForgetNamespace ends the stems of a namespace that is no more.
+func (w *Worker) ForgetNamespace(namespace string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for class, s := range w.stems {
+		if class.owner == namespace {
+			w.emptyStems(s, 0)
+			delete(w.stems, class) // those that are being made find this out
+		}
+	}
+}
+
 // emptyStems ends the oldest stems of a class until n are left. The caller holds mu.
 func (w *Worker) emptyStems(s *stems, n int) {
 	for len(s.ready) > n {
