@@ -139,7 +139,7 @@ func (a *applier) entry(h *tar.Header, in io.Reader) error {
 		if err = sub.Mkdir(base, 0o755); errors.Is(err, fs.ErrExist) {
 			err = nil
 		}
-	case tar.TypeReg, tar.TypeGNUSparse:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		err = a.file(sub, base, h, in)
 	case tar.TypeSymlink:
 		err = a.symlink(sub, base, h)

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -118,7 +119,8 @@ func (i *Image) Heaviest(n int) []Layer {
 // Store takes images in. It is safe for concurrent use.
 type Store struct {
 	config Config
-	client *client // of registries
+	client *client       // of registries
+	turns  chan struct{} // unpackings at once: they have the processors and the disk to themselves
 
 	mu      sync.Mutex
 	flights map[faas.Digest]*flight // guarded by mu; by manifest
@@ -137,7 +139,7 @@ func New(config Config) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(config.Dir, "roots"), 0o755); err != nil {
 		return nil, err
 	}
-	return &Store{config: config, client: client, flights: map[faas.Digest]*flight{}}, nil
+	return &Store{config: config, client: client, turns: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))), flights: map[faas.Digest]*flight{}}, nil
 }
 
 // Root lays the root of an image out on this machine, unless it is, and returns its path. It is

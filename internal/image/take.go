@@ -107,6 +107,12 @@ func (s *Store) prove(ctx context.Context, src source, m *found) error {
 
 // make unpacks an image and stores its root.
 func (s *Store) make(ctx context.Context, src source, m *found, opt Options) (_ *Image, err error) {
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	work, err := s.config.Depot.WorkDir()
 	if err != nil {
 		return nil, err

@@ -102,8 +102,9 @@ func (r *Registry) garbage(known map[string]bool, now time.Time) []doomed {
 					out = append(out, doomed{kindManifest, uid, name, d.Hex()})
 				}
 			}
-			for d := range repo.blobs {
-				if !known[uid] || repo.unused(d, now) {
+			named := repo.named()
+			for d, b := range repo.blobs {
+				if !known[uid] || !named[d] && now.Sub(b.At) > grace {
 					out = append(out, doomed{kindBlob, uid, name, d.Hex()})
 				}
 			}
@@ -112,6 +113,17 @@ func (r *Registry) garbage(known map[string]bool, now time.Time) []doomed {
 					out = append(out, doomed{kindTag, uid, name, t})
 				}
 			}
+		}
+	}
+	return out
+}
+
+// named are the blobs that manifests name.
+func (r *repository) named() map[faas.Digest]bool {
+	out := map[faas.Digest]bool{}
+	for _, m := range r.manifests {
+		for _, d := range m.Blobs {
+			out[d] = true
 		}
 	}
 	return out

@@ -110,6 +110,20 @@ func (r *Registry) putManifest(q *request) error {
 	return created(q, "manifests", digest)
 }
 
+// What of a manifest is kept in memory is bounded more tightly than the manifest is.
+const (
+	maxNamed       = 1000
+	maxAnnotations = 16 << 10
+	maxType        = 256
+)
+
+func annotated(m *manifest) (n int) {
+	for k, v := range m.Annotations {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
 func digestOf(b []byte) faas.Digest {
 	h, _, _ := v1.SHA256(bytes.NewReader(b)) // reading memory never fails
 	return faas.Digest(h.String())
@@ -134,7 +148,10 @@ func readManifest(contentType string, body []byte) (*manifest, error) {
 	if doc.Schema != 2 {
 		return nil, invalid("the manifest has schema version %d; 2 is taken here", doc.Schema)
 	}
-	m := &manifest{MediaType: kind, Size: int64(len(body)), Type: doc.Type, Annotations: doc.Annotations, At: time.Now().UTC()}
+	m := &manifest{MediaType: kind, Size: int64(len(body)), Type: doc.Type, At: time.Now().UTC()}
+	if doc.Subject != nil { // else nobody is told of them but with the manifest itself
+		m.Annotations = doc.Annotations
+	}
 	var named []v1.Descriptor
 	switch t := types.MediaType(kind); {
 	case t == types.OCIManifestSchema1 || t == types.DockerManifestSchema2:
@@ -152,6 +169,9 @@ func readManifest(contentType string, body []byte) (*manifest, error) {
 		named = doc.Manifests
 	default:
 		return nil, invalid("manifests of type %.100q are not kept here", kind)
+	}
+	if size := annotated(m); len(named) > maxNamed || size > maxAnnotations || len(m.Type) > maxType {
+		return nil, fail(http.StatusRequestEntityTooLarge, "SIZE_INVALID", "the manifest names %d things and has %d bytes of annotations; %d and %d are kept here", len(named), size, maxNamed, maxAnnotations)
 	}
 	for _, d := range named {
 		digest, err := faas.ParseDigest(d.Digest.String())

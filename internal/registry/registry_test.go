@@ -658,3 +658,20 @@ func TestBrokenConnection(t *testing.T) {
 	}
 	w.expect(a, 201, "")
 }
+
+// What is kept in memory of a manifest is bounded, however large the manifest.
+func TestLargeManifests(t *testing.T) {
+	w := newWorld(t, Limits{})
+	const kind = "application/vnd.oci.image.manifest.v1+json"
+	w.expect(w.upload("team", "team/a", "{}"), 201, "")
+	layer := fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","size":2,"digest":%q}`, sum("{}"))
+	put := func(layers int, more string) answer {
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[%s]%s}`, kind, layer, strings.TrimSuffix(strings.Repeat(layer+",", layers), ","), more)
+		return w.do("team", "PUT", "/v2/team/a/manifests/1", m, "Content-Type", kind)
+	}
+	w.expect(put(100, ""), 201, "")
+	w.expect(put(2000, ""), 413, "SIZE_INVALID")
+	note := fmt.Sprintf(`,"annotations":{"a":%q}`, strings.Repeat("x", 100_000))
+	w.expect(put(1, note), 201, "")
+	w.expect(put(1, note+`,"subject":`+layer), 413, "SIZE_INVALID")
+}
