@@ -51,6 +51,10 @@ func filename(req Request) string {
 		return "function.js"
 	case "typescript", "ts":
 		return "function.ts"
+	case runtimes.Ruby, "rb":
+		return "function.rb"
+	case runtimes.PHP:
+		return "function.php"
 	case runtimes.Java:
 		return "Function.java"
 	case runtimes.Go, "golang":
