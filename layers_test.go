@@ -87,6 +87,7 @@ var floors = [][]string{
 	{"faas", "sandbox", "dashboard", "typescript"},
 	{"store"},
 	{"catalog", "policy", "queue", "journal", "artifact", "runtimes", "auth", "telemetry"},
+	{"install", "image", "registry"},
 	{"dispatch", "worker", "deploy", "wasm"},
 	{"openfaas", "trigger", "cluster"},
 	{"api", "openwhisk"},
