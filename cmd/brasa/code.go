@@ -15,7 +15,7 @@ import (
 )
 
 // languages are the ones that a function can be in, as help lists them.
-var languages = []string{"python", "node", "go", "java", "ruby", "php", "wasm", "exec", "lines", "http", "openwhisk", "openfaas", "lambda"}
+var languages = []string{"python", "node", "go", "java", "rust", "ruby", "php", "wasm", "exec", "lines", "http", "openwhisk", "openfaas", "lambda"}
 
 // languageHint says how the language of code without a file name is said.
 var languageHint = "-l " + languages[0] + " (or " + strings.Join(languages[1:], ", ") + ")"
@@ -28,6 +28,7 @@ var extensions = map[string]string{
 	"typescript": "main.ts", "ts": "main.ts",
 	"go": "main.go", "golang": "main.go",
 	"ruby": "main.rb", "rb": "main.rb", "php": "main.php",
+	"rust": "main.rs", "rs": "main.rs",
 	"java": "Main.java", "jvm": "Main.java", "jdk": "Main.java",
 	"wasm": "main.go", "wasi": "main.go", "webassembly": "main.go", "wasip1": "main.go",
 	"exec": "main", "lines": "main", "http": "main",

@@ -26,6 +26,7 @@ var templateOf = map[string]string{
 	"typescript": "typescript", "ts": "typescript",
 	"go": "go", "golang": "go",
 	"java": "java",
+	"rust": "rust", "rs": "rust",
 	"ruby": "ruby", "rb": "ruby",
 	"php":  "php",
 	"wasm": "wasm", "webassembly": "wasm", "wasi": "wasm",
@@ -34,7 +35,7 @@ var templateOf = map[string]string{
 }
 
 // templateNames are the ones that help lists.
-var templateNames = []string{"python", "node", "typescript", "go", "java", "ruby", "php", "wasm", "exec", "http"}
+var templateNames = []string{"python", "node", "typescript", "go", "java", "rust", "ruby", "php", "wasm", "exec", "http"}
 
 func newInit(a *app) *cobra.Command {
 	var language string
@@ -43,10 +44,10 @@ func newInit(a *app) *cobra.Command {
 		Aliases: []string{"new", "create"},
 		Short:   "Begin a function: its code and an input to try it with",
 		Long: `Write a directory with two files: a function that works, and an input to try it with. What is
-there already is never overwritten. Languages: python, node, typescript, go, java, ruby, php,
-wasm (a program in Go; any that compiles to WASI works the same way), exec (a shell script; any
-program works the same way), http (a server). For wasm and http there is a brasa.json too, which
-says what the code is.`,
+there already is never overwritten. Languages: python, node, typescript, go, java, rust, ruby,
+php, wasm (a program in Go; any that compiles to WASI works the same way), exec (a shell script;
+any program works the same way), http (a server). For wasm and http there is a brasa.json too,
+which says what the code is, and for rust a Cargo.toml.`,
 		Example: `  brasa init hello -l python
   brasa init pay -l go && brasa deploy pay`,
 		Args: atMost(1),

@@ -22,6 +22,10 @@ var never = []string{
 	".#*", "4913", IgnoreFile,
 }
 
+// made are the directories that a build fills where the code lies, by the file that says so. They
+// may have gigabytes, and a build here makes what it needs of them anew.
+var made = map[string]string{"Cargo.toml": "/target/", "pom.xml": "/target/"}
+
 // Ignore decides which paths below a directory are not part of its code.
 type Ignore struct{ rules []rule }
 
@@ -36,6 +40,11 @@ func NewIgnore(dir string) (*Ignore, error) {
 	ig := &Ignore{}
 	for _, p := range never {
 		ig.add(p)
+	}
+	for sign, pattern := range made {
+		if _, err := os.Stat(filepath.Join(dir, sign)); err == nil {
+			ig.add(pattern)
+		}
 	}
 	f, err := os.Open(filepath.Join(dir, IgnoreFile))
 	if errors.Is(err, fs.ErrNotExist) {

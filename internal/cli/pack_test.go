@@ -135,3 +135,19 @@ func TestPackRefusesWhatTheServerWouldRefuse(t *testing.T) {
 		t.Error("an empty directory was packed")
 	}
 }
+
+func TestPackLeavesOutWhatABuildMade(t *testing.T) {
+	for sign, want := range map[string][]string{
+		"Cargo.toml": {"Cargo.toml", "src/target/kept"},
+		"pom.xml":    {"pom.xml", "src/target/kept"},
+		"main.py":    {"main.py", "src/target/kept", "target/big"},
+	} {
+		var b bytes.Buffer
+		if _, err := cli.Pack(tree(t, map[string]string{sign: "x", "target/big": "x", "src/target/kept": "x"}), &b); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(t, b.Bytes()); !slices.Equal(got, want) {
+			t.Errorf("beside %s: packed %q, want %q", sign, got, want)
+		}
+	}
+}

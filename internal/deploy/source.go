@@ -59,6 +59,8 @@ func filename(req Request) string {
 		return "Function.java"
 	case runtimes.Go, "golang":
 		return "function.go"
+	case runtimes.Rust, "rs":
+		return "function.rs"
 	}
 	return "function"
 }
