@@ -124,6 +124,7 @@ func (b *bench) measurements() []measurement {
 		{"wasm", []string{"wasm_added_p50_us", "wasm_instances_per_s"}, b.wasm},
 		{"cold", []string{"python_cold_p50_ms", "python_cold_p99_ms", "node_cold_p50_ms", "node_cold_p99_ms", "java_cold_p50_ms", "exec_cold_p50_ms"}, b.cold},
 		{"packages", []string{"python_numpy_cold_p50_ms", "node_express_cold_p50_ms"}, b.packages},
+		{"image", []string{"image_cold_ratio", "image_big_ratio", "image_warm_ratio"}, b.image},
 		{"empty", []string{"python_pool_empty_p99_ms"}, b.empty},
 		{"pristine", []string{"pristine_python_us", "pristine_node_us", "pristine_java_us", "pristine_throughput_loss_pct"}, b.pristine},
 		{"burst", []string{"burst_1000_total_s", "burst_1000_failed"}, b.burst},
