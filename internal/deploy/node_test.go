@@ -1,12 +1,22 @@
 package deploy_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -67,6 +77,79 @@ func TestNodeIsPackedAtDeploy(t *testing.T) {
 	} {
 		if _, files := deployed(files); files[runtimes.NodePack] != "" {
 			t.Errorf("%s: it has a pack", name)
+		}
+	}
+}
+
+// packed is a tarball as npm pack makes it, of a package with many modules, and its hash.
+func packed(t *testing.T) (tarball, integrity string) {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	add := func(name, text string) {
+		err := w.WriteHeader(&tar.Header{Name: "package/" + name, Mode: 0o644, Size: int64(len(text))})
+		if err == nil {
+			_, err = io.WriteString(w, text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("package.json", `{"name":"many","version":"1.0.0"}`)
+	index := ""
+	for i := range 12 {
+		add(fmt.Sprintf("m%d.js", i), fmt.Sprintf("exports.n = () => %d;\n", i))
+		index += fmt.Sprintf("require('./m%d').n();\n", i)
+	}
+	add("index.js", index+"exports.n = 12;\n")
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum512(b.Bytes())
+	return b.String(), "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func TestNodeIsPackedWithWhatWasInstalled(t *testing.T) {
+	s, _ := pythonShop(t, func(d *deploy.Config) {
+		if _, err := d.Runtimes.Lookup(runtimes.Node); err != nil {
+			t.Skip(err)
+		}
+		inst, err := install.New(install.Config{Depot: d.Depot, Sandbox: d.Sandbox, Runtimes: d.Runtimes, Dir: filepath.Join(t.TempDir(), "install")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = inst.Close() })
+		d.Install = inst
+	})
+	tarball, sum := packed(t)
+	code := func(name, index string) string {
+		return zipOf(t, map[string]string{
+			name: index, "many.tgz": tarball, "package.json": `{"main":"` + name + `","dependencies":{"many":"file:many.tgz"}}`,
+			"package-lock.json": `{"name":"x","lockfileVersion":3,"requires":true,"packages":{"":{"dependencies":{"many":"file:many.tgz"}},"node_modules/many":{"version":"1.0.0","resolved":"file:many.tgz","integrity":"` + sum + `"}}}`,
+		})
+	}
+	for name, index := range map[string]string{
+		"index.js":  "exports.main = () => require('many').n; exports.main();\n",
+		"index.mjs": "import many from 'many';\nexport const main = () => many.n;\n",
+		"index.ts":  "import * as many from 'many';\nexport const main = (): number => many.n;\n",
+	} {
+		out, err := s.Deploy(t.Context(), request("code.zip", code(name, index)), nil)
+		if e := faas.AsError(err); err != nil && e.Code == faas.Unavailable {
+			t.Skip(err)
+		} else if err != nil {
+			t.Fatalf("%v\n%s", err, e.Trace)
+		}
+		pack := s.tree(t, out.Revision)[runtimes.NodePack]
+		if !strings.Contains(pack, `["/node_modules/many/m11.js",`) || !strings.Contains(pack, "\xde\xc0") {
+			t.Errorf("%s: the pack of %d bytes has not the layer's last module, or no code", name, len(pack))
+		}
+		again, err := s.Deploy(t.Context(), request("code.zip", code(name, index)), nil)
+		if err != nil || again.Revision.ID != out.Revision.ID {
+			t.Errorf("%s: deployed again it is %+v, %v; want revision %s", name, again, err, out.Revision.ID)
+		}
+		if again != nil && len(again.Revision.Layers) != 1 {
+			t.Errorf("%s: its layers are %+v", name, again.Revision.Layers)
 		}
 	}
 }
