@@ -20,7 +20,7 @@ type Plan struct {
 	Handler  string            // name in the entry; empty: the default ones
 	Command  []string          // what is run instead of the entry
 	Build    bool              // it is source that must be built to a program first
-	Source   string            // the language of that source, go or rust, of which Runtime may be another, such as lines; empty: nothing to build
+	Source   string            // the language of that source, go, rust or dotnet, of which Runtime may be another, such as lines; empty: nothing to build
 	Lacks    string            // file that names dependencies which are not in the tree; empty: none
 	Env      map[string]string // from the manifest
 	Secrets  []string          // the same
@@ -80,6 +80,9 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	}
 	if err != nil {
 		return Plan{}, err
+	}
+	if p.Runtime == DotNet {
+		p.Source, p.Runtime = DotNet, dotNetRuntime(tree, p.Entry)
 	}
 	rt, err := r.Lookup(p.Runtime)
 	if err != nil {
@@ -148,12 +151,12 @@ func (p *Plan) fromTree(tree fs.FS, h Hints) error {
 		return err
 	}
 	var have []candidate
-	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, rustTree, javaTree, nodeTree, pythonTree, rubyTree, phpTree} {
+	for _, find := range []func(fs.FS, []string) (candidate, bool, error){goTree, rustTree, dotNetTree, javaTree, nodeTree, pythonTree, rubyTree, phpTree} {
 		c, ok, err := find(tree, files)
 		if err != nil {
 			return err
 		}
-		if ok && (c.runtime == Go || c.runtime == Rust) && isBuiltFor(h.Language) {
+		if ok && (c.runtime == Go || c.runtime == Rust || c.runtime == DotNet) && isBuiltFor(h.Language) {
 			p.Source, c.runtime = c.runtime, h.Language // a program in Go that serves lines, or is built for WASI
 		}
 		if ok && (h.Language == "" || h.Language == c.runtime) {
@@ -305,7 +308,7 @@ func lonely(tree fs.FS, files []string, language string) []candidate {
 		lang, why := languageOf(tree, f)
 		switch {
 		case lang == "":
-		case language != "" && styleOf(language) != StyleFrames && language != Rust:
+		case language != "" && styleOf(language) != StyleFrames && language != Rust && language != DotNet:
 			programs = append(programs, candidate{language, f, why})
 		case language != "" && lang != language:
 		case lang == Executable:

@@ -51,6 +51,10 @@ func TestPlan(t *testing.T) {
 		why     string
 	}{
 		"python file":          {map[string]string{"hello.py": ""}, Hints{}, Python, "hello.py", "", "by its extension"},
+		"net program":          {map[string]string{"app.csproj": `<Project Sdk="Microsoft.NET.Sdk"/>`, "Program.cs": ""}, Hints{}, Executable, "app.csproj", "", "app.csproj says"},
+		"net server":           {map[string]string{"app.csproj": `<Project Sdk="Microsoft.NET.Sdk.Web"/>`, "Program.cs": ""}, Hints{}, HTTPServer, "app.csproj", "", "app.csproj says"},
+		"net lines":            {map[string]string{"app.csproj": `<Project Sdk="Microsoft.NET.Sdk"/>`}, Hints{Language: "lines"}, JSONLines, "app.csproj", "", ""},
+		"net by its entry":     {map[string]string{"a/app.csproj": `<Project Sdk="Microsoft.NET.Sdk"/>`}, Hints{Entry: "a/app.csproj"}, Executable, "a/app.csproj", "", ""},
 		"ruby file":            {map[string]string{"hello.rb": ""}, Hints{}, Ruby, "hello.rb", "", "by its extension"},
 		"ruby gems":            {map[string]string{"Gemfile": "", "Gemfile.lock": "", "work.rb": ""}, Hints{}, Ruby, "work.rb", "", "Gemfile says"},
 		"ruby application":     {map[string]string{"Gemfile": "", "config.ru": "", "app.rb": ""}, Hints{}, Ruby, "config.ru", "", "Gemfile says"},

@@ -55,7 +55,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, PHP: findPHP, Rust: findRust, Wasm: findWasm,
+		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, PHP: findPHP, Rust: findRust, DotNet: findDotNet, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
 		if err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-var extensions = map[string]string{".py": Python, ".js": Node, ".mjs": Node, ".cjs": Node, ".go": Go, ".java": Java, ".jar": Java, ".class": Java, ".rs": Rust, ".rb": Ruby, ".ru": Ruby, ".php": PHP}
+var extensions = map[string]string{".py": Python, ".js": Node, ".mjs": Node, ".cjs": Node, ".go": Go, ".java": Java, ".jar": Java, ".class": Java, ".rs": Rust, ".csproj": DotNet, ".fsproj": DotNet, ".vbproj": DotNet, ".rb": Ruby, ".ru": Ruby, ".php": PHP}
 
 // spoken is what people call what a file of source is written in.
-var spoken = map[string]string{Python: "Python", Node: "JavaScript", Go: "Go", Java: "Java", Rust: "Rust", Ruby: "Ruby", PHP: "PHP"}
+var spoken = map[string]string{Python: "Python", Node: "JavaScript", Go: "Go", Java: "Java", Rust: "Rust", DotNet: "a project of .NET", Ruby: "Ruby", PHP: "PHP"}
 
 // languageOf tells what a file is by its extension, first line or content.
 func languageOf(tree fs.FS, name string) (language, why string) {

@@ -16,6 +16,7 @@ const (
 	Ruby       = "ruby"
 	PHP        = "php"
 	Rust       = "rust"
+	DotNet     = "dotnet"
 	Wasm       = "wasm"
 	Executable = "exec"
 	JSONLines  = "lines"
@@ -40,6 +41,7 @@ var names = []language{
 	{Ruby, "Ruby", "install Ruby 3.0 or newer: apt-get install ruby"},
 	{PHP, "PHP", "install PHP 8.1 or newer for the command line: apt-get install php-cli"},
 	{Rust, "Rust", "install Rust with cargo: https://rustup.rs, or apt-get install cargo"},
+	{DotNet, ".NET", "install the .NET SDK, 8 or newer, which Debian does not have: https://dot.net/download, into /usr/share/dotnet"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
@@ -52,7 +54,7 @@ var names = []language{
 // styleOf returns the style of a language by its name.
 func styleOf(name string) Style {
 	switch name {
-	case Executable, Rust: // what Rust is built to
+	case Executable, Rust, DotNet: // what Rust is built to
 		return StyleExec
 	case JSONLines:
 		return StyleLines
@@ -68,7 +70,7 @@ func styleOf(name string) Style {
 
 // aliases are other names under which people ask for a language.
 var aliases = map[string]string{
-	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "typescript": Node, "ts": Node, "golang": Go, "jvm": Java, "jdk": Java, "rb": Ruby, "rs": Rust, "cargo": Rust,
+	"python3": Python, "py": Python, "nodejs": Node, "javascript": Node, "js": Node, "typescript": Node, "ts": Node, "golang": Go, "jvm": Java, "jdk": Java, "rb": Ruby, "rs": Rust, "cargo": Rust, "csharp": DotNet, "c#": DotNet, "fsharp": DotNet, ".net": DotNet,
 	"wasi": Wasm, "webassembly": Wasm, "wasip1": Wasm,
 	"executable": Executable, "binary": Executable, "shell": Executable, "sh": Executable, "bash": Executable,
 	"jsonlines": JSONLines, "server": HTTPServer,

@@ -90,6 +90,8 @@ func sourceOf(tree fs.FS, name string, info fs.FileInfo) string {
 			return Go
 		case path.Ext(name) == ".rs", path.Base(name) == "Cargo.toml":
 			return Rust
+		case isProject(name):
+			return DotNet
 		}
 		return ""
 	}
