@@ -533,6 +533,9 @@ func TestNodesFollowEachOther(t *testing.T) {
 	if _, err := a.CreateNamespace(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
+	for _, err := b.Namespace("gone"); err != nil; _, err = b.Namespace("gone") { // one that never was is not told of
+		time.Sleep(time.Millisecond)
+	}
 	if err := a.DeleteNamespace(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
