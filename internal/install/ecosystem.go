@@ -53,6 +53,7 @@ type Manifest struct {
 	Lock      string            // the name of the lock that pins versions; empty: none does
 	Runtime   string            // version that the packages are for, such as "3.11"
 	Verified  bool              // the lock has a hash of each package from a public registry, so what comes of it is the same for all
+	Program   bool              // the packages are for a program that finds them by its environment alone
 	Note      string            // why this manifest was taken and not another, for people; empty: there was one
 }
 

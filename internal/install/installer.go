@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -222,6 +224,25 @@ func (i *Installer) find(req *Request) (Ecosystem, *Manifest, error) {
 			WithFix("leave --with out")
 	}
 	return nil, nil, nil
+}
+
+// languageOf returns the runtime whose packages a plan's code uses. A program that speaks HTTP or
+// lines, or is started for each call, may be a script of one of the languages.
+func languageOf(plan *runtimes.Plan) string {
+	if plan.Style() == runtimes.StyleFrames {
+		return plan.Runtime
+	}
+	program := plan.Handler // the interpreter of an entry, where its name asks for one
+	if len(plan.Command) > 0 {
+		program = path.Base(plan.Command[0])
+	}
+	switch strings.TrimRight(program, "0123456789.") {
+	case "python":
+		return runtimes.Python
+	case "node", "nodejs":
+		return runtimes.Node
+	}
+	return plan.Runtime
 }
 
 func withOp(err error) error {

@@ -51,6 +51,15 @@ const (
 // what the entry says of itself. Code that brings its packages along in vendor or site-packages
 // needs none.
 func (p *pip) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, error) {
+	program := plan.Runtime != runtimes.Python // one of its own, run by the same interpreter
+	if program {
+		rt, err := p.tools.Runtimes.Lookup(runtimes.Python)
+		if err != nil {
+			return nil, err
+		}
+		own := *plan
+		own.Version, plan = rt.Version, &own
+	}
 	needs, err := findPython(code, plan)
 	if err != nil {
 		return nil, err
@@ -64,7 +73,7 @@ func (p *pip) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, err
 	if err := checkWith(opt.With); err != nil {
 		return nil, err
 	}
-	m := &Manifest{Files: needs.files, From: needs.from, Lock: needs.lock, Runtime: minor(plan.Version), Note: needs.note}
+	m := &Manifest{Files: needs.files, From: needs.from, Lock: needs.lock, Runtime: minor(plan.Version), Program: program, Note: needs.note}
 	r := p.tools.Registries.Python
 	m.Verified = needs.hashed() && !needs.odd && r.Index == "" && len(r.Extra) == 0 && len(r.Links) == 0
 	if bare := append(needs.bare, opt.With...); opt.Strict && len(bare) > 0 {
@@ -103,6 +112,9 @@ func (p *pip) Plan(ctx context.Context, m *Manifest, opt Options) (*Job, error) 
 		return nil, err
 	}
 	job := &Job{Tool: tool.String(), Target: pipTarget, Mounts: tool.program.Mounts, Files: map[string][]byte{}, Packages: pythonPackages}
+	if m.Program {
+		job.Env = map[string]string{"PYTHONPATH": pipTarget}
+	}
 	job.Access, job.Origin = p.access(tool)
 	install := func(name string, how pipRun) {
 		job.Steps = append(job.Steps, JobStep{Name: name, Args: tool.install(rt.Program, how, opt), Network: true})

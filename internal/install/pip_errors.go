@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"runtime"
 	"slices"
@@ -23,7 +24,7 @@ var (
 	pipInvalid    = regexp.MustCompile(`Invalid requirement: (.+)|no such option: (\S+)`)
 	pipYanked     = regexp.MustCompile(`is a yanked version: '([^']+)' candidate \(version (\S+) at`)
 	pipYankWhy    = regexp.MustCompile(`Reason for being yanked: (.+)`)
-	pipPlatform   = regexp.MustCompile(`(\S+\.whl) is not a supported wheel on this platform`)
+	pipPlatform   = regexp.MustCompile(`(\S+\.whl) is not a supported wheel on this platform|A path \((\S+\.whl)\) dependency is incompatible with the current platform`)
 	pipPython     = regexp.MustCompile(`Package '?([^'\s]+)'? requires a different Python: (\S+) not in '([^']+)'`)
 	pipBadWheel   = regexp.MustCompile(`Wheel '([^']+)' located at .* is invalid|(\S+) has an invalid wheel|Invalid wheel filename[^:]*: '?([^'\s]+)`)
 	pipOutside    = regexp.MustCompile(`The wheel '([^']+)' has a file '([^']+)' trying to install outside the target directory`)
@@ -36,6 +37,7 @@ var (
 	uvHash       = regexp.MustCompile("(?s)Hash mismatch for `([^`]+)`.*?Expected:\\s+(\\S+).*?Computed:\\s+(\\S+)")
 	uvNoHash     = regexp.MustCompile("In `--require-hashes` mode, all requirements must have (?:a hash|their versions pinned with `==`), but (?:none were provided for: |found: )(\\S+)")
 	uvYanked     = regexp.MustCompile("warning: `([^`]+)` is yanked(?: \\(reason: \"?(.+?)\"?\\))?(?:\n|$)")
+	uvLine       = regexp.MustCompile(`error: (Unexpected .+): (\S+):(\d+):\d+`)
 	uvParse      = regexp.MustCompile("(?s)Couldn't parse requirement in `[^`]+/([^/`]+)`[^\n]*\n\\s*(?:cause|Caused by): (.*)")
 )
 
@@ -73,7 +75,7 @@ func (p *pip) Explain(m *Manifest, output string) *faas.Error {
 		return bad("the package in %s holds the file %q, which lies outside of where packages go; it is refused", f[1], clip(f[2], 80)).
 			WithFix("use another version or package: this one is broken, or hostile")
 	case pipPlatform.MatchString(output):
-		return bad("%s is for another machine than this one (%s)", pipPlatform.FindStringSubmatch(output)[1], machine).
+		return bad("%s is for another machine than this one (%s)", firstOf(pipPlatform.FindStringSubmatch(output)), machine).
 			WithFix("name the package and its version instead of the file, or take the file for this machine")
 	case pipPython.MatchString(output):
 		f := pipPython.FindStringSubmatch(output)
@@ -82,6 +84,9 @@ func (p *pip) Explain(m *Manifest, output string) *faas.Error {
 		return bad("%s is no whole wheel", firstOf(pipBadWheel.FindStringSubmatch(output))).WithFix("build or fetch it anew")
 	case pipInvalid.MatchString(output):
 		return bad("%s: %q is not understood", m.name(Options{}), clip(firstOf(pipInvalid.FindStringSubmatch(output)), 120)).WithFix("mend that line")
+	case uvLine.MatchString(output):
+		f := uvLine.FindStringSubmatch(output)
+		return bad("%s line %s: %s", path.Base(f[2]), f[3], clip(f[1], 120)).WithFix("mend that line")
 	case uvParse.MatchString(output):
 		f := uvParse.FindStringSubmatch(output)
 		first, _, _ := strings.Cut(f[2], "\n")

@@ -280,7 +280,6 @@ func wrongPythonInput(t *testing.T, s *pyShop, x *pyIndex, small string) {
 		{"withdrawn", requirements("gone==1.0"), install.Options{}, []string{"gone==1.0", "withdrawn", "leaks the moon"}},
 		{"another machine", requirements("alien"), install.Options{}, []string{"alien"}},
 		{"another machine's wheel brought along", map[string]string{"requirements.txt": "./alien-1.0-cp311-cp311-win_amd64.whl\n", "alien-1.0-cp311-cp311-win_amd64.whl": string(wheelOf(t, "alien", "1.0", nil))}, install.Options{}, []string{"alien"}},
-		{"a wheel that leads out", requirements("outside"), install.Options{}, []string{"outside"}},
 		{"the code itself", requirements("-e ."), install.Options{}, []string{"line 1", "leave the line out"}},
 		{"a directory", requirements("small", "./lib"), install.Options{}, []string{"./lib"}},
 		{"a file that is not there", requirements("-r more.txt"), install.Options{}, []string{"more.txt"}},
@@ -298,6 +297,24 @@ func wrongPythonInput(t *testing.T, s *pyShop, x *pyIndex, small string) {
 	}
 	if kept, _ := filepath.Glob(filepath.Join(i.dir, "layers", "*", "*.json")); len(kept) > 0 {
 		t.Errorf("layers were kept of what failed: %v", kept)
+	}
+}
+
+// pip refuses a wheel that leads out of its directory, uv leaves out what does. Either way nothing of
+// it is written beside the layer.
+func wheelThatLeadsOut(t *testing.T, i *pyInstaller) {
+	res, log, err := i.try(t, requirements("outside"), install.Options{})
+	if err != nil {
+		if faas.CodeOf(err) != faas.Invalid || !strings.Contains(err.Error(), "outside") {
+			t.Errorf("%v; want it refused\n%s", err, log)
+		}
+	} else if _, err := os.Stat(filepath.Join(res.Dir, "outside.py")); err == nil {
+		t.Error("the layer has what was meant for elsewhere")
+	}
+	for _, at := range []string{"/tmp", i.dir, filepath.Dir(i.dir)} {
+		if _, err := os.Stat(filepath.Join(at, "outside.py")); err == nil {
+			t.Errorf("it wrote to %s", at)
+		}
 	}
 }
 
@@ -332,6 +349,7 @@ def _hook(out):
 	}
 	i := s.installer(t, x.url(), tight)
 	scripts := install.Options{Scripts: true}
+	t.Run("a wheel that leads out", func(t *testing.T) { wheelThatLeadsOut(t, i) })
 	t.Run("an archive bomb", func(t *testing.T) {
 		i.refuses(t, requirements("bomb"), install.Options{}, faas.TooLarge, "install_bytes", "64MiB")
 	})
