@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -83,6 +84,13 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	}
 	if p.Runtime == DotNet {
 		p.Source, p.Runtime = DotNet, dotNetRuntime(tree, p.Entry)
+	}
+	if p.Source == DotNet && p.Runtime == HTTPServer && p.Env[dotNetListens] == "" {
+		p.Env = maps.Clone(p.Env)
+		if p.Env == nil {
+			p.Env = map[string]string{}
+		}
+		p.Env[dotNetListens] = fmt.Sprintf("http://127.0.0.1:%d", Port)
 	}
 	rt, err := r.Lookup(p.Runtime)
 	if err != nil {

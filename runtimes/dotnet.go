@@ -44,6 +44,9 @@ func findDotNet(ctx context.Context, _ Config, _ string) (*Runtime, error) {
 	return nil, why
 }
 
+// dotNetListens is the variable that says where a server of ASP.NET listens.
+const dotNetListens = "ASPNETCORE_URLS"
+
 // isProject says whether a file describes a project of .NET.
 func isProject(name string) bool {
 	return slices.Contains([]string{".csproj", ".fsproj", ".vbproj"}, path.Ext(name))

@@ -14,6 +14,8 @@ type builder func(ctx context.Context, req Request, plan *runtimes.Plan, deps *d
 // builder returns what is done to the code of a plan before it is stored, or nil.
 func (d *Deployer) builder(plan *runtimes.Plan) builder {
 	switch {
+	case plan.Source == runtimes.DotNet:
+		return d.buildDotNet
 	case plan.Runtime == runtimes.Wasm:
 		return d.buildWasm
 	case plan.Source == runtimes.Rust:

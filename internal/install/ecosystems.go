@@ -18,6 +18,7 @@ var ecosystems = map[string][]func(Tools) Ecosystem{
 	runtimes.Rust:   {newCargo},
 	runtimes.Ruby:   {newBundler},
 	runtimes.PHP:    {newComposer},
+	runtimes.DotNet: {newNuGet},
 	runtimes.Java:   {newMaven},
 }
 

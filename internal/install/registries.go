@@ -113,6 +113,9 @@ func (r Registries) Validate() error {
 			return err
 		}
 	}
+	if u, err := url.Parse(r.NuGet.Source); err == nil && u.User != nil {
+		return fmt.Errorf("registries.nuget.source: a password cannot be given, since projects of .NET are code and would see it")
+	}
 	if r.CA != "" {
 		if _, err := os.Stat(r.CA); err != nil {
 			return fmt.Errorf("registries.ca: %w", err)
