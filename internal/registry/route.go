@@ -29,7 +29,7 @@ var (
 	uploadForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
-const maxName = 200 // so that it fits the name of a file and of a record
+const maxName = 180 // so that it fits the name of a file, with two IDs, and of a record
 
 // ServeHTTP answers what is asked below /v2/.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {

@@ -29,35 +29,33 @@ type upload struct {
 	last          atomic.Int64 // when it was last written to, in nanoseconds
 }
 
-// uploadPath is Dir/namespace's UID/repository/ID, where a repository's slashes are at signs.
+// uploadPath is Dir/UID@REPOSITORY@ID, where a repository's slashes are at signs too.
 func (r *Registry) uploadPath(uid, repo, id string) string {
-	return filepath.Join(r.cfg.Dir, uid, strings.ReplaceAll(repo, "/", "@"), id)
+	return filepath.Join(r.cfg.Dir, uid+"@"+strings.ReplaceAll(repo, "/", "@")+"@"+id)
 }
 
 // findUploads learns of the uploads that were under way when the server ended.
 func (r *Registry) findUploads() error {
-	return filepath.WalkDir(r.cfg.Dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		part := strings.Split(e.Name(), "@")
+		n := len(part)
+		if n < 3 || !uploadForm.MatchString(part[n-1]) || !e.Type().IsRegular() {
+			continue
 		}
-		rel, err := filepath.Rel(r.cfg.Dir, path)
-		if err != nil {
-			return err
-		}
-		part := strings.Split(rel, string(filepath.Separator))
 		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		if len(part) != 3 || !uploadForm.MatchString(part[2]) || !info.Mode().IsRegular() {
-			return nil
-		}
-		u := &upload{id: part[2], uid: part[0], repo: strings.ReplaceAll(part[1], "@", "/"), path: path}
+		u := &upload{id: part[n-1], uid: part[0], repo: strings.Join(part[1:n-1], "/"), path: filepath.Join(r.cfg.Dir, e.Name())}
 		u.size.Store(info.Size())
 		u.last.Store(info.ModTime().UnixNano())
 		r.uploads[u.id] = u
-		return nil
-	})
+	}
+	return nil
 }
 
 // begin answers POST: a new upload, a whole blob at once, or one mounted from another repository.
@@ -107,12 +105,9 @@ func (r *Registry) open(q *request) (*upload, error) {
 	}
 	r.uploads[id] = u
 	r.mu.Unlock()
-	err := os.MkdirAll(filepath.Dir(u.path), 0o700)
+	f, err := os.OpenFile(u.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err == nil {
-		var f *os.File
-		if f, err = os.OpenFile(u.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
-			err = f.Close()
-		}
+		err = f.Close()
 	}
 	if err != nil {
 		r.forget(u)
@@ -129,10 +124,9 @@ func (r *Registry) forget(u *upload) {
 	if err := os.Remove(u.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.cfg.Logger.Warn("upload not removed", "upload", u.id, "cause", err)
 	}
-	_ = os.Remove(filepath.Dir(u.path)) // which fails while it holds others
 }
 
-// find returns the upload that a path names, locked for the one request that may write to it.
+// upload returns the upload that a path names, locked for the one request that may write to it.
 func (r *Registry) upload(q *request) (*upload, error) {
 	r.mu.RLock()
 	u := r.uploads[q.what]
