@@ -18,7 +18,8 @@ import (
 )
 
 // imageSource is what an image is deployed from: a file or directory here that is sent, or a name
-// that the server resolves, which is put into spec. With code a path is mounted beside it; where no
+// that the server resolves, which is put into spec; what follows a # is the image's name in an
+// archive. With code a path is mounted beside it; where no
 // name is given with a flag, an argument that does not look like a path is the function's name.
 func imageSource(image string, args []string, named bool, language string, spec *api.Spec) (*source, error) {
 	src := &source{what: image, name: imageName(image), close: func() {}, failed: func() error { return nil }}
@@ -34,12 +35,16 @@ func imageSource(image string, args []string, named bool, language string, spec 
 			src.name = args[0]
 		}
 	}
-	info, err := os.Stat(image)
+	file, inner, _ := strings.Cut(image, "#")
+	info, err := os.Stat(file)
+	if err == nil {
+		spec.Image = inner // of an archive that holds several
+	}
 	switch {
 	case err == nil && info.IsDir():
-		err = addLayout(src, image)
+		err = addLayout(src, file)
 	case err == nil && info.Mode().IsRegular():
-		err = addArchive(src, image)
+		err = addArchive(src, file)
 	case err == nil:
 		err = cli.Usagef("--image %s is no file and no directory", image)
 	case looksLikePath(image) && errors.Is(err, fs.ErrNotExist):
@@ -73,6 +78,7 @@ func imageName(image string) string {
 			base = abs
 		}
 	}
+	base, _, _ = strings.Cut(base, "#")
 	base, _, _ = strings.Cut(path.Base(filepath.ToSlash(base)), "@")
 	for _, ext := range []string{".tar.gz", ".tar.zst", ".tgz", ".tar"} {
 		base = strings.TrimSuffix(base, ext)
