@@ -28,6 +28,12 @@ var drawPython string
 //go:embed testdata/draw.js
 var drawNode string
 
+//go:embed testdata/draw.rb
+var drawRuby string
+
+//go:embed testdata/draw.php
+var drawPHP string
+
 //go:embed testdata/Draw.java
 var drawJava string
 
@@ -46,6 +52,12 @@ func TestNothingIsDrawnTwice(t *testing.T) {
 		}},
 		{runtimes.Java, func(t *testing.T, m *machine) (map[string]string, string) {
 			return compileJava(t, m, "Draw", drawJava), "Draw.class"
+		}},
+		{runtimes.Ruby, func(*testing.T, *machine) (map[string]string, string) {
+			return map[string]string{"f.rb": drawRuby}, "f.rb"
+		}},
+		{runtimes.PHP, func(*testing.T, *machine) (map[string]string, string) {
+			return map[string]string{"f.php": drawPHP}, "f.php"
 		}},
 		{runtimes.Wasm, wasmProgram},
 	} {
