@@ -99,6 +99,16 @@ func ordinaryUser(t *testing.T) {
 			}
 		}
 	})
+	t.Run("waits for its program", func(t *testing.T) {
+		box := startWait(t, h)
+		must(t, box.Adopt(context.Background(), Claim{Hostname: "late", PIDs: 50, Mounts: []Mount{{Source: codeDir(t, "content"), Target: "/code"}}}))
+		out, text := capture(t)
+		must(t, box.Exec(context.Background(), Command{Args: []string{"/bin/sh", "-c", "id -u; pwd; cat file; hostname; grep -E 'CapEff|Seccomp:' /proc/self/status; ls /proc/$$/fd"}, Env: []string{"PATH=/usr/bin:/bin"}, Stdout: out}))
+		out.Close()
+		if got := <-text; got != "1000\n/code\ncontentlate\nCapEff:\t0000000000000000\nSeccomp:\t2\n0\n1\n2\n" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("root of its own", func(t *testing.T) {
 		if !h.Features().Has(featureOverlay) {
 			t.Skip("no overlay")
