@@ -3,15 +3,19 @@ package image
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -320,5 +324,36 @@ func TestRegistriesAreChecked(t *testing.T) {
 	}
 	if c.auth("index.docker.io") == authn.Anonymous {
 		t.Error("Docker Hub's other name has no credentials")
+	}
+}
+
+// A registry with a certificate of its own is trusted by the file that is named for it, and by no other.
+func TestCertificates(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "app:1", of(t, []entry{{name: "a", body: "1"}}))
+	secure := httptest.NewTLSServer(h.Config.Handler)
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	host := strings.TrimPrefix(secure.URL, "https://")
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		r  Registries
+		ok bool
+	}{
+		"its own file": {Registries{Hosts: []Host{{Name: host, CA: file}}}, true}, "the file for all": {Registries{Hosts: []Host{{Name: host}}, CA: file}, true},
+		"no file": {Registries{Hosts: []Host{{Name: host}}}, false},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		_, err := newStore(t, Config{Registries: c.r}).FromReference(ctx, host+"/app:1", Options{})
+		cancel()
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err != nil && faas.CodeOf(err) == faas.Internal {
+			t.Errorf("%s: it is our fault: %v", what, err)
+		}
 	}
 }

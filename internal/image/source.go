@@ -5,9 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io"
-	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -154,95 +151,6 @@ func readDocument(r io.Reader) ([]byte, error) {
 	return b, nil
 }
 
-// layoutIndex is what the index of a layout directory is called here: unlike that of a registry it
-// may list images that have nothing to do with each other.
-const layoutIndex types.MediaType = "layout"
-
-// choose picks the image for this machine from an index.
-func choose(all []v1.Descriptor, opt Options, layout bool) (v1.Descriptor, error) {
-	var fit []v1.Descriptor
-	var others, names []string
-	for _, d := range all {
-		if p := d.Platform; p != nil && p.OS == "unknown" || d.Annotations["vnd.docker.reference.type"] != "" {
-			continue // an attestation about another entry
-		}
-		if d.MediaType != "" && !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
-			continue
-		}
-		own := namesOf(d)
-		names = append(names, own...)
-		if layout && opt.Name != "" && !slices.ContainsFunc(own, func(n string) bool { return named(n, opt.Name) }) {
-			continue
-		}
-		if p := d.Platform; p != nil && !ours(p.OS, p.Architecture, p.Variant) {
-			others = append(others, p.String())
-			continue
-		}
-		fit = append(fit, d)
-	}
-	switch {
-	case len(fit) == 1, len(fit) > 1 && !layout:
-		return fit[0], nil
-	case len(fit) > 1:
-		return v1.Descriptor{}, bad("the archive holds %d images for %s: %s", len(fit), machine(), list(names)).WithFix("name one of them, or save one image at a time")
-	case len(others) > 0:
-		return v1.Descriptor{}, wrongPlatform(others)
-	case opt.Name != "" && len(names) > 0:
-		return v1.Descriptor{}, faas.Errorf(faas.NotFound, op, "the archive has no image %.100q, but %s", opt.Name, list(names))
-	}
-	return v1.Descriptor{}, bad("there is no image in it")
-}
-
-func namesOf(d v1.Descriptor) []string {
-	var out []string
-	for _, key := range []string{"io.containerd.image.name", "org.opencontainers.image.ref.name"} {
-		if n := d.Annotations[key]; n != "" {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// named says whether an image's full name is what somebody calls it: all of it, its end, or its tag.
-func named(full, called string) bool {
-	return full == called || strings.HasSuffix(full, "/"+called) || strings.HasSuffix(full, ":"+called)
-}
-
-func list(names []string) string {
-	const most = 8
-	slices.Sort(names)
-	names = slices.Compact(names)
-	if len(names) == 0 {
-		return "without names"
-	}
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + " and others"
-	}
-	return strings.Join(names, ", ")
-}
-
-func machine() string { return "linux/" + runtime.GOARCH }
-
-// ours says whether this machine runs a platform. Of variants only those that every machine of the
-// architecture has.
-func ours(os, arch, variant string) bool {
-	if os != "linux" || arch != runtime.GOARCH {
-		return false
-	}
-	switch arch {
-	case "amd64":
-		return variant == "" || variant == "v1"
-	case "arm64":
-		return variant == "" || variant == "v8"
-	}
-	return true
-}
-
-func wrongPlatform(have []string) *faas.Error {
-	return bad("the image is for %s, and this machine is %s", list(have), machine()).
-		WithFix("build it for this machine: docker build --platform %s …", machine())
-}
-
 // check says whether the image can be unpacked here at all.
 func (f *found) check() error {
 	if f.config.OS != "" && f.config.OS != "linux" || f.config.Architecture != "" && !ours("linux", f.config.Architecture, "") {
@@ -269,75 +177,4 @@ func (f *found) check() error {
 		}
 	}
 	return nil
-}
-
-// describe makes of the image's configuration what decides how it runs.
-func (f *found) describe() *Image {
-	c := f.config.Config
-	out := &Image{
-		Image:    faas.Image{Manifest: f.digest, Dir: c.WorkingDir, Env: c.Env},
-		Platform: "linux/" + cmpOr(f.config.Architecture, runtime.GOARCH), Entrypoint: c.Entrypoint, Command: c.Cmd, User: c.User, Labels: c.Labels,
-	}
-	for p := range c.ExposedPorts {
-		number, protocol, _ := strings.Cut(p, "/")
-		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 1<<16 && (protocol == "" || strings.EqualFold(protocol, "tcp")) {
-			out.Ports = append(out.Ports, n)
-		}
-	}
-	slices.Sort(out.Ports)
-	out.Port = port(c.Env, out.Ports)
-	return out
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// defaultPort is where a server listens that is told nothing.
-const defaultPort = 8080
-
-// port finds where the image's server listens: where its own PORT says, which the program reads, else
-// the one port that it exposes, and of several the usual one.
-func port(env []string, exposed []int) int {
-	for _, e := range slices.Backward(env) {
-		if v, ok := strings.CutPrefix(e, "PORT="); ok {
-			if n, err := strconv.Atoi(v); err == nil && n > 0 && n < 1<<16 {
-				return n
-			}
-		}
-	}
-	switch {
-	case len(exposed) == 0, slices.Contains(exposed, defaultPort):
-		return defaultPort
-	case slices.Contains(exposed, 80):
-		return 80
-	}
-	return exposed[0]
-}
-
-// created lists the commands that made the layers, if the image's history fits them.
-func (f *found) created() []string {
-	var out []string
-	for _, h := range f.config.History {
-		if !h.EmptyLayer {
-			out = append(out, clip(strings.Join(strings.Fields(h.CreatedBy), " ")))
-		}
-	}
-	if len(out) != len(f.image.Layers) {
-		return make([]string, len(f.image.Layers))
-	}
-	return out
-}
-
-// clip keeps what a person reads of a command.
-func clip(s string) string {
-	const most = 120
-	s = strings.TrimPrefix(strings.TrimPrefix(s, "/bin/sh -c "), "#(nop) ")
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }
