@@ -95,6 +95,7 @@ func (n npm) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, erro
 		if opt.Strict {
 			return nil, unlocked("packages that are named with --with")
 		}
+		m.From = "--with"
 		m.Files["package.json"] = []byte(`{"name":"function","version":"0.0.0"}`)
 		return m, nil
 	}
@@ -212,6 +213,13 @@ func (p *packageManifest) reduced(tool string) []byte {
 		if v, ok := p.all[k]; ok {
 			out[k] = v
 		}
+	}
+	var settings map[string]json.RawMessage // pnpm's, which can also name programs
+	if json.Unmarshal(out["pnpm"], &settings) == nil {
+		maps.DeleteFunc(settings, func(k string, _ json.RawMessage) bool { return !slices.Contains(workspaceKeys, k) })
+		out["pnpm"], _ = json.Marshal(settings) // what was JSON is JSON
+	} else {
+		delete(out, "pnpm")
 	}
 	if tool == byBerry {
 		for _, k := range []string{"name", "version"} {

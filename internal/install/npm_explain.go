@@ -63,8 +63,8 @@ var npmFaults = []npmFault{
 	{regexp.MustCompile(`\b(E401.*|E403.*|401 Unauthorized.*|403 Forbidden.*|ERR_PNPM_FETCH_40[13].*)`), faas.Unavailable, refused, fixRefuse},
 	{regexp.MustCompile(`((?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ERR_SOCKET_TIMEOUT)\b.*)`), faas.Unavailable, away, fixAway},
 	{regexp.MustCompile(`(?i)(self[- ]signed certificate.*|unable to get local issuer certificate.*|certificate has expired.*)`), faas.Unavailable, "the registry's certificate is not trusted: %s", "the server's operator sets registries.ca"},
-	{regexp.MustCompile(`gyp ERR! (find Python.*|stack Error: not found: make.*|build error)`), faas.Failed, "a package has to be compiled, and that did not succeed: %s", "choose a version that brings what is built, or install a compiler, make and Python on the server"},
-	{regexp.MustCompile(`npm error command failed\s+npm error command (.+)`), faas.Failed, "an install script of a package did not succeed: %s", "look at what it wrote; without --install-scripts it is not run"},
+	{regexp.MustCompile(`npm error path /node_modules/(\S+)[\s\S]*gyp ERR!`), faas.Failed, "%s has to be compiled, and that did not succeed", "choose a version that brings what is built, or have the operator install a compiler, make and Python on the server"},
+	{regexp.MustCompile(`npm error path /node_modules/(\S+)\s+npm error command failed`), faas.Failed, "the install script of %s did not succeed", "look at what it wrote; without --install-scripts it is not run"},
 }
 
 // Explain tells what went wrong from the output of npm, pnpm or Yarn.

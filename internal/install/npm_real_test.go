@@ -49,7 +49,7 @@ func newNodeShop(t *testing.T, adjust func(*install.Config)) *nodeShop {
 		t.Skip(err)
 	}
 	host, err := sandbox.New(sandbox.Config{
-		Dir: filepath.Join(s.dir, "sandbox"), RootDirs: s.runtimes.RootDirs(), Prefix: "npmtest", NetPool: 1, CgroupPool: 1, EgressPool: 1,
+		Dir: filepath.Join(s.dir, "sandbox"), RootDirs: s.runtimes.RootDirs(), Prefix: fmt.Sprintf("n%x", os.Getpid()&0xffffff), NetPool: 1, CgroupPool: 1, EgressPool: 1,
 		Egress: sandbox.EgressConfig{Allow: []netip.Prefix{netip.MustParsePrefix(registryNet)}},
 	})
 	if err != nil {
@@ -207,7 +207,10 @@ let dev = 'there';
 try { require('left-pad'); } catch { dev = 'absent'; }
 console.log(JSON.stringify([_.chunk([1, 2, 3], 2), nanoid(9).length, is(1), typeof require('express')(), dev]));
 `
-	someAnswer = `[[[1,2],[3]],9,"number","function","absent"]`
+	// fewManifest has what differs between layouts: a package that is CommonJS, one that is a module, a
+	// scope, a package that another one needs, one that is for development.
+	fewManifest = `{"name":"few","dependencies":{"lodash":"4.17.21","nanoid":"5.0.9","@sindresorhus/is":"7.0.1","send":"1.1.0"},"devDependencies":{"left-pad":"1.3.0"}}`
+	someAnswer  = `[[[1,2],[3]],9,"number","function","absent"]`
 )
 
 func TestNPMInstallsWhatALockNames(t *testing.T) {
@@ -302,18 +305,18 @@ func TestNPMInstallsLocksOfPNPMAndYarn(t *testing.T) {
 		{"yarn 4.18", "yarn.lock", "@yarnpkg/cli-dist 4.18", []string{"--package=@yarnpkg/cli-dist@4.18.1", "--", "yarn", "install", "--mode=update-lockfile"}, "of one mind"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files := toolLock(t, someManifest, c.lock, c.command...)
+			files := toolLock(t, fewManifest, c.lock, c.command...)
 			res := s.must(t, files, install.Options{Strict: true})
 			if !strings.HasPrefix(res.Tool, c.tool) {
 				t.Errorf("it was installed by %s, want %s", res.Tool, c.tool)
 			}
-			if got := s.run(t, res.Dir, "index.mjs", someScript); got != someAnswer {
+			if got := s.run(t, res.Dir, "index.mjs", strings.ReplaceAll(someScript, "express')()", "send')")); got != someAnswer {
 				t.Errorf("the function says %s, want %s", got, someAnswer)
 			}
 			if p := res.Packages[0]; p.Name != "lodash" {
 				t.Errorf("the heaviest package is %+v", p)
 			}
-			files["package.json"] = strings.Replace(someManifest, `"lodash"`, `"is-odd":"3.0.1","lodash"`, 1)
+			files["package.json"] = strings.Replace(fewManifest, `"lodash"`, `"is-odd":"3.0.1","lodash"`, 1)
 			_, log, err := s.install(t, files, install.Options{})
 			if e := faas.AsError(err); err == nil || e.Code != faas.Invalid || !strings.Contains(e.Error(), c.outOfSync) {
 				t.Errorf("a lock that lacks a package: %v\n%s", err, log)
@@ -411,6 +414,7 @@ func TestNPMSaysWhatIsWrong(t *testing.T) {
 	registry := newRegistry(t)
 	registry.publish(t, "one", "1.0.0", `{"name":"one","version":"1.0.0"}`, map[string]string{"index.js": ""})
 	registry.publish(t, "picky", "1.0.0", `{"name":"picky","version":"1.0.0","engines":{"node":">=99"}}`, map[string]string{"index.js": ""})
+	registry.publish(t, "fails", "1.0.0", `{"name":"fails","version":"1.0.0","scripts":{"postinstall":"echo no good; exit 3"}}`, map[string]string{"index.js": ""})
 	s := newNodeShop(t, func(c *install.Config) { c.Registries.NPM.Registry = registry.url })
 	lock := func(integrity string) string {
 		return fmt.Sprintf(`{"name":"x","lockfileVersion":3,"requires":true,"packages":{"":{"name":"x","dependencies":{"one":"1.0.0"}},"node_modules/one":{"version":"1.0.0","resolved":"%sone/-/one-1.0.0.tgz"%s}}}`, registry.url, integrity)
@@ -430,6 +434,7 @@ func TestNPMSaysWhatIsWrong(t *testing.T) {
 		{"another hash", map[string]string{"package.json": `{"dependencies":{"one":"1.0.0"}}`, "package-lock.json": lock(wrong)}, install.Options{}, faas.Invalid, "one@1.0.0", "do not use it", false},
 		{"out of sync", map[string]string{"package.json": `{"dependencies":{"one":"1.0.0","picky":"1.0.0"}}`, "package-lock.json": lock(right)}, install.Options{}, faas.Invalid, "picky@1.0.0", "write the lock anew", false},
 		{"another engine", map[string]string{"package.json": `{"dependencies":{"picky":"1.0.0"}}`, ".npmrc": "engine-strict=true\n"}, install.Options{}, faas.Invalid, ">=99", "engine-strict", false},
+		{"a script that fails", map[string]string{"package.json": `{"dependencies":{"fails":"1.0.0"}}`}, install.Options{Scripts: true}, faas.Failed, "script of fails", "--install-scripts", false},
 		{"strict without a lock", map[string]string{"package.json": `{"dependencies":{"one":"1.0.0"}}`}, install.Options{Strict: true}, faas.Invalid, "strict", "lock", true},
 		{"strict without a hash", map[string]string{"package.json": `{"dependencies":{"one":"1.0.0"}}`, "package-lock.json": lock("")}, install.Options{Strict: true}, faas.Invalid, "one@1.0.0", "anew", true},
 		{"a workspace", map[string]string{"package.json": `{"workspaces":["a"],"dependencies":{"one":"1.0.0"}}`}, install.Options{}, faas.Invalid, "workspaces", "node_modules", true},

@@ -3,8 +3,10 @@ package install_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -15,11 +17,19 @@ import (
 )
 
 // The tests' registry has a private network of its own, since no sandbox may reach the machine itself.
-const (
-	registryNet  = "10.213.77.0/30"
-	registryNear = "10.213.77.1/30"
-	registryFar  = "10.213.77.2/30"
+// Two runs of the tests have different ones.
+var (
+	registryID   = os.Getpid()
+	registryNet  = registryAt(0).String()
+	registryNear = registryAt(1)
+	registryFar  = registryAt(2)
+	nearLink     = fmt.Sprintf("npmn%x", registryID&0xffffff)
+	farLink      = fmt.Sprintf("npmf%x", registryID&0xffffff)
 )
+
+func registryAt(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 213, byte(registryID >> 6), byte(registryID<<2) + byte(n)}), 30)
+}
 
 // listenBeside listens at an address behind a link of this machine.
 func listenBeside(t *testing.T) net.Listener {
@@ -45,15 +55,15 @@ func listenBeside(t *testing.T) net.Listener {
 			got <- answer{nil, err}
 			return
 		}
-		far, err := netlink.LinkByName("npmfar")
+		far, err := netlink.LinkByName(farLink)
 		if err == nil {
-			err = errors.Join(addressed(far, registryFar), netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Gw: net.ParseIP("10.213.77.1")}))
+			err = errors.Join(addressed(far, registryFar), netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Gw: registryNear.Addr().AsSlice()}))
 		}
 		if err != nil {
 			got <- answer{nil, err}
 			return
 		}
-		l, err := net.Listen("tcp4", "10.213.77.2:0")
+		l, err := net.Listen("tcp4", registryFar.Addr().String()+":0")
 		got <- answer{l, err}
 	}()
 	var a answer
@@ -61,11 +71,11 @@ func listenBeside(t *testing.T) net.Listener {
 	case a = <-got:
 	case tid := <-space:
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "npmnear"
-		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "npmfar", PeerNamespace: netlink.NsPid(tid)})
+		attrs.Name = nearLink
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: farLink, PeerNamespace: netlink.NsPid(tid)})
 		if err == nil {
 			var near netlink.Link
-			if near, err = netlink.LinkByName("npmnear"); err == nil {
+			if near, err = netlink.LinkByName(nearLink); err == nil {
 				err = addressed(near, registryNear)
 				t.Cleanup(func() { _ = netlink.LinkDel(near) })
 			}
@@ -79,8 +89,8 @@ func listenBeside(t *testing.T) net.Listener {
 	return a.l
 }
 
-func addressed(link netlink.Link, address string) error {
-	a, err := netlink.ParseAddr(address)
+func addressed(link netlink.Link, address netip.Prefix) error {
+	a, err := netlink.ParseAddr(address.String())
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func TestWhatIsSharedByAll(t *testing.T) {
 // of the project's brings a registry, a credential or a program in.
 func TestWhatDecidesIsRead(t *testing.T) {
 	files := map[string]string{
-		"package.json":      `{"name":"x","version":"2.0.0","scripts":{"postinstall":"evil"},"dependencies":{"a":"1"},"overrides":{"b":"2"}}`,
+		"package.json":      `{"name":"x","version":"2.0.0","scripts":{"postinstall":"evil"},"dependencies":{"a":"1"},"overrides":{"b":"2"},"pnpm":{"configDependencies":{"evil":"1"},"overrides":{"c":"3"}}}`,
 		"package-lock.json": `{"name":"x","version":"2.0.0","lockfileVersion":3,"packages":{"":{"name":"x","version":"2.0.0","license":"MIT","dependencies":{"a":"1"}}}}`,
 		"yarn.lock":         "a@1:\n  version \"1.0.0\"\n",
 		".npmrc":            "registry=https://evil.example\n//evil.example/:_authToken=x\nignore-scripts=false\nlegacy-peer-deps = true\nnode-options=--require=/x\nhoist-pattern[]=${HOME}\nscript-shell=/x\n",
