@@ -10,6 +10,11 @@ want gcc gcc
 ls /usr/lib/jvm/*/bin/javac >/dev/null 2>&1 || want javac default-jdk-headless
 want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 want ip iproute2
+want ruby ruby
+want bundle bundler
+ls /usr/include/ruby-*/ruby.h >/dev/null 2>&1 || missing="$missing ruby-dev"
+want php php-cli
+want composer composer
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
