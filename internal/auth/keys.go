@@ -199,9 +199,9 @@ func (k *Keys) Authenticate(_ context.Context, header, remote string) (Identity,
 }
 
 // Holds says whether an Authorization header carries something of the form of our keys, valid or
-// not. Such a header never reaches a function.
+// not, also as a password. Such a header never reaches a function.
 func Holds(header string) bool {
-	return strings.HasPrefix(strings.ToLower(bearer(header)), keyPrefix)
+	return strings.HasPrefix(strings.ToLower(bearer(FromBasic(header))), keyPrefix)
 }
 
 // bearer returns what follows the scheme. The scheme's case does not matter (RFC 9110).
@@ -214,7 +214,8 @@ func bearer(header string) string {
 }
 
 // FromBasic turns a header of the Basic scheme whose password is a key, with whatever user name, into
-// the header that Authenticate takes; any other stays as it is.
+// the header that Authenticate takes; any other stays as it is. It is for routes whose clients know
+// no other scheme: what a browser sends by itself, a page of somebody else's can make it send.
 func FromBasic(header string) string {
 	scheme, encoded, ok := strings.Cut(strings.TrimSpace(header), " ")
 	if !ok || !strings.EqualFold(scheme, "Basic") {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -292,5 +293,25 @@ func TestAFileOfAnotherStoreIsReplaced(t *testing.T) {
 	}
 	if got, _ := ReadFile(file); got != key {
 		t.Errorf("the file holds %q, want the new key", got)
+	}
+}
+
+// A key as a password counts where it is asked for as one, and reaches no function.
+func TestKeysAsPasswords(t *testing.T) {
+	basic := func(s string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(s)) }
+	for _, c := range []struct {
+		header, want string
+		holds        bool
+	}{
+		{basic("me:brasa_abc"), "Bearer brasa_abc", true}, {basic(":brasa_a:b"), "Bearer brasa_a:b", true}, {basic("brasa_abc:x"), "Bearer x", false},
+		{"bAsIc " + base64.StdEncoding.EncodeToString([]byte("u:p")), "Bearer p", false}, {"Basic !!!", "Basic !!!", false}, {"Basic", "Basic", false},
+		{"Bearer brasa_abc", "Bearer brasa_abc", true}, {"", "", false},
+	} {
+		if got := FromBasic(c.header); got != c.want {
+			t.Errorf("%q becomes %q, want %q", c.header, got, c.want)
+		}
+		if got := Holds(c.header); got != c.holds {
+			t.Errorf("%q holds a key: %t, want %t", c.header, got, c.holds)
+		}
 	}
 }
