@@ -1,8 +1,8 @@
 // Package runtimes holds the languages: how each is found on the host, how its process is
 // started, and the host's end of the conversation with it.
 //
-// A Runtime is a language at a version. Its style says how one talks to it: python, node and go
-// speak frames over descriptor 3 (Conn), an executable is one process per call (ExecCall), reads
+// A Runtime is a language at a version. Its style says how one talks to it: python, node, go,
+// java, ruby and php speak frames over descriptor 3 (Conn), an executable is one process per call (ExecCall), reads
 // a line per call (Lines), or is an HTTP server (HTTPConn). Whatever the style, a call is
 // RoundTrip: an invocation goes in, a result comes out at the head of the answer, and the rest
 // of the answer streams.

@@ -129,7 +129,7 @@ func (r *Registry) Lookup(name string) (*Runtime, error) {
 		}
 	}
 	return nil, faas.Errorf(faas.Invalid, op, "there is no language %q; there are %s", clip(name), strings.Join(r.languages(), ", ")).
-		WithFix("for any other deploy the program that it is compiled to, or a script with a first line such as #!/usr/bin/ruby")
+		WithFix("for any other deploy the program that it is compiled to, or a script with a first line such as #!/usr/bin/perl")
 }
 
 func (r *Registry) languages() []string {
