@@ -217,6 +217,10 @@ func (g *goModules) Plan(_ context.Context, m *Manifest, opt Options) (*Job, err
 			job.Access.Env = append(job.Access.Env, name+"="+value)
 		}
 	}
+	if r.Proxy != "" && r.Private != "" {
+		// A proxy of one's own has private modules too; without one they are got from where they lie.
+		job.Access.Env = append(job.Access.Env, "GONOPROXY=none")
+	}
 	job.Origin = goOrigin(r.Proxy)
 	if ca := g.tools.Registries.CABundle(); ca != nil {
 		job.Access.Files = map[string][]byte{path.Base(CAFile): ca}
