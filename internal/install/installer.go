@@ -209,7 +209,7 @@ func (i *Installer) find(req *Request) (Ecosystem, *Manifest, error) {
 		return nil, nil, err
 	}
 	defer root.Close()
-	ways := i.ways[cmp.Or(req.Plan.Source, req.Plan.Runtime)]
+	ways := i.ways[cmp.Or(req.Plan.Source, languageOf(req.Plan))]
 	for _, eco := range ways {
 		m, err := eco.Find(root.FS(), req.Plan, req.Options)
 		if err != nil {

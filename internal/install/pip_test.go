@@ -50,7 +50,7 @@ func newPyShop(t *testing.T) *pyShop {
 	}
 	s.host, err = sandbox.New(sandbox.Config{
 		Dir: filepath.Join(s.dir, "sandbox"), RootDirs: s.rts.RootDirs(), Prefix: "piptest", NetPool: 1, CgroupPool: 1, EgressPool: 1,
-		Egress: sandbox.EgressConfig{Allow: []netip.Prefix{netip.MustParsePrefix(registryNet)}},
+		Egress: sandbox.EgressConfig{Allow: []netip.Prefix{netip.MustParsePrefix("10.213.0.0/16")}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -219,6 +219,38 @@ func TestPythonPackages(t *testing.T) {
 		}
 		if again := i.must(t, requirements("small==1.1"), install.Options{}); again.Cached || again.Layer.Digest != lost {
 			t.Errorf("%+v; want it installed again", again)
+		}
+	})
+
+	t.Run("a layer stays while it is named or was used lately", func(t *testing.T) {
+		i := s.installer(t, x.url(), nil)
+		kept := i.must(t, requirements("small==1.0"), install.Options{}).Layer.Digest
+		collect := func(live, namespace bool) (left int) {
+			t.Helper()
+			if err := i.Collect(func(d faas.Digest) bool { return live && d == kept }, func(string) bool { return namespace }); err != nil {
+				t.Fatal(err)
+			}
+			files, _ := filepath.Glob(filepath.Join(i.dir, "layers", "*", "*.json"))
+			return len(files)
+		}
+		lives := 0
+		if err := i.Live(func(d faas.Digest) { lives++ }); err != nil || lives != 1 || collect(false, true) != 1 {
+			t.Errorf("a layer used lately is not live: %d, %v", lives, err)
+		}
+		files, _ := filepath.Glob(filepath.Join(i.dir, "layers", "*", "*.json"))
+		ago := time.Now().Add(-25 * time.Hour)
+		if err := os.Chtimes(files[0], ago, ago); err != nil {
+			t.Fatal(err)
+		}
+		if collect(true, true) != 1 {
+			t.Error("a layer that a revision names is gone")
+		}
+		if collect(false, true) != 0 {
+			t.Error("a layer that nobody names or uses is kept")
+		}
+		i.must(t, requirements("small==1.0"), install.Options{})
+		if collect(true, false) != 0 {
+			t.Error("a layer of a namespace that is no more is kept")
 		}
 	})
 
