@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -46,14 +49,15 @@ func (d *Deployer) packNode(ctx context.Context, req Request, plan *runtimes.Pla
 	if err != nil {
 		return "", err
 	}
-	if req.Name.Function == faas.AdHoc || modules < packModules && source < packSource && !deps.manyModules() {
+	small := modules < packModules && source < packSource
+	if req.Name.Function == faas.AdHoc || small && !deps.manyModules() {
 		return src, nil
 	}
 	room := cmp.Or(d.cfg.Unpack.Bytes, 512*faas.MiB) - used.bytes
 	if used.entries+1 > cmp.Or(d.cfg.Unpack.Entries, 50_000) {
 		err = errors.New("it has too many files")
 	} else {
-		err = d.addPack(ctx, req, plan, deps, dir, src, room)
+		err = d.addPack(ctx, req, plan, deps, dir, src, room, small)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -95,7 +99,11 @@ func (d *deps) manyModules() bool {
 }
 
 // addPack makes the pack, or finds the one that was made of the same before.
-func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string, room faas.Bytes) error {
+//
+// The pack of code that is small itself holds what was installed alone, and serves all code that
+// requires the same packages: another version of the function, or another function, does not wait for
+// one to be made.
+func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string, room faas.Bytes, small bool) error {
 	rt, err := d.cfg.Runtimes.Lookup(runtimes.Node)
 	if err != nil {
 		return err
@@ -115,8 +123,17 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 	if err != nil {
 		return err
 	}
-	key, err := packKey(src, rt.Version, args, spec, rev.Layers)
-	if err != nil {
+	args = append(args, "pack", "/out")
+	shared, key := false, ""
+	if small {
+		if key, err = installedKey(src, rt.Version, args, rev); err != nil {
+			return err
+		}
+		shared = key != ""
+	}
+	if shared {
+		args = append(args, "installed")
+	} else if key, err = packKey(src, rt.Version, args, spec, rev.Layers); err != nil {
 		return err
 	}
 	kept := filepath.Join(d.cfg.Dir, "nodepacks", ns.UID)
@@ -135,7 +152,7 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 	}
 	box := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
-		Args: append(args, "pack", "/out"), Env: env, Dir: "/tmp",
+		Args: args, Env: env, Dir: "/tmp",
 		Mounts: append(deps.mounts(),
 			sandbox.Mount{Source: src, Target: runtimes.CodeDir}, sandbox.Mount{Source: out, Target: "/out", Writable: true}),
 		Tmp: int64(plan.Limits.Tmp), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 1024,
@@ -150,6 +167,49 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 		return err
 	}
 	return placePack(filepath.Join(kept, key), src, room)
+}
+
+// required finds what source names of packages: in require, import and export, with a name that is
+// written out. What it misses costs speed alone.
+var required = regexp.MustCompile(`(?:\brequire(?:\.resolve)?\s*\(|\bimport\s*\(?|\bfrom)\s*['"]([^'"./][^'"]*)['"]`)
+
+// installedKey digests what decides which installed modules a load takes, and where it looks for
+// them: the names in the source and its directories; "" if the code has packages of its own.
+func installedKey(src, version string, args []string, rev *faas.Revision) (string, error) {
+	root, err := os.OpenRoot(src)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	names, dirs, own := map[string]bool{}, map[string]bool{}, false
+	err = fs.WalkDir(root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
+		switch ext := path.Ext(p); {
+		case err != nil:
+			return err
+		case e.Name() == "node_modules" || e.Type()&fs.ModeSymlink != 0:
+			own = true
+			return fs.SkipAll
+		case e.Type().IsRegular() && (ext == ".js" || ext == ".cjs" || ext == ".mjs"):
+			b, err := root.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			dirs[path.Dir(p)] = true
+			for _, m := range required.FindAllSubmatch(b, -1) {
+				names[string(m[1])] = true
+			}
+		}
+		return nil
+	})
+	if err != nil || own {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "installed %q %q %q %q %q\n", version, args, rev.Env, slices.Sorted(maps.Keys(names)), slices.Sorted(maps.Keys(dirs)))
+	for _, l := range rev.Layers {
+		fmt.Fprintf(h, "%q at %q\n", l.Digest, l.Target)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // packKey digests all that a pack depends on.

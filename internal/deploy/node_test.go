@@ -148,6 +148,14 @@ func TestNodeIsPackedWithWhatWasInstalled(t *testing.T) {
 		if err != nil || again.Revision.ID != out.Revision.ID {
 			t.Errorf("%s: deployed again it is %+v, %v; want revision %s", name, again, err, out.Revision.ID)
 		}
+		// Code that requires the same has the same pack, though it is other code.
+		other, err := s.Deploy(t.Context(), request("code.zip", code(name, index+"// other\n")), nil)
+		if err != nil || other.Revision.ID == out.Revision.ID {
+			t.Fatalf("%s: other code is %+v, %v", name, other, err)
+		}
+		if s.tree(t, other.Revision)[runtimes.NodePack] != pack {
+			t.Errorf("%s: for other code that requires the same another pack was made", name)
+		}
 		if again != nil && len(again.Revision.Layers) != 1 {
 			t.Errorf("%s: its layers are %+v", name, again.Revision.Layers)
 		}

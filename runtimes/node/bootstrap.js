@@ -658,7 +658,11 @@ function locate() {
 // ofFunction says whether a file is the function's: of its code, or of what was installed for it,
 // which a require from the code finds by itself.
 function ofFunction(file) {
-  return file.startsWith(spec.code + '/') || (spec.path ?? []).some((dir) => file.startsWith(dir + '/'));
+  return file.startsWith(spec.code + '/') || isInstalled(file);
+}
+
+function isInstalled(file) {
+  return (spec.path ?? []).some((dir) => file.startsWith(dir + '/'));
 }
 
 // isModule says whether a file is an ECMAScript module by its name or its package.
@@ -814,8 +818,9 @@ function unpack() {
 }
 
 // pack loads the function that the file spec in the directory out tells of as an instance would,
-// and writes its pack beside it. It runs at deploy, in a sandbox.
-async function pack(out) {
+// and writes its pack beside it: of all its modules, or of those alone that were installed for it. It
+// runs at deploy, in a sandbox.
+async function pack(out, which) {
   spec = JSON.parse(readFileSync(path.join(out, 'spec'), 'utf8'));
   if (defaultLoader === undefined) return;
   process.chdir(spec.code);
@@ -825,17 +830,18 @@ async function pack(out) {
   const before = new Set(Object.keys(Module._pathCache));
   const extension = Module._extensions['.js'];
   const [entry] = locate();
+  const taking = which === 'installed' ? isInstalled : ofFunction;
   Module._extensions['.js'] = function (module, filename) {
     const bytes = readFileSync(filename);
     let source = bytes.toString('utf8');
     if (filename === entry) source = taken(source);
-    if (module._compile !== compiler || !ofFunction(filename) || !packable(filename, source)) return extension(module, filename);
+    if (module._compile !== compiler || !taking(filename) || !packable(filename, source)) return extension(module, filename);
     scripts.set(filename, [source]);
     scripts.get(filename).push(compiled(module, filename, source));
   };
   await open(entry);
   const paths = {};
-  for (const [key, file] of Object.entries(Module._pathCache)) if (!before.has(key) && ofFunction(file)) paths[key] = file;
+  for (const [key, file] of Object.entries(Module._pathCache)) if (!before.has(key) && taking(file)) paths[key] = file;
   const files = [];
   const parts = [];
   let at = 0;
@@ -1195,7 +1201,7 @@ async function startThreads() {
 if (process.argv[2] === 'check') {
   process.stdout.write(JSON.stringify({ reseeds: openNative()?.reseed(Buffer.alloc(32)) === true }));
 } else if (process.argv[2] === 'pack') {
-  pack(process.argv[3]).then(() => exit(0), (err) => {
+  pack(process.argv[3], process.argv[4]).then(() => exit(0), (err) => {
     writeSync(2, `${err?.stack ?? err}\n`);
     exit(1);
   });
