@@ -35,7 +35,9 @@ func choose(all []v1.Descriptor, opt Options, layout bool) (v1.Descriptor, error
 			others = append(others, p.String())
 			continue
 		}
-		fit = append(fit, d)
+		if !slices.ContainsFunc(fit, func(f v1.Descriptor) bool { return f.Digest == d.Digest }) { // it may have several names
+			fit = append(fit, d)
+		}
 	}
 	switch {
 	case len(fit) == 1, len(fit) > 1 && !layout:

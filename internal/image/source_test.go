@@ -216,6 +216,7 @@ func TestWhichImage(t *testing.T) {
 		"a single one":         {layoutOf(t, strange), "", "the image is for linux/s390x, and this machine is linux/" + runtime.GOARCH, faas.Invalid},
 		"several without name": {layoutOf(t, here, strange), "", "holds 2 images", faas.Invalid},
 		"several with name":    {layoutOf(t, strange, here), "v2", "here = 1", faas.OK},
+		"several names of one": {layoutOf(t, here, here), "", "here = 1", faas.OK},
 		"a name it has not":    {layoutOf(t, strange, here), "v9", "no image", faas.NotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
