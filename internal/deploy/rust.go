@@ -2,10 +2,8 @@ package deploy
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -46,17 +43,10 @@ func (d *Deployer) buildRust(ctx context.Context, req Request, plan *runtimes.Pl
 	if err != nil {
 		return "", err
 	}
-	crate, locked, err := layCrate(src, work, plan, deps, slices.Concat(plan.Install.With, req.Install.With))
+	crate, names, locked, err := layCrate(src, work, plan, deps, slices.Concat(plan.Install.With, req.Install.With))
 	if err != nil {
 		return "", err
 	}
-	// Cargo tells by path and time whether source was compiled before, and two functions may have a
-	// crate of the same name: the path says what is in it.
-	sum, err := sumOf(work)
-	if err != nil {
-		return "", err
-	}
-	at := "/src/" + sum
 	binary, name := rustBinary, crate.Bin
 	if target == runtimes.RustWasm {
 		binary, name = runtimes.WasmEntry, name+".wasm"
@@ -69,9 +59,9 @@ func (d *Deployer) buildRust(ctx context.Context, req Request, plan *runtimes.Pl
 			"CARGO_HOME=/tmp/cargo", "RUSTC=" + rt.Compiler, "CARGO_TERM_COLOR=never", "CARGO_TERM_PROGRESS_WHEN=never", "CARGO_INCREMENTAL=0", "HOME=/tmp",
 			"PATH=" + path.Dir(rt.Program) + ":/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
 		},
-		Dir: path.Join(at, crate.Dir),
+		Dir: path.Join("/src", crate.Dir),
 		Mounts: []sandbox.Mount{
-			{Source: work, Target: at, Writable: true}, // build.rs may write beside the source, and cargo its lock
+			{Source: work, Target: "/src", Writable: true}, // build.rs may write beside the source, and cargo its lock
 			{Source: out, Target: "/out", Writable: true},
 			{Source: cache, Target: "/cache", Writable: true},
 		},
@@ -84,6 +74,9 @@ func (d *Deployer) buildRust(ctx context.Context, req Request, plan *runtimes.Pl
 		return "", err
 	}
 	defer leave()
+	if err := forgetCrates(cache, target, names); err != nil {
+		return "", err
+	}
 	if err := d.runBuild(ctx, spec, log); err != nil {
 		return "", explainRust(err, log.String())
 	}
@@ -120,95 +113,89 @@ func rustTarget(rt *runtimes.Runtime, plan *runtimes.Plan) (string, error) {
 		WithFix("install one on the host: apt-get install gcc libc6-dev; or build the program elsewhere and deploy that")
 }
 
-// layCrate copies the code into work, with what was resolved for it, and says whether cargo is to
-// keep to the lock.
-func layCrate(src, work string, plan *runtimes.Plan, deps *deps, with []string) (crate *rust.Crate, locked string, err error) {
+// layCrate copies the code into work, with what was resolved for it. It returns the names of all
+// crates in it too, and whether cargo is to keep to the lock.
+func layCrate(src, work string, plan *runtimes.Plan, deps *deps, with []string) (crate *rust.Crate, names []string, locked string, err error) {
 	in, err := os.OpenRoot(src)
 	if err != nil {
-		return nil, "", fmt.Errorf("read source: %w", err)
+		return nil, nil, "", fmt.Errorf("read source: %w", err)
 	}
 	defer in.Close()
 	if crate, err = rust.Find(in.FS(), plan.Entry); err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	if err := os.CopyFS(work, in.FS()); err != nil {
-		return nil, "", fmt.Errorf("copy source: %w", err)
+		return nil, nil, "", fmt.Errorf("copy source: %w", err)
 	}
 	out, err := os.OpenRoot(work)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	defer out.Close()
 	file := path.Join(crate.Dir, "Cargo.toml")
 	if crate.Made != nil {
 		if err := out.WriteFile(file, crate.Made, 0o644); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 	}
 	if len(with) > 0 {
 		text, err := out.ReadFile(file)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		if text, err = rust.Add(text, with); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		if err := out.WriteFile(file, text, 0o644); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 	}
 	lock := path.Join(crate.Root, "Cargo.lock")
 	if deps != nil && deps.Dir != "" {
 		var text []byte
 		if err := deps.resolved(map[string]*[]byte{"Cargo.lock": &text}); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		if text != nil {
 			if err := out.WriteFile(lock, text, 0o644); err != nil {
-				return nil, "", err
+				return nil, nil, "", err
 			}
 		}
 	}
 	if _, err := out.Stat(lock); err == nil {
 		locked = "--locked"
 	}
-	return crate, locked, nil
+	names, err = rust.Names(out.FS())
+	return crate, names, locked, err
 }
 
-// sumOf digests the files below dir and gives all the same old time, so that what has the same sum
-// is the same to cargo.
-func sumOf(dir string) (string, error) {
-	root, err := os.OpenRoot(dir)
+// forgetCrates makes cargo compile anew what lies in the code. It tells by a crate's name, its version
+// and the times of its files whether it was compiled before, and two functions may have a crate of
+// the same name and version.
+func forgetCrates(cache, target string, names []string) error {
+	root, err := os.OpenRoot(cache) // builds have written there
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer root.Close()
-	sum := sha256.New()
-	long := time.Unix(1_000_000_000, 0)
-	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+	for _, dir := range []string{path.Join(target, "release", ".fingerprint"), "release/.fingerprint"} {
+		entries, err := fs.ReadDir(root.FS(), dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if !e.Type().IsRegular() {
-			fmt.Fprintf(sum, "%s %q\n", e.Type(), name)
-			return nil
+		for _, e := range entries {
+			if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(e.Name(), name+"-") }) {
+				continue
+			}
+			if err := root.RemoveAll(path.Join(dir, e.Name())); err != nil {
+				return err
+			}
 		}
-		f, err := root.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(sum, "%s %q %d\n", info.Mode(), name, info.Size())
-		if _, err := io.Copy(sum, f); err != nil {
-			return err
-		}
-		return root.Chtimes(name, long, long)
-	})
-	return hex.EncodeToString(sum.Sum(nil)[:8]), err
+	}
+	return nil
 }
 
 var (

@@ -282,3 +282,28 @@ func workspaceOf(tree fs.FS, dir string, own *manifest) (string, error) {
 		}
 	}
 }
+
+// Names lists the names of all crates in a tree, apart from what a build has made there.
+func Names(tree fs.FS) ([]string, error) {
+	var names []string
+	err := fs.WalkDir(tree, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && name == "target" {
+			return fs.SkipDir
+		}
+		if e.Name() != "Cargo.toml" || e.IsDir() {
+			return nil
+		}
+		m, err := read(tree, path.Dir(name))
+		if err != nil || m == nil || m.Package == nil {
+			return nil // cargo says what is wrong with one that it reads
+		}
+		if m.Package.Name != "" && !slices.Contains(names, m.Package.Name) {
+			names = append(names, m.Package.Name)
+		}
+		return nil
+	})
+	return names, err
+}

@@ -69,3 +69,13 @@ func TestFindSaysWhatIsUnclear(t *testing.T) {
 		})
 	}
 }
+
+func TestNames(t *testing.T) {
+	got, err := Names(tree(map[string]string{
+		"Cargo.toml": "[workspace]\nmembers = [\"a\"]\n", "a/Cargo.toml": plain, "b/Cargo.toml": strings.Replace(plain, "pay", "other", 1), "c/Cargo.toml": "[",
+		"target/package/Cargo.toml": strings.Replace(plain, "pay", "made", 1),
+	}))
+	if err != nil || strings.Join(got, " ") != "pay other" {
+		t.Errorf("names %q, %v", got, err)
+	}
+}
