@@ -172,6 +172,25 @@ func TestAdoptReplacesBelowTmp(t *testing.T) {
 }
 
 // Links that a program laid on the way of a mount are not followed.
+// What one claim mounted and the next has no use for is taken away.
+func TestAdoptDropsMounts(t *testing.T) {
+	bothSpawners(t, func(t *testing.T, h *Host) {
+		w := startWaiting(t, h)
+		must(t, w.Adopt(context.Background(), Claim{Mounts: []Mount{{Source: codeDir(t, "one"), Target: "/code"}, {Source: codeDir(t, "packages"), Target: "/deps"}}}))
+		if got := w.ask("cat /code/file /deps/file"); got != "onepackages" {
+			t.Fatalf("got %q", got)
+		}
+		must(t, w.Adopt(context.Background(), Claim{Mounts: []Mount{{Source: codeDir(t, "two"), Target: "/code"}}, Drop: []string{"/deps"}}))
+		if got := w.ask("cat /code/file; ls /deps; grep -c ' /deps ' /proc/self/mountinfo"); got != "two|0" && got != "two0" {
+			t.Errorf("got %q, want the packages gone", got)
+		}
+		must(t, w.Adopt(context.Background(), Claim{Mounts: []Mount{{Source: codeDir(t, "others"), Target: "/deps"}}}))
+		if got := w.ask("cat /deps/file"); got != "others" {
+			t.Errorf("got %q, want others", got)
+		}
+	})
+}
+
 func TestAdoptFollowsNoLink(t *testing.T) {
 	bothSpawners(t, func(t *testing.T, h *Host) {
 		w := startWaiting(t, h)
