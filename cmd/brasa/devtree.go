@@ -24,9 +24,9 @@ type candidate struct {
 }
 
 var (
-	entryFile  = regexp.MustCompile(`^((main|index|handler|function|app|server)\.(py|js|mjs|cjs|go|sh)|(__main__|lambda_function)\.py|(Main|Handler|Function|App)\.java|pom\.xml|build\.gradle(\.kts)?|brasa\.json|package\.json|go\.mod|requirements\.txt|pyproject\.toml|main|handler|bootstrap)$`)
-	sourceFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*\.(py|js|mjs|cjs|go|java|sh)$`)
-	testFile   = regexp.MustCompile(`(^test_|_test\.|Tests?\.java$|\.test\.|\.spec\.|^conftest\.py$|^setup\.py$|\.config\.)`)
+	entryFile  = regexp.MustCompile(`^((main|index|handler|function|app|server)\.(py|js|mjs|cjs|ts|mts|cts|go|rs|rb|php|sh)|(__main__|lambda_function)\.py|(Main|Handler|Function|App)\.java|pom\.xml|build\.gradle(\.kts)?|brasa\.json|package\.json|go\.mod|requirements\.txt|pyproject\.toml|Pipfile|Cargo\.toml|Gemfile|composer\.json|.+\.csproj|main|handler|bootstrap)$`)
+	sourceFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*\.(py|js|mjs|cjs|ts|mts|cts|go|java|rb|php|sh)$`)
+	testFile   = regexp.MustCompile(`(^test_|_test\.|Tests?\.java$|\.test\.|\.spec\.|^conftest\.py$|^setup\.py$|_spec\.rb$|\.d\.[mc]?ts$|\.config\.)`)
 )
 
 // tree is the directory being watched.
@@ -78,7 +78,7 @@ func (t *tree) add(dir string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		if t.ignored(p, true) || filepath.Base(p) == "node_modules" {
+		if t.ignored(p, true) || filepath.Base(p) == "node_modules" || slices.Contains(cli.Made(filepath.Dir(p)), filepath.Base(p)) {
 			return fs.SkipDir
 		}
 		return t.watcher.Add(p)

@@ -221,7 +221,9 @@ func write(t *testing.T, dir string, names ...string) {
 func TestWhatDevTakesForFunctions(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "hello.py", "test_hello.py", "notes.md", ".secret.py", "pay/index.js", "pay/input.json",
-		"lib/helper.py", "node_modules/x/index.js", "venv/main.py", "sum.go", "sum_test.go")
+		"lib/helper.py", "node_modules/x/index.js", "venv/main.py", "sum.go", "sum_test.go",
+		"shout.ts", "shout.d.ts", "greet.rb", "greet_spec.rb", "page.php", "crate/Cargo.toml", "crate/src/main.rs", "crate/target/main.rs",
+		"net/Net.csproj", "net/Program.cs", "net/obj/main")
 	tree, err := newTree(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -231,10 +233,15 @@ func TestWhatDevTakesForFunctions(t *testing.T) {
 	for _, f := range tree.functions() {
 		got = append(got, f.name+" "+strings.TrimPrefix(f.path, dir+"/")+" "+strings.TrimPrefix(f.input, dir+"/"))
 	}
-	want := []string{"hello hello.py ", "pay pay pay/input.json", "sum sum.go "}
+	want := []string{"crate crate ", "greet greet.rb ", "hello hello.py ", "net net ", "page page.php ", "pay pay pay/input.json", "shout shout.ts ", "sum sum.go "}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, p := range tree.watcher.WatchList() {
+		if base := filepath.Base(p); base == "target" || base == "obj" || base == "node_modules" {
+			t.Errorf("%s is watched, which builds fill", p)
+		}
 	}
 	write(t, dir, "main.py")
 	if all := tree.functions(); len(all) != 1 || all[0].path != dir {
@@ -331,8 +338,11 @@ func TestTemplatesAreFewFilesAndNeverOverwrite(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := 2
-		if language == "http" || language == "wasm" {
+		switch language {
+		case "http", "wasm":
 			want = 3 // what it is to be cannot be seen in its source, so brasa.json says it
+		case "typescript", "rust":
+			want = 3 // its own tools don't do without tsconfig.json or Cargo.toml
 		}
 		entries, err := os.ReadDir(name)
 		if err != nil || len(entries) != want {

@@ -22,9 +22,20 @@ var never = []string{
 	".#*", "4913", IgnoreFile,
 }
 
-// made are the directories that a build fills where the code lies, by the file that says so. They
-// may have gigabytes, and a build here makes what it needs of them anew.
-var made = map[string]string{"Cargo.toml": "/target/", "pom.xml": "/target/"}
+// made are the directories that a build fills where the code lies, by a pattern of the file that
+// says so. They may have gigabytes, and a build here makes what it needs of them anew.
+var made = map[string][]string{"Cargo.toml": {"target"}, "pom.xml": {"target"}, "*.csproj": {"bin", "obj"}}
+
+// Made returns the names of the directories in dir that a build of what lies in dir fills.
+func Made(dir string) []string {
+	var names []string
+	for sign, list := range made {
+		if found, err := filepath.Glob(filepath.Join(dir, sign)); err == nil && len(found) > 0 {
+			names = append(names, list...)
+		}
+	}
+	return names
+}
 
 // Ignore decides which paths below a directory are not part of its code.
 type Ignore struct{ rules []rule }
@@ -41,10 +52,8 @@ func NewIgnore(dir string) (*Ignore, error) {
 	for _, p := range never {
 		ig.add(p)
 	}
-	for sign, pattern := range made {
-		if _, err := os.Stat(filepath.Join(dir, sign)); err == nil {
-			ig.add(pattern)
-		}
+	for _, name := range Made(dir) {
+		ig.add("/" + name + "/")
 	}
 	f, err := os.Open(filepath.Join(dir, IgnoreFile))
 	if errors.Is(err, fs.ErrNotExist) {

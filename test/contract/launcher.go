@@ -46,10 +46,10 @@ type Plain struct {
 	Stems bool
 }
 
-// command is what rt.Command says, or for stems rt.Stem.
+// command is what rt.Command says, or for stems rt.Stem, where a process of the runtime can wait.
 func command(rt *runtimes.Runtime, rev *faas.Revision, stems bool) (args, env []string, mounts []runtimes.Mount, stem bool) {
 	if stems {
-		if s, ok := rt.Stem(rev); ok {
+		if s, ok := rt.Stem(rev); ok && !s.Bare {
 			return s.Args, s.Env, s.Mounts, true
 		}
 	}
