@@ -36,6 +36,7 @@ type Invocation struct {
 	Length   int64               // of Body; -1: unknown
 	Deadline time.Time           // of the whole call
 	Attempt  int                 // 1 for the first
+	Wait     *Wait               // how it waits, if its caller does not; nil: the caller waits
 	Seed     string              `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
 	Timing   Timing
 	Report   Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned

@@ -61,6 +61,7 @@ type Revision struct {
 	CodeBytes Bytes             `json:"code_bytes"`
 	Layers    []Layer           `json:"layers,omitempty"` // of dependencies, each mounted read-only
 	Image     *Image            `json:"image,omitempty"`  // its root instead of the host's
+	Async     *Async            `json:"async,omitempty"`  // for calls whose caller does not wait; nil: the defaults
 	Created   time.Time         `json:"created"`
 }
 

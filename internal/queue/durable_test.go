@@ -86,7 +86,7 @@ func TestLongRetry(t *testing.T) {
 			break
 		}
 		due := time.Now().Add(50 * time.Millisecond)
-		if err := l.Retry(t.Context(), 50*time.Millisecond); err != nil {
+		if err := l.Retry(t.Context(), 50*time.Millisecond, nil); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := q.Depth(t.Context()); err != nil || n != 1 {
@@ -142,7 +142,7 @@ func TestPoisonIsBuried(t *testing.T) {
 		l := pullOne(t, q)
 		if l.Invocation().ID == poison.ID {
 			attempts++
-			if err := l.Retry(t.Context(), 0); err != nil {
+			if err := l.Retry(t.Context(), 0, nil); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -153,7 +153,7 @@ func TestPoisonIsBuried(t *testing.T) {
 			}
 			break
 		}
-		if err := l.Retry(t.Context(), 10*time.Millisecond); err != nil {
+		if err := l.Retry(t.Context(), 10*time.Millisecond, nil); err != nil {
 			t.Fatal(err)
 		}
 		if l.Invocation().Attempt > 2 && attempts < 3 {
@@ -260,13 +260,13 @@ func child(dir string) {
 			fail(l.Done(ctx))
 			fmt.Println("finished", l.Invocation().ID)
 		case 1:
-			fail(l.Retry(ctx, 0))
+			fail(l.Retry(ctx, 0, nil))
 		case 2:
 			fmt.Println("burying", l.Invocation().ID)
 			fail(l.Bury(ctx, fmt.Errorf("on purpose")))
 			fmt.Println("buried", l.Invocation().ID)
 		case 3:
-			fail(l.Retry(ctx, 61*time.Second))
+			fail(l.Retry(ctx, 61*time.Second, nil))
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (l *lease) Done(ctx context.Context) error {
 	return l.settle("finish", func() error { return l.msg.DoubleAck(ctx) })
 }
 
-func (l *lease) Retry(ctx context.Context, after time.Duration) error {
+func (l *lease) Retry(ctx context.Context, after time.Duration, why error) error {
 	return l.settle("put off", func() error {
 		if after <= l.queue.config.later {
 			// Should this be lost the invocation comes back when the lease ends, which is soon enough.

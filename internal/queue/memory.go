@@ -10,7 +10,7 @@ import (
 )
 
 // Memory returns a Queue that lives in this process's memory and is gone with it.
-func Memory() Queue {
+func Memory() OldQueue {
 	return &memory{known: map[faas.ID]bool{}, changed: make(chan struct{})}
 }
 
@@ -144,7 +144,7 @@ func (l *memoryLease) Done(ctx context.Context) error {
 	return l.settle(ctx, l.remove)
 }
 
-func (l *memoryLease) Retry(ctx context.Context, after time.Duration) error {
+func (l *memoryLease) Retry(ctx context.Context, after time.Duration, why error) error {
 	return l.settle(ctx, func() {
 		l.item.leased, l.item.due = false, time.Now().Add(after)
 		l.queue.tell()

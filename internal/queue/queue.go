@@ -24,15 +24,65 @@ import (
 
 // Queue is safe for concurrent use.
 type Queue interface {
-	// Push accepts an invocation; it is durable when Push returns. The body is read to its end and
-	// is not closed. A queue that is full says Overloaded, a body over MaxBody is TooLarge.
+	// Push accepts an invocation; it is durable when Push returns. It returns the invocation's ID, or
+	// that of the earlier one which has the same inv.Wait.Key. The body is read to its end and is not
+	// closed. A queue that is full says Overloaded, a body over MaxBody is TooLarge.
+	Push(ctx context.Context, inv *faas.Invocation) (faas.ID, error)
+	// Pull hands out at most max invocations of the function that are due, those of a higher priority
+	// first, and does not wait for any. Of a row (Wait.Order) it hands out one at a time. A function
+	// whose queue is paused has none.
+	Pull(ctx context.Context, function faas.Name, max int) ([]Lease, error)
+	// Due returns the functions that have invocations which are due, and a channel that is closed
+	// when there may be more of either.
+	Due(ctx context.Context) ([]faas.Name, <-chan struct{}, error)
+	// Find says what is known of an invocation that waits or was handed out; NotFound of any other.
+	Find(ctx context.Context, namespace string, id faas.ID) (faas.Waiting, error)
+	// List returns what waits or was handed out, oldest first.
+	List(ctx context.Context, f Filter) ([]faas.Waiting, error)
+	// Cancel removes an invocation that waits; it is durable when Cancel returns. One that is handed
+	// out is Conflict: whoever holds it must end it. NotFound if it is neither.
+	Cancel(ctx context.Context, namespace string, id faas.ID) (*faas.Invocation, error)
+	// Pause stops the handing out of a function's invocations, or begins it again. It is durable.
+	Pause(ctx context.Context, function faas.Name, paused bool) error
+	// Depths counts, by function, what waits and was handed out, and says what is paused. A namespace
+	// of "" is all of them.
+	Depths(ctx context.Context, namespace string) ([]Depth, error)
+	// Drop removes what waits of a function, or with an empty Function of a whole namespace, which is
+	// no more; its dead letters too.
+	Drop(ctx context.Context, name faas.Name) error
+	// Buried returns those that were given up, oldest first. The bodies are there.
+	Buried(ctx context.Context, f Filter) ([]Dead, error)
+	// Redrive queues dead letters anew, with the same ID and no attempt made yet, and returns how many.
+	Redrive(ctx context.Context, f Filter) (int, error)
+	// Purge removes dead letters for good, and returns how many.
+	Purge(ctx context.Context, f Filter) (int, error)
+}
+
+// Filter chooses invocations. What is zero chooses all.
+type Filter struct {
+	Namespace string // must be set
+	Function  string // as faas.Name.Path gives it
+	ID        faas.ID
+	Stage     faas.Stage
+	After     faas.ID // those with a greater ID: the last of the page before
+	Limit     int     // 0: no limit
+}
+
+// Depth is how much of a function waits.
+type Depth struct {
+	Function faas.Name
+	Waiting  int // queued, put off, or to be tried again
+	Running  int // handed out
+	Dead     int
+	Paused   bool
+	Oldest   time.Time // when the oldest that waits was accepted; zero: none waits
+}
+
+// OldQueue is to go.
+type OldQueue interface {
 	Push(ctx context.Context, inv *faas.Invocation) error
-	// Pull waits until there is an invocation, or ctx ends, and hands out at most max of those
-	// that are due: the caller's free capacity.
 	Pull(ctx context.Context, max int) ([]Lease, error)
-	// Depth counts the invocations that are waiting, put off, or handed out and not settled.
 	Depth(ctx context.Context) (int, error)
-	// Buried returns at most limit of those that were given up, oldest first; 0 is no limit.
 	Buried(ctx context.Context, limit int) ([]Dead, error)
 }
 
@@ -44,8 +94,9 @@ type Lease interface {
 	// Done removes it from the queue. Delivery is at least once: a server that is killed in the
 	// moment after may hand it out once more, with the same ID.
 	Done(ctx context.Context) error
-	// Retry has it handed out again after a while.
-	Retry(ctx context.Context, after time.Duration) error
+	// Retry has it handed out again after a while. why is what became of the attempt, for people to
+	// look at; nil: it was not one, and is not counted.
+	Retry(ctx context.Context, after time.Duration, why error) error
 	// Bury gives it up and keeps it, with the reason, for people to look at.
 	Bury(ctx context.Context, why error) error
 }

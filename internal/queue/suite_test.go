@@ -10,11 +10,11 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	queuetest.Run(t, func(*testing.T) queue.Queue { return queue.Memory() })
+	queuetest.Run(t, func(*testing.T) queue.OldQueue { return queue.Memory() })
 }
 
 func TestDurable(t *testing.T) {
-	queuetest.Run(t, func(t *testing.T) queue.Queue {
+	queuetest.Run(t, func(t *testing.T) queue.OldQueue {
 		e, err := store.Open(store.Config{Dir: t.TempDir(), MaxBytes: 4 << 30})
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package queuetest holds every queue.Queue to what its interface promises.
+// Package queuetest holds every queue.OldQueue to what its interface promises.
 package queuetest
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/brasa-dev/brasa/internal/queue"
 )
 
-// Run holds the queues that open makes to the promises of queue.Queue; each is empty.
-func Run(t *testing.T, open func(t *testing.T) queue.Queue) {
+// Run holds the queues that open makes to the promises of queue.OldQueue; each is empty.
+func Run(t *testing.T, open func(t *testing.T) queue.OldQueue) {
 	for _, c := range []struct {
 		name string
-		test func(*testing.T, queue.Queue)
+		test func(*testing.T, queue.OldQueue)
 	}{
 		{"an invocation comes out as it went in", testWhole},
 		{"one function's invocations come in order", testOrder},
@@ -45,7 +45,7 @@ func Invocation(function, body string) *faas.Invocation {
 	}
 }
 
-func push(t *testing.T, q queue.Queue, function, body string) faas.ID {
+func push(t *testing.T, q queue.OldQueue, function, body string) faas.ID {
 	t.Helper()
 	inv := Invocation(function, body)
 	if err := q.Push(t.Context(), inv); err != nil {
@@ -54,7 +54,7 @@ func push(t *testing.T, q queue.Queue, function, body string) faas.ID {
 	return inv.ID
 }
 
-func pull(t *testing.T, q queue.Queue, most int) []queue.Lease {
+func pull(t *testing.T, q queue.OldQueue, most int) []queue.Lease {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -77,7 +77,7 @@ func body(t *testing.T, inv *faas.Invocation) string {
 	return string(b)
 }
 
-func depth(t *testing.T, q queue.Queue, want int) {
+func depth(t *testing.T, q queue.OldQueue, want int) {
 	t.Helper()
 	if n, err := q.Depth(t.Context()); err != nil || n != want {
 		t.Errorf("Depth = %d, %v; want %d", n, err, want)
@@ -91,7 +91,7 @@ func done(t *testing.T, l queue.Lease) {
 	}
 }
 
-func testWhole(t *testing.T, q queue.Queue) {
+func testWhole(t *testing.T, q queue.OldQueue) {
 	in := Invocation("f", "")
 	in.Function = faas.Ref{Name: faas.Name{Namespace: "n.s", Package: "p", Function: "f"}, Revision: "abc"}
 	in.Subject, in.Cause, in.Kind, in.Method, in.Path, in.Query = "who", faas.NewID(time.Now()), faas.KindHTTP, "PUT", "/a/ü", "x=1&y"
@@ -125,7 +125,7 @@ func testWhole(t *testing.T, q queue.Queue) {
 	depth(t, q, 0)
 }
 
-func testOrder(t *testing.T, q queue.Queue) {
+func testOrder(t *testing.T, q queue.OldQueue) {
 	const n = 30
 	for i := range n {
 		push(t, q, "f", fmt.Sprint(i))
@@ -145,7 +145,7 @@ func testOrder(t *testing.T, q queue.Queue) {
 	depth(t, q, 0)
 }
 
-func testWait(t *testing.T, q queue.Queue) {
+func testWait(t *testing.T, q queue.OldQueue) {
 	got := make(chan []queue.Lease)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -164,7 +164,7 @@ func testWait(t *testing.T, q queue.Queue) {
 	}
 }
 
-func testMax(t *testing.T, q queue.Queue) {
+func testMax(t *testing.T, q queue.OldQueue) {
 	for i := range 25 {
 		push(t, q, fmt.Sprintf("f%d", i), "x")
 	}
@@ -186,7 +186,7 @@ func testMax(t *testing.T, q queue.Queue) {
 	depth(t, q, 0)
 }
 
-func testTwice(t *testing.T, q queue.Queue) {
+func testTwice(t *testing.T, q queue.OldQueue) {
 	inv := Invocation("f", "x")
 	for range 2 {
 		if err := q.Push(t.Context(), inv); err != nil {
@@ -201,12 +201,12 @@ func testTwice(t *testing.T, q queue.Queue) {
 	depth(t, q, 0)
 }
 
-func testRetry(t *testing.T, q queue.Queue) {
+func testRetry(t *testing.T, q queue.OldQueue) {
 	const after = 200 * time.Millisecond
 	id := push(t, q, "f", "body")
 	l := pull(t, q, 1)[0]
 	_ = body(t, l.Invocation())
-	if err := l.Retry(t.Context(), after); err != nil {
+	if err := l.Retry(t.Context(), after, nil); err != nil {
 		t.Fatal(err)
 	}
 	put := time.Now()
@@ -228,14 +228,14 @@ func testRetry(t *testing.T, q queue.Queue) {
 		}
 		if attempt == 4 {
 			done(t, l)
-		} else if err := l.Retry(t.Context(), 0); err != nil {
+		} else if err := l.Retry(t.Context(), 0, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	depth(t, q, 0)
 }
 
-func testBury(t *testing.T, q queue.Queue) {
+func testBury(t *testing.T, q queue.OldQueue) {
 	var ids []faas.ID
 	for i := range 3 {
 		ids = append(ids, push(t, q, "f", fmt.Sprint("body ", i)))
@@ -257,11 +257,11 @@ func testBury(t *testing.T, q queue.Queue) {
 	}
 }
 
-func testSettled(t *testing.T, q queue.Queue) {
+func testSettled(t *testing.T, q queue.OldQueue) {
 	push(t, q, "f", "x")
 	l := pull(t, q, 1)[0]
 	done(t, l)
-	for op, err := range map[string]error{"Done": l.Done(t.Context()), "Retry": l.Retry(t.Context(), 0), "Bury": l.Bury(t.Context(), errors.New("x"))} {
+	for op, err := range map[string]error{"Done": l.Done(t.Context()), "Retry": l.Retry(t.Context(), 0, nil), "Bury": l.Bury(t.Context(), errors.New("x"))} {
 		if !errors.Is(err, queue.ErrSettled) {
 			t.Errorf("%s of a settled lease: %v, want ErrSettled", op, err)
 		}
@@ -269,7 +269,7 @@ func testSettled(t *testing.T, q queue.Queue) {
 	depth(t, q, 0)
 }
 
-func testRefused(t *testing.T, q queue.Queue) {
+func testRefused(t *testing.T, q queue.OldQueue) {
 	big := Invocation("f", "")
 	big.Body = bytes.NewReader(make([]byte, queue.MaxBody+1))
 	nameless, idless, heavy := Invocation("", "x"), Invocation("f", "x"), Invocation("f", "x")
@@ -297,7 +297,7 @@ func testRefused(t *testing.T, q queue.Queue) {
 }
 
 // testMany has every third invocation put off once; each is done once in the end.
-func testMany(t *testing.T, q queue.Queue) {
+func testMany(t *testing.T, q queue.OldQueue) {
 	const pushers, each = 4, 50
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
@@ -326,7 +326,7 @@ func testMany(t *testing.T, q queue.Queue) {
 				for _, l := range leases {
 					id := l.Invocation().ID
 					if id[31] < '5' && l.Invocation().Attempt == 1 {
-						if err := l.Retry(ctx, time.Millisecond); err != nil {
+						if err := l.Retry(ctx, time.Millisecond, nil); err != nil {
 							t.Error(err)
 						}
 						continue
