@@ -40,6 +40,7 @@ type Async struct {
 	MaxAge      Duration    `json:"max_age_ms,omitempty"`      // since it was due; what is older is given up instead of tried again. 0: DefaultMaxAge
 	OnSuccess   Destination `json:"on_success,omitempty"`
 	OnFailure   Destination `json:"on_failure,omitempty"`
+	Public      bool        `json:"public,omitempty"` // whoever may call a public function's URL may do so without waiting; else only who has a key
 }
 
 // Defaults of Async.
