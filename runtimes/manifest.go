@@ -29,6 +29,7 @@ type manifest struct {
 	Network  faas.Network      `json:"network"`
 	Install  Install           `json:"install"`
 	Prefetch bool              `json:"prefetch"`
+	Async    *faas.Async       `json:"async"`
 }
 
 // Install is what code asks of the installation of its dependencies.

@@ -141,6 +141,12 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 	if plan.Network == "" {
 		plan.Network = faas.NetworkNone
 	}
+	plan.Async = req.Async.Fill(plan.Async)
+	if plan.Async != nil {
+		if err := plan.Async.Validate(); err != nil {
+			return err
+		}
+	}
 	l := req.Limits.Fill(plan.Limits)
 	// The default share of a processor is a courtesy, and where it can't be enforced the server
 	// says so once. Who asks for one relies on it.

@@ -193,6 +193,9 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 	if req.Image != nil {
 		return nil, faas.Errorf(faas.Invalid, "run code", "an image is not run once but deployed").WithFix("brasa deploy NAME --image IMAGE")
 	}
+	if req.Async != nil {
+		return nil, faas.Errorf(faas.Invalid, "run code", "whoever runs code waits for its answer: there is no async here").WithFix("deploy it, and call it with: brasa invoke NAME --async")
+	}
 	req.Name.Package, req.Name.Function = "", faas.AdHoc
 	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
 	if req.Limits.Concurrency == 0 {
@@ -283,7 +286,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	rev := &faas.Revision{
 		Name: req.Name, Runtime: plan.Runtime, Version: plan.Version, Entry: plan.Entry, Handler: plan.Handler,
 		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State,
-		Created: time.Now().UTC(),
+		Async: plan.Async, Created: time.Now().UTC(),
 	}
 	if deps != nil {
 		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)

@@ -111,7 +111,8 @@ func (d *Deployer) prepareImage(ctx context.Context, req Request, dir string, ou
 	}
 	rev := &faas.Revision{
 		Name: req.Name, Runtime: plan.Runtime, Handler: plan.Handler, Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets,
-		Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State, Image: &runs, Created: time.Now().UTC(),
+		Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State, Image: &runs,
+		Async: plan.Async, Created: time.Now().UTC(),
 	}
 	if code != nil {
 		err = steps.do("store", func() error {

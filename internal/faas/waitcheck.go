@@ -109,6 +109,29 @@ func (d Destination) validate(name string) error {
 	return nil
 }
 
+// Fill replaces what is zero by what def says; either may be nil. It returns nil if nothing is said.
+func (a *Async) Fill(def *Async) *Async {
+	out := Async{}
+	for _, from := range []*Async{a, def} {
+		if from == nil {
+			continue
+		}
+		if out.Retries == nil {
+			out.Retries = from.Retries
+		}
+		fill(&out.Backoff, from.Backoff)
+		fill(&out.BackoffMost, from.BackoffMost)
+		fill(&out.MaxAge, from.MaxAge)
+		fill(&out.OnSuccess, from.OnSuccess)
+		fill(&out.OnFailure, from.OnFailure)
+		fill(&out.Public, from.Public)
+	}
+	if out == (Async{}) {
+		return nil
+	}
+	return &out
+}
+
 // Validate says which part of a function's policy, if any, makes no sense.
 func (a *Async) Validate() error {
 	const op = "read policy of async calls"
