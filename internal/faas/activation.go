@@ -47,6 +47,22 @@ type Activation struct {
 	Response     Bytes      `json:"response_bytes"`
 	Logs         []LogLine  `json:"logs,omitempty"`
 	LogTruncated bool       `json:"log_truncated,omitempty"` // lines over the limit were dropped
+	// Of a call whose caller does not wait. Its last attempt has the call's ID; those before have IDs of
+	// their own, with the call as their Cause.
+	Attempt int     `json:"attempt,omitempty"` // 1 for the first
+	Answer  *Answer `json:"answer,omitempty"`
+}
+
+// MaxAnswer is how much of an answer's body is kept that nobody waited for.
+const MaxAnswer = 256 * KiB
+
+// Answer is what a function answered when nobody waited for it.
+type Answer struct {
+	Status int                 `json:"status"`
+	Header map[string][]string `json:"header,omitempty"`
+	Body   []byte              `json:"body,omitempty"` // its first MaxAnswer bytes; left out in lists if it is long
+	Bytes  Bytes               `json:"bytes"`          // of the whole body, or of what was read of it if Cut
+	Cut    bool                `json:"cut,omitempty"`  // Body is not all of it
 }
 
 // Cold says whether the call waited for an instance to be made for it, or for a process that stood

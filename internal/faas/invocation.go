@@ -16,6 +16,9 @@ const (
 	KindHTTP   Kind = "http"   // a request to the function's own URL
 	KindRun    Kind = "run"    // by the code itself; nothing is deployed
 	KindProof  Kind = "proof"  // a deploy starts the revision once; no handler runs
+	// KindDeliver tells a web hook of an outcome: Path is its URL, Cause the call, Function whose call it
+	// was. No function runs.
+	KindDeliver Kind = "deliver"
 	// KindInstance marks lines that an instance wrote and that belong to no single call: between
 	// calls, or while it served several. They are kept as a record of their own.
 	KindInstance Kind = "instance"
@@ -37,6 +40,7 @@ type Invocation struct {
 	Deadline time.Time           // of the whole call
 	Attempt  int                 // 1 for the first
 	Wait     *Wait               // how it waits, if its caller does not; nil: the caller waits
+	Chain    *Chain              `json:"-"` // how it came about; nil: nothing led to it. Set by the dispatcher
 	Seed     string              `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
 	Timing   Timing
 	Report   Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned

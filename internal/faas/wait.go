@@ -26,6 +26,23 @@ type Wait struct {
 	// OnSuccess and OnFailure replace the function's own destinations for this invocation.
 	OnSuccess Destination `json:"on_success,omitempty"`
 	OnFailure Destination `json:"on_failure,omitempty"`
+	// Then are functions of the namespace that are called one after the other, each with the answer of
+	// the one before. OnSuccess is of the last, OnFailure of any.
+	Then    []Destination `json:"then,omitempty"`
+	Timeout Duration      `json:"timeout_ms,omitempty"` // of one attempt; the function's own at most. 0: that
+
+	// Since is when it was accepted, or taken from the dead letters; its age counts from there or from
+	// NotBefore, whichever is later. The dispatcher sets it at first, the queue when it redrives.
+	Since time.Time `json:"since,omitzero"`
+	Chain *Chain    `json:"chain,omitempty"` // set by the dispatcher; what a caller says is overwritten
+}
+
+// Chain says through which calls an invocation came about. No caller can say it: it is found by the
+// invocation's cause.
+type Chain struct {
+	Root  ID       `json:"root"`  // the call that nothing led to
+	Path  []string `json:"path"`  // the functions before this one, the first first, as Name.Path gives them
+	Calls int      `json:"calls"` // of the whole chain, as far as was known when this one was made
 }
 
 // Destination is where the outcome of an invocation goes whose caller does not wait: a function of
