@@ -30,6 +30,7 @@ type Plan struct {
 	Install  Install           // the same
 	Prefetch bool              // the same: an instance is made ready before a deploy ends
 	Async    *faas.Async       // the same; nil: it says nothing
+	Warm     []faas.WarmWindow // the same
 	Why      string            // how it was found out, for people
 }
 
@@ -59,7 +60,7 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network, Install: m.Install, Prefetch: m.Prefetch, Async: m.Async}
+	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network, Install: m.Install, Prefetch: m.Prefetch, Async: m.Async, Warm: m.Warm}
 	h.Language, h.Entry, h.Handler = orElse(h.Language, m.Language), orElse(h.Entry, m.Entry), orElse(h.Handler, m.Handler)
 	if len(h.Command) == 0 {
 		h.Command = m.Command

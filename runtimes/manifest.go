@@ -30,6 +30,7 @@ type manifest struct {
 	Install  Install           `json:"install"`
 	Prefetch bool              `json:"prefetch"`
 	Async    *faas.Async       `json:"async"`
+	Warm     []faas.WarmWindow `json:"warm"`
 }
 
 // Install is what code asks of the installation of its dependencies.

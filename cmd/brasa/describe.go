@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -90,10 +91,17 @@ func (a *app) describeFunction(f api.Function) string {
 	if l.MaxInstances > 0 {
 		instances = fmt.Sprintf("at most %d", l.MaxInstances)
 	}
+	if l.MinInstances > 0 {
+		instances = fmt.Sprintf("at least %d, ", l.MinInstances) + instances
+	}
 	line("instances", fmt.Sprintf("%s; calls at once in each: %d", instances, l.Concurrency))
+	for _, w := range r.Warm {
+		line("warm", fmt.Sprintf("%d from %q %s for %s", max(w.Instances, 1), w.At, cmp.Or(w.Zone, "UTC"), w.For))
+	}
 	line("network", string(r.Network))
 	line("reuse", string(r.Reuse))
 	line("state", string(r.State))
+	line("async", policyLine(r.Async))
 	line("environment", strings.Join(slices.Sorted(maps.Keys(r.Env)), ", "))
 	line("secrets", strings.Join(r.Secrets, ", "))
 	line("created", cli.Ago(f.Created, now))

@@ -25,11 +25,14 @@ type specFlags struct {
 	memory, tmp, cpu                  string
 	request, response, log            string
 	pids, concurrency, instances      int
+	least, target                     int
+	warm                              []string
 	timeout                           time.Duration
 	network, reuse, state             string
 	with                              []string
 	scripts, strict                   bool
 	prefetch                          bool
+	policy                            policyFlags
 }
 
 func (s *specFlags) add(c *cobra.Command) {
@@ -67,6 +70,10 @@ func (s *specFlags) addKeeping(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.reuse, "reuse", "", "whom the process serves after a call, a `KIND`: function (the default), tenant, any, or never to kill it")
 	f.StringVar(&s.state, "state", "", "what a call finds of those before it, a `KIND`: kept (the default), or pristine for nothing")
+	s.policy.add(c)
+	f.IntVar(&s.least, "min-instances", 0, "`N` instances that stand whether anybody calls or not")
+	f.IntVar(&s.target, "target", 0, "`N` calls at once in one instance, from which on another is made ahead")
+	f.StringArrayVar(&s.warm, "warm", nil, "`WHEN` instances stand ready: 'CRON for TIME [in ZONE] [xN]', such as '0 8 * * MON-FRI for 10h in Europe/Berlin x2'; repeatable")
 	f.BoolVar(&s.prefetch, "prefetch", false, "have all laid out on the node and an instance ready before the deploy ends")
 	completeFlag(c, "reuse", cobra.FixedCompletions([]string{"function", "tenant", "any", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(c, "state", cobra.FixedCompletions([]string{"kept", "pristine"}, cobra.ShellCompDirectiveNoFileComp))
@@ -89,6 +96,9 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 		return spec, cli.Usagef("--state %s: use kept or pristine", s.state)
 	}
 	var err error
+	if spec.Async, err = s.policy.policy(); err != nil {
+		return spec, err
+	}
 	if spec.Command, err = splitCommand(s.command); err != nil {
 		return spec, cli.Usagef("--command: %v", err)
 	}
@@ -100,7 +110,7 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 			a.out.Warn("%s is kept where everyone who may see the function can read it; better: brasa secret put %s, and --secret %s", name, name, name)
 		}
 	}
-	l := faas.Limits{PIDs: s.pids, Timeout: faas.Duration(s.timeout), Concurrency: s.concurrency, MaxInstances: s.instances}
+	l := faas.Limits{PIDs: s.pids, Timeout: faas.Duration(s.timeout), Concurrency: s.concurrency, MaxInstances: s.instances, MinInstances: s.least, Target: s.target}
 	for _, size := range []struct {
 		flag, text string
 		to         *faas.Bytes
@@ -121,7 +131,42 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 	if l != (faas.Limits{}) {
 		spec.Limits = &l
 	}
+	for _, text := range s.warm {
+		w, err := parseWarm(text)
+		if err != nil {
+			return spec, err
+		}
+		spec.Warm = append(spec.Warm, w)
+	}
 	return spec, nil
+}
+
+// parseWarm reads 'CRON for TIME [in ZONE] [xN]'. The server checks what the words mean.
+func parseWarm(text string) (w faas.WarmWindow, err error) {
+	bad := cli.Usagef("--warm %s: write it as 'CRON for TIME [in ZONE] [xN]'", text).WithFix("--warm '0 8 * * MON-FRI for 10h in Europe/Berlin x2'")
+	at, rest, ok := strings.Cut(text, " for ")
+	words := strings.Fields(rest)
+	if !ok || len(words) == 0 {
+		return w, bad
+	}
+	w.At = strings.TrimSpace(at)
+	d, err := time.ParseDuration(words[0])
+	if err != nil {
+		return w, bad
+	}
+	w.For = faas.Duration(d)
+	for words = words[1:]; len(words) > 0; {
+		if words[0] == "in" && len(words) > 1 {
+			w.Zone, words = words[1], words[2:]
+			continue
+		}
+		n, isCount := strings.CutPrefix(words[0], "x")
+		if w.Instances, err = strconv.Atoi(n); !isCount || err != nil {
+			return w, bad
+		}
+		words = words[1:]
+	}
+	return w, nil
 }
 
 var looksSecret = regexp.MustCompile(`(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|private_?key|credentials?)($|_)`)

@@ -31,6 +31,7 @@ type Instance struct {
 	IdleMS    int64           `json:"idle_ms" doc:"Since the last call ended; 0 while it serves one"`
 	Rewinds   int64           `json:"rewinds" doc:"How often its process was put back to its clean state"`
 	RewindUS  int64           `json:"rewind_us" doc:"How long that took the last time, in microseconds"`
+	Kept      string          `json:"kept,omitempty" doc:"Why it stays while nobody calls, for people"`
 }
 
 // Stem is a kind of process that is booted and confined before it is known whose it will be.
@@ -51,7 +52,7 @@ func nodeOf(s *faas.NodeStatus) Node {
 	for _, in := range s.Instances {
 		n.Instances = append(n.Instances, Instance{
 			ID: in.ID, Namespace: in.Function.Namespace, Function: in.Function.Path(), Revision: in.Revision, Calls: in.Calls,
-			Active: in.Active, Memory: in.Memory, IdleMS: in.Idle.D().Milliseconds(), Rewinds: in.Rewinds, RewindUS: in.RewindUS,
+			Active: in.Active, Memory: in.Memory, IdleMS: in.Idle.D().Milliseconds(), Rewinds: in.Rewinds, RewindUS: in.RewindUS, Kept: in.Kept,
 		})
 	}
 	for _, st := range s.Stems {

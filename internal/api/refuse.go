@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -57,6 +58,9 @@ func refuse(log *slog.Logger, id faas.ID, err error) *refusal {
 		r.header.Set("Retry-After", "1")
 		if e.Limit == "failed_attempts" {
 			r.header.Set("Retry-After", "3") // in which an address may try once more
+		}
+		if e.After > time.Second {
+			r.header.Set("Retry-After", strconv.Itoa(int((e.After+time.Second-1)/time.Second)))
 		}
 	case faas.Unavailable:
 		r.header.Set("Retry-After", "5")

@@ -204,6 +204,7 @@ type Spec struct {
 	Reuse    string            `json:"reuse,omitempty" enum:"function,tenant,any,never" doc:"Whom the process serves after a call: the same function; also others of its namespace and runtime, or of any namespace where the server allows it, each time put back to its clean state; or nobody, it is killed"`
 	State    string            `json:"state,omitempty" enum:"kept,pristine" doc:"pristine: each call sees the process as it was just after the code was loaded"`
 	Async    *faas.Async       `json:"async,omitempty" doc:"How calls are tried again whose caller does not wait, and where their outcomes go; see docs/async.md"`
+	Warm     []faas.WarmWindow `json:"warm,omitempty" doc:"When instances stand ready by the clock; see docs/scaling.md"`
 	Public   *bool             `json:"public,omitempty" doc:"Its own URL may be called without a key; left out: as it was, no for a new function"`
 
 	Image string `json:"image,omitempty" maxLength:"1000" doc:"Name of an image that is the function's root, such as ghcr.io/owner/name:tag; of one in the archive, if the part image brings several"`

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -147,6 +148,12 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 			return err
 		}
 	}
+	if req.Warm != nil {
+		plan.Warm = req.Warm
+	}
+	if _, err := policy.ReadWindows(plan.Warm, d.cfg.Ceiling); err != nil {
+		return err
+	}
 	l := req.Limits.Fill(plan.Limits)
 	// The default share of a processor is a courtesy, and where it can't be enforced the server
 	// says so once. Who asks for one relies on it.
@@ -165,6 +172,10 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 	case runtimes.StyleHTTP:
 		fillServer(&l)
 	case runtimes.StyleExec:
+		if l.MinInstances > 0 || len(plan.Warm) > 0 {
+			return faas.Errorf(faas.Invalid, "check limits", "each call of an %s function is a process of its own: none can stand ready before it", plan.Runtime).
+				WithLimit("min_instances").WithFix("leave min_instances and warm windows out; sandboxes are made ready for it anyway")
+		}
 		if l.Concurrency > 1 {
 			return faas.Errorf(faas.Invalid, "check limits", "concurrency is %d; each call of an %s function is a process of its own", l.Concurrency, plan.Runtime).
 				WithLimit("concurrency").WithFix("leave it out: as many processes are made as calls come in, up to max_instances")

@@ -197,6 +197,7 @@ func (d *Deployer) Stage(ctx context.Context, req Request) (*faas.Revision, erro
 		return nil, faas.Errorf(faas.Invalid, "run code", "whoever runs code waits for its answer: there is no async here").WithFix("deploy it, and call it with: brasa invoke NAME --async")
 	}
 	req.Name.Package, req.Name.Function = "", faas.AdHoc
+	req.Limits.MinInstances, req.Warm = 0, []faas.WarmWindow{}    // nobody calls it again
 	req.Reuse, req.State = faas.ReuseFunction, faas.StatePristine // ad-hoc code never sees another call's state
 	if req.Limits.Concurrency == 0 {
 		req.Limits.Concurrency = 1 // whatever its manifest says: it is called once
@@ -286,7 +287,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	rev := &faas.Revision{
 		Name: req.Name, Runtime: plan.Runtime, Version: plan.Version, Entry: plan.Entry, Handler: plan.Handler,
 		Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets, Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State,
-		Async: plan.Async, Created: time.Now().UTC(),
+		Async: plan.Async, Warm: plan.Warm, Created: time.Now().UTC(),
 	}
 	if deps != nil {
 		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)

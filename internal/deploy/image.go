@@ -112,7 +112,7 @@ func (d *Deployer) prepareImage(ctx context.Context, req Request, dir string, ou
 	rev := &faas.Revision{
 		Name: req.Name, Runtime: plan.Runtime, Handler: plan.Handler, Command: plan.Command, Env: plan.Env, Secrets: plan.Secrets,
 		Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State, Image: &runs,
-		Async: plan.Async, Created: time.Now().UTC(),
+		Async: plan.Async, Warm: plan.Warm, Created: time.Now().UTC(),
 	}
 	if code != nil {
 		err = steps.do("store", func() error {

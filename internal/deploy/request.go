@@ -23,8 +23,9 @@ type Request struct {
 	Network  faas.Network
 	Reuse    faas.Reuse
 	State    faas.State
-	Async    *faas.Async // of calls whose caller does not wait; nil: as the code says, or the defaults
-	Public   *bool       // nil: leave as it is, false for a new function
+	Async    *faas.Async       // of calls whose caller does not wait; nil: as the code says, or the defaults
+	Warm     []faas.WarmWindow // when instances stand ready by the clock; nil: as the code says
+	Public   *bool             // nil: leave as it is, false for a new function
 	Install  install.Options
 	Prefetch bool    // lay all out on this machine and have an instance ready before the deploy ends
 	Image    *Source // its root is the function's, and Code may be nil; nil: the server's system is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code says what became of an operation and who can mend it.
@@ -78,11 +79,12 @@ func (c Code) Fault() string {
 // Error is what crosses a package's boundary and is acted upon.
 type Error struct {
 	Code  Code
-	Op    string // what was being done, lower case, verb first: "deploy function"
-	Err   error  // the cause; its text is the message
-	Fix   string // what to do next, a command where there is one; may be empty
-	Limit string // the key of the limit that was broken; may be empty
-	Trace string // the function's own stack trace; may be empty
+	Op    string        // what was being done, lower case, verb first: "deploy function"
+	Err   error         // the cause; its text is the message
+	Fix   string        // what to do next, a command where there is one; may be empty
+	Limit string        // the key of the limit that was broken; may be empty
+	Trace string        // the function's own stack trace; may be empty
+	After time.Duration // when it may be worth to try again; 0: nobody knows
 }
 
 // Errorf makes an Error whose cause is formatted as by fmt.Errorf.
@@ -99,6 +101,12 @@ func (e *Error) WithFix(format string, args ...any) *Error {
 // WithLimit returns e with the key of the limit set.
 func (e *Error) WithLimit(key string) *Error {
 	e.Limit = key
+	return e
+}
+
+// WithAfter returns e with the time set after which it may be worth to try again.
+func (e *Error) WithAfter(d time.Duration) *Error {
+	e.After = d
 	return e
 }
 

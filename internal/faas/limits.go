@@ -91,7 +91,8 @@ func (d Duration) D() time.Duration { return time.Duration(d) }
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // Limits bound one function. Zero means the platform's default; after Fill none is zero save
-// MaxInstances, where zero means as many as the node's memory holds.
+// MaxInstances, where zero means as many as the node's memory holds, MinInstances, where it means
+// that the last one may go, and Target, where it means some of Concurrency (see policy.Target).
 type Limits struct {
 	Memory       Bytes    `json:"memory_bytes,omitempty" koanf:"memory_bytes"`     // of one instance, /tmp and /dev/shm included
 	CPU          int      `json:"cpu_millis,omitempty" koanf:"cpu_millis"`         // thousandths of a core that one instance may use
@@ -100,6 +101,8 @@ type Limits struct {
 	Timeout      Duration `json:"timeout_ms,omitempty" koanf:"timeout_ms"`         // of one call, waiting and loading included
 	Concurrency  int      `json:"concurrency,omitempty" koanf:"concurrency"`       // calls that one instance serves at once
 	MaxInstances int      `json:"max_instances,omitempty" koanf:"max_instances"`   // instances at once on one node
+	MinInstances int      `json:"min_instances,omitempty" koanf:"min_instances"`   // that stand on one node whether anybody calls or not
+	Target       int      `json:"target,omitempty" koanf:"target"`                 // calls at once in one instance, from which on another is made ahead
 	Request      Bytes    `json:"request_bytes,omitempty" koanf:"request_bytes"`   // of one request's body
 	Response     Bytes    `json:"response_bytes,omitempty" koanf:"response_bytes"` // of one answer's body
 	Log          Bytes    `json:"log_bytes,omitempty" koanf:"log_bytes"`           // of one call's log; what is over is cut and marked
@@ -118,7 +121,7 @@ func DefaultLimits() Limits {
 func CeilingLimits() Limits {
 	return Limits{
 		Memory: 16 * GiB, CPU: 64000, PIDs: 4096, Tmp: 4 * GiB, Timeout: Duration(time.Hour),
-		Concurrency: 1000, MaxInstances: 1000, Request: 1 * GiB, Response: 16 * GiB, Log: 64 * MiB,
+		Concurrency: 1000, MaxInstances: 1000, MinInstances: 100, Target: 1000, Request: 1 * GiB, Response: 16 * GiB, Log: 64 * MiB,
 	}
 }
 
@@ -131,6 +134,8 @@ func (l Limits) Fill(def Limits) Limits {
 	fill(&l.Timeout, def.Timeout)
 	fill(&l.Concurrency, def.Concurrency)
 	fill(&l.MaxInstances, def.MaxInstances)
+	fill(&l.MinInstances, def.MinInstances)
+	fill(&l.Target, def.Target)
 	fill(&l.Request, def.Request)
 	fill(&l.Response, def.Response)
 	fill(&l.Log, def.Log)
@@ -159,6 +164,8 @@ func (l Limits) Validate(ceiling Limits) error {
 		{"timeout_ms", l.Timeout.D().Milliseconds(), 1, ceiling.Timeout.D().Milliseconds(), printNumber},
 		{"concurrency", int64(l.Concurrency), 1, int64(ceiling.Concurrency), printNumber},
 		{"max_instances", int64(l.MaxInstances), 0, int64(ceiling.MaxInstances), printNumber},
+		{"min_instances", int64(l.MinInstances), 0, int64(ceiling.MinInstances), printNumber},
+		{"target", int64(l.Target), 0, int64(min(ceiling.Target, max(l.Concurrency, 1))), printNumber},
 		{"request_bytes", int64(l.Request), 1, int64(ceiling.Request), printBytes},
 		{"response_bytes", int64(l.Response), 1, int64(ceiling.Response), printBytes},
 		{"log_bytes", int64(l.Log), 0, int64(ceiling.Log), printBytes},
@@ -168,6 +175,10 @@ func (l Limits) Validate(ceiling Limits) error {
 			e.Limit = c.key
 			return e
 		}
+	}
+	if l.MaxInstances > 0 && l.MinInstances > l.MaxInstances {
+		return Errorf(Invalid, "check limits", "min_instances is %d; there may be %d at the most, as max_instances says", l.MinInstances, l.MaxInstances).
+			WithLimit("min_instances").WithFix("raise max_instances, or leave min_instances out")
 	}
 	return nil
 }

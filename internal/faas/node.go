@@ -33,6 +33,7 @@ type InstanceStatus struct {
 	Idle     Duration   `json:"idle_ms"`      // since the last call ended; 0 while active
 	Rewinds  int64      `json:"rewinds"`      // how often its process was put back to its clean state
 	RewindUS int64      `json:"rewind_us"`    // how long that took the last time, in microseconds
+	Kept     string     `json:"kept"`         // why it stays while nobody calls, for people; empty while active
 }
 
 // Proof is what starting a revision once showed.

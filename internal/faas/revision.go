@@ -62,7 +62,17 @@ type Revision struct {
 	Layers    []Layer           `json:"layers,omitempty"` // of dependencies, each mounted read-only
 	Image     *Image            `json:"image,omitempty"`  // its root instead of the host's
 	Async     *Async            `json:"async,omitempty"`  // for calls whose caller does not wait; nil: the defaults
+	Warm      []WarmWindow      `json:"warm,omitempty"`   // when instances stand ready by the clock
 	Created   time.Time         `json:"created"`
+}
+
+// WarmWindow is a time that comes again, in which instances of a function stand ready whether
+// anybody calls or not.
+type WarmWindow struct {
+	At        string   `json:"at" doc:"When it begins, as cron writes it: 0 8 * * MON-FRI"`
+	Zone      string   `json:"zone,omitempty" doc:"Time zone of At, such as Europe/Berlin; UTC when left out"`
+	For       Duration `json:"for_ms" doc:"For how long, in milliseconds"`
+	Instances int      `json:"instances,omitempty" doc:"How many; 1 when left out"`
 }
 
 // Layer is a directory that functions share, such as what a lock file names.
