@@ -185,6 +185,7 @@ func (t *tree) watch(ctx context.Context, changed func([]candidate), gone func(c
 			if e.Op == fsnotify.Chmod {
 				continue
 			}
+			e.Name = filepath.Clean(e.Name) // in "." it begins with ./
 			info, err := os.Lstat(e.Name)
 			dir := err == nil && info.IsDir()
 			if t.ignored(e.Name, dir) {

@@ -304,6 +304,36 @@ func TestWatchReportsASaveAndNothingElse(t *testing.T) {
 	}
 }
 
+// brasa dev alone watches ".", where names of files come with ./ in front and those of functions without.
+func TestWatchReportsASaveInTheCurrentDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, ".", "hello.py", "pay/index.js")
+	tree, err := newTree(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, done := make(chan []candidate, 10), make(chan error, 1)
+	go func() {
+		done <- tree.watch(t.Context(), func(c []candidate) { changed <- c }, func(candidate) {})
+	}()
+	<-changed // what there is at the start
+	for _, f := range []string{"hello.py", "pay/index.js"} {
+		write(t, ".", f)
+		select {
+		case list := <-changed:
+			if len(list) != 1 || list[0].path != strings.TrimSuffix(f, "/index.js") {
+				t.Errorf("%s was saved; reported %+v", f, list)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s was saved; nothing was reported", f)
+		}
+	}
+	tree.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLocateNamesFileAndLineHere(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "pay/main.py", "pay/lib/index.js", "one.py")
