@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func testWhole(t *testing.T, q queue.Queue) {
 	out := l.Invocation()
 	if out.ID != in.ID || out.Function != in.Function || out.Subject != in.Subject || out.Cause != in.Cause || out.Kind != in.Kind ||
 		out.Method != in.Method || out.Path != in.Path || out.Query != in.Query || fmt.Sprint(out.Header) != fmt.Sprint(in.Header) ||
-		!out.Deadline.Equal(in.Deadline) || out.Attempt != 1 || out.Length != 9 || *out.Wait != *in.Wait {
+		!out.Deadline.Equal(in.Deadline) || out.Attempt != 1 || out.Length != 9 || !reflect.DeepEqual(out.Wait, in.Wait) {
 		t.Errorf("got  %+v %+v\nwant %+v %+v", out, out.Wait, in, in.Wait)
 	}
 	if b := body(t, out); b != "{\"a\":\n\x00\xff}" {
