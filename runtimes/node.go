@@ -140,6 +140,9 @@ func (rt *Runtime) nodeStem(rev *faas.Revision) Stem {
 		same.Env = map[string]string{poolVariable: strconv.Itoa(n)}
 	}
 	s.Args, s.Env, s.Mounts = rt.Command(&same)
+	if rt.reseeds == nil {
+		s.Zygote, s.Spare = append(slices.Clone(s.Args), "zygote"), true
+	}
 	s.Args = append(s.Args, "stem") // what has time before it is claimed rehearses
 	return s
 }

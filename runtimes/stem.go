@@ -13,6 +13,9 @@ type Stem struct {
 	// Zygote is the command of the process that such stems can be forked from; nil: there is
 	// none, they are started.
 	Zygote []string
+	// Spare says that a started process is the rule, and a fork for when one is needed at once:
+	// children of one zygote have something in common that started ones have not.
+	Spare bool
 	// Bare says that no process of the runtime can wait, because the process is the code. What
 	// waits is a sandbox; the program, its arguments and its environment come with the claim.
 	Bare bool

@@ -186,6 +186,8 @@ func planZygote(in planInput) *plan {
 	p.do("enter network namespace", opSetns, p.fd(in.netns), unix.CLONE_NEWNET, 0)
 	// What it loads may want scratch files; nobody else sees them.
 	p.mount("tmpfs", "/tmp", "tmpfs", mountPlain, tmpfsOptions(defaultTmp))
+	// One that takes its threads along looks up what it has.
+	p.mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")
 	for i, m := range in.spec.Mounts {
 		p.do("mount "+m.Target, opMoveMount, p.fd(in.mounts[i]), 0, 0, m.Target)
 	}

@@ -275,7 +275,11 @@ func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Run
 	if err = std.open(in, runtimes.StyleFrames, &spec); err != nil {
 		return &faas.Error{Code: faas.Unavailable, Op: "make pipes", Err: err}
 	}
-	if z := w.zygote(ctx, rt, how); z != nil {
+	var z *sandbox.Zygote
+	if !how.Spare {
+		z = w.zygote(ctx, rt, how)
+	}
+	if z != nil {
 		spec.Zygote = z
 		if in.box, err = w.cfg.Sandbox.Start(ctx, spec); err == nil {
 			in.forked = true

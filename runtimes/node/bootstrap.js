@@ -990,11 +990,12 @@ function syntaxTrace() {
 // --- Randomness ----------------------------------------------------------------------------
 
 // A process that was put back to an earlier state of its memory, or forked, would repeat what was
-// drawn before. There are four sources:
+// drawn before. There are five sources:
 //
 //   Math.random      V8 can't be told to begin anew, so it is replaced, before the function's code
 //                    can take hold of it
 //   OpenSSL          whatever crypto, Web Crypto and TLS draw: native.c seeds it
+//   V8               what a new context's own Math.random begins with: native.c seeds it
 //   randomUUID       hands out what was drawn for 128 of them at once
 //   randomInt        hands out what was drawn for 1,024 of them at once
 
@@ -1004,7 +1005,9 @@ function reseed(seed, again) {
   for (let i = 0; i < 4; i++) state[i] = parseInt(seed.slice(8 * i, 8 * i + 8), 16);
   state[3] |= 1; // all zero would stay so
   if (Math.random !== random) Math.random = random;
-  const seeded = openNative()?.reseed(Buffer.from(seed, 'hex')) === true;
+  const bytes = Buffer.from(seed, 'hex');
+  const seeded = openNative()?.reseed(bytes) === true;
+  native?.scatter(bytes.subarray(16));
   if (!again) return;
   if (!seeded) {
     writeSync(2, 'brasa: this process was put back and has no way to draw new random numbers\n');
@@ -1087,10 +1090,14 @@ const link = {
   },
 };
 
-function boot() {
+// connect takes up the connection to the host.
+function connect() {
   socket = new net.Socket({ fd: 3, readable: true, writable: true, ...link });
   socket.on('end', () => exit(0)); // the host is gone, and with it whoever would care
   socket.on('error', () => exit(0));
+}
+
+function boot() {
   for (const [name, which] of [['stdout', 1], ['stderr', 2]]) {
     const out = new Output(which);
     Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => out });
@@ -1198,6 +1205,89 @@ async function startThreads() {
   await util.promisify(require('crypto').randomFill)(Buffer.alloc(1));
 }
 
+// --- Forks ---------------------------------------------------------------------------------
+
+const KEEP = 1, EVENT = 2, PIPE = 3, EPOLL = 4, WATCH = 5; // of native/objects.h
+const O_ACCMODE = 3;
+
+// zygote rehearses and then forks processes as the host asks, each of which returns from here.
+async function zygote() {
+  const addon = openNative();
+  if (addon === null) throw new Error('the addon can not be loaded');
+  await rehearse();
+  await new Promise((done) => setTimeout(done, 50)); // for what the rehearsal left to be closed
+  const why = addon.fork(openObjects());
+  if (why !== undefined) throw new Error(why);
+  wake();
+}
+
+// wake makes a forked process forget whose copy it is.
+function wake() {
+  process.chdir('.'); // Node.js remembers where it was
+  Object.defineProperty(process, 'pid', { ...Object.getOwnPropertyDescriptor(process, 'pid'), value: Number(fs.readlinkSync('/proc/self')) });
+  const seed = Buffer.alloc(32);
+  const source = fs.openSync('/dev/urandom', 'r');
+  fs.readSync(source, seed);
+  fs.closeSync(source);
+  reseed(seed.toString('hex'), true);
+}
+
+// openObjects says what this process has open besides its first four descriptors, in the form of
+// native/objects.h. It throws if a child could not have the same.
+function openObjects() {
+  const objects = [];
+  const watches = [];
+  const pipes = new Map();
+  const there = new Set();
+  const add = (list, kind, at, other, flags, more, value) => {
+    const b = Buffer.alloc(32);
+    [kind, at, other, flags, more].forEach((n, i) => b.writeUInt32LE(n, 4 * i));
+    b.writeBigUInt64LE(value, 24);
+    list.push(b);
+    there.add(at);
+  };
+  for (const name of fs.readdirSync('/proc/self/fd')) {
+    let what, info;
+    try {
+      what = fs.readlinkSync(`/proc/self/fd/${name}`);
+      info = readFileSync(`/proc/self/fdinfo/${name}`, 'utf8');
+    } catch {
+      continue; // the directory's, which was being read
+    }
+    const at = Number(name);
+    if (at < 4) continue;
+    const flags = parseInt(/^flags:\s*(\d+)/m.exec(info)[1], 8);
+    if (what === '/dev/null' || what === '/dev/urandom' || what === '/dev/random') {
+      add(objects, KEEP, at, 0, flags, 0, 0n);
+    } else if (what === 'anon_inode:[eventfd]') {
+      const count = BigInt('0x' + /^eventfd-count:\s*([0-9a-f]+)/m.exec(info)[1]);
+      const semaphore = Number(/^eventfd-semaphore:\s*(\d)/m.exec(info)?.[1] ?? 0);
+      add(objects, EVENT, at, 0, flags & ~O_ACCMODE | semaphore, 0, count);
+    } else if (what.startsWith('pipe:')) {
+      const end = flags & O_ACCMODE ? 'write' : 'read';
+      const pipe = pipes.get(what) ?? {};
+      if (pipe[end] !== undefined) throw new Error(`an end of ${what} is open twice`);
+      pipe[end] = [at, flags];
+      pipes.set(what, pipe);
+      if (pipe.read && pipe.write) {
+        add(objects, PIPE, pipe.read[0], pipe.write[0], pipe.read[1], pipe.write[1], 0n);
+        there.add(pipe.write[0]);
+        pipes.delete(what);
+      }
+    } else if (what === 'anon_inode:[eventpoll]') {
+      add(objects, EPOLL, at, 0, flags, 0, 0n);
+      for (const [, watched, events, data] of info.matchAll(/^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm)) {
+        add(watches, WATCH, at, Number(watched), 0, parseInt(events, 16), BigInt('0x' + data));
+      }
+    } else {
+      throw new Error(`descriptor ${at} is of ${what}, which a child can't have as its own`);
+    }
+  }
+  if (pipes.size > 0) throw new Error(`somebody else holds an end of ${[...pipes.keys()]}`);
+  for (const w of watches) if (!there.has(w.readUInt32LE(8))) throw new Error(`descriptor ${w.readUInt32LE(8)} is waited for`);
+  return Buffer.concat([...objects, ...watches]);
+}
+
 if (process.argv[2] === 'check') {
   process.stdout.write(JSON.stringify({ reseeds: openNative()?.reseed(Buffer.alloc(32)) === true }));
 } else if (process.argv[2] === 'pack') {
@@ -1205,7 +1295,14 @@ if (process.argv[2] === 'check') {
     writeSync(2, `${err?.stack ?? err}\n`);
     exit(1);
   });
+} else if (process.argv[2] === 'zygote') {
+  boot();
+  zygote().then(() => {
+    connect();
+    hello();
+  }, (err) => native?.refuse(Buffer.from(err.message)) ?? exit(1));
 } else {
+  connect();
   boot();
   if (process.argv[2] === 'stem') {
     rehearse().catch((err) => {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,12 +19,12 @@ import (
 
 // TestSandboxed runs the whole suite in real sandboxes: what every runtime promises must hold
 // with the limits, the filter of system calls and the read-only root in place.
-func TestSandboxed(t *testing.T) { confined(t, false) }
+func TestSandboxed(t *testing.T) { NewSuite(t, &sandboxed{host: newHost(t)}).Run(t) }
 
 // TestSandboxedStems runs it with sandboxes that stood ready before they were given the code.
-func TestSandboxedStems(t *testing.T) { confined(t, true) }
+func TestSandboxedStems(t *testing.T) { NewSuite(t, &sandboxed{host: newHost(t), stems: true}).Run(t) }
 
-func confined(t *testing.T, stems bool) {
+func newHost(t testing.TB) *sandbox.Host {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: sandboxes are made in the initial user namespace")
@@ -52,14 +53,42 @@ func confined(t *testing.T, stems bool) {
 	case err := <-done:
 		t.Fatal(err)
 	}
-	NewSuite(t, &sandboxed{host: host, stems: stems}).Run(t)
+	return host
 }
 
 // sandboxed starts processes as package worker does.
 type sandboxed struct {
 	host  *sandbox.Host
 	stems bool
+	forks bool // of stems that can be had by a fork
 	n     atomic.Int64
+
+	mu      sync.Mutex
+	zygotes map[string]*sandbox.Zygote // by class; guarded by mu
+}
+
+// zygote returns what stems of a revision are forked from.
+func (l *sandboxed) zygote(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision) *sandbox.Zygote {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, _ := rt.Stem(rev)
+	if z := l.zygotes[s.Class]; z != nil {
+		return z
+	}
+	spec := sandbox.ZygoteSpec{Name: s.Class, Args: s.Zygote, Env: s.Env}
+	for _, m := range s.Mounts {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})
+	}
+	z, err := l.host.StartZygote(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.zygotes == nil {
+		l.zygotes = map[string]*sandbox.Zygote{}
+	}
+	l.zygotes[s.Class] = z // it ends with the host
+	return z
 }
 
 func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision, code string, env map[string]string, conn bool) *Process {
@@ -76,6 +105,9 @@ func (l *sandboxed) Start(t testing.TB, rt *runtimes.Runtime, rev *faas.Revision
 	}
 	if stem {
 		spec.Dir, spec.Mounts = "/tmp", nil
+	}
+	if stem && l.forks {
+		spec.Zygote, spec.Args = l.zygote(t, rt, rev), nil
 	}
 	for _, m := range mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})

@@ -21,57 +21,11 @@
  * may therefore keep a pointer or a lock across raw_clone, and nothing allocates.
  * Should the program's memory run out before exec, the kernel fails the call: it
  * does not choose a process in vfork, which would take this one with it. */
-#include "wire.h"
+#include "steps.h"
 
-#include <linux/audit.h>
-#include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/mount.h>
-#include <linux/poll.h>
-#include <linux/prctl.h>
-#include <linux/sched.h>
-#include <linux/seccomp.h>
-#include <linux/signal.h>
-#include <linux/wait.h>
-
-#define ESRCH 3
-#define EINTR 4
-#define EAGAIN 11
-#define ENOMEM 12
-#define EINVAL 22
-#define E2BIG 7
-#define EBADMSG 74
-#define ENOSYS 38
-#define AT_FDCWD (-100)
-#define O_RDONLY 0
-#define O_WRONLY 1
-#define O_CREAT 0100
-#define O_EXCL 0200
-#define O_CLOEXEC 02000000
-#define MNT_DETACH 2
 #define SOCK 3 /* where the host puts its socket */
 
-/* What <sys/socket.h> and <sys/resource.h> would say. */
-struct iovec_ { void *base; u64 len; };
-struct msghdr_ {
-	void *name; u32 namelen; u32 pad0;
-	struct iovec_ *iov; u64 iovlen;
-	void *control; u64 controllen;
-	s32 flags; s32 pad1;
-};
-struct cmsghdr_ { u64 len; s32 level; s32 type; };
-struct rusage_ { s64 utime[2], stime[2], maxrss, rest[13]; };
-struct timespec_ { s64 sec, nsec; };
-#define SOL_SOCKET_ 1
-#define SCM_RIGHTS_ 1
-#define MSG_NOSIGNAL_ 0x4000
-#define MSG_CTRUNC_ 8
-#define MSG_TRUNC_ 0x20
-#define MSG_CMSG_CLOEXEC_ 0x40000000
-
 static u8 message[MAX_REQUEST] __attribute__((aligned(16)));
-static s32 fds[MAX_FDS];
-static u32 nfds;
 static u8 stack[128 * 1024] __attribute__((aligned(16)));
 static char *vector[MAX_REQUEST / 16]; /* argv and envp; each string takes a byte or more of the request */
 
@@ -97,97 +51,6 @@ static u64 now(void)
 	struct timespec_ t;
 	sys(__NR_clock_gettime, 1, &t);
 	return (u64)t.sec * 1000000000ull + (u64)t.nsec;
-}
-
-/* text returns the nth string of a step. */
-static char *text(struct step *s, u32 n)
-{
-	char *p = (char *)(s + 1);
-	while (n--)
-		p += length(p) + 1;
-	return p;
-}
-
-/* or_null is for arguments of mount that may be absent. */
-static char *or_null(char *s) { return *s ? s : 0; }
-
-static long write_file(const char *path, const char *content, int cut)
-{
-	long fd = sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	long n = sys(__NR_write, fd, content, length(content));
-	/* Behind the content rather than to nothing first: its page is kept. */
-	if (n >= 0 && cut)
-		n = sys(__NR_ftruncate, fd, n);
-	sys(__NR_close, fd);
-	return n < 0 ? n : 0;
-}
-
-/* place_file puts a small read-only file of this sandbox's own over one of the
- * root's. It is written on the sandbox's tmpfs, bound, and its name removed:
- * what is left can be reached by the mount only. It belongs to root, so no
- * read-only remount is needed. */
-static long place_file(const char *scratch, const char *target, const char *content, u64 mode)
-{
-	long fd = sys(__NR_openat, AT_FDCWD, scratch, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-	if (fd < 0)
-		return fd;
-	long n = sys(__NR_write, fd, content, length(content));
-	sys(__NR_close, fd);
-	if (n >= 0)
-		n = sys(__NR_mount, scratch, target, 0, MS_BIND, 0);
-	sys(__NR_unlinkat, AT_FDCWD, scratch, 0);
-	return n < 0 ? n : 0;
-}
-
-static long drop_bounding(void)
-{
-	for (u32 cap = 0; cap < 64; cap++) {
-		long r = sys(__NR_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
-		if (r == -EINVAL) /* past the last capability of this kernel */
-			return cap ? 0 : r;
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static long drop_caps(void)
-{
-	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct data[2];
-	memset(data, 0, sizeof data);
-	sys(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	return sys(__NR_capset, &head, data);
-}
-
-/* keep_caps leaves of our capabilities those that are wanted. They are inheritable
- * as well: without a bounding set, that is what root has after exec. */
-static long keep_caps(u64 wanted)
-{
-	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct data[2];
-	long r = sys(__NR_capget, &head, data);
-	if (r < 0)
-		return r;
-	for (int i = 0; i < 2; i++) {
-		data[i].permitted &= (u32)(wanted >> (32 * i));
-		data[i].effective = data[i].inheritable = data[i].permitted;
-	}
-	return sys(__NR_capset, &head, data);
-}
-
-static long take_ids(u64 uid, u64 gid, int groups)
-{
-	long r = 0;
-	if (groups)
-		r = sys(__NR_setgroups, 0, 0);
-	if (r >= 0)
-		r = sys(__NR_setresgid, gid, gid, gid);
-	if (r >= 0)
-		r = sys(__NR_setresuid, uid, uid, uid);
-	return r;
 }
 
 /* arrange_fds gives the child its first descriptors and closes all others. The
@@ -228,8 +91,6 @@ static long run_exec(struct step *s)
 	return sys(__NR_execve, vector[0], vector, env);
 }
 
-static long descriptor(u64 index) { return index < nfds ? fds[index] : -1; }
-
 static int ready_fd; /* where a nest says that it is ready */
 
 /* hold is what pid 1 of a nest does for the rest of its life. */
@@ -249,74 +110,20 @@ static void __attribute__((noreturn)) hold(void)
 static long run_step(struct step *s)
 {
 	switch (s->op) {
-	case OP_WRITE: {
-		long n = sys(__NR_write, descriptor(s->a), text(s, 0), length(text(s, 0)));
-		return n < 0 ? n : 0;
-	}
 	case OP_ENTER:
 		return here < 0 ? -EINVAL : sys(__NR_setns, nests[here].pidfd, s->a);
-	case OP_SETNS:
-		return sys(__NR_setns, descriptor(s->a), s->b);
-	case OP_UNSHARE:
-		return sys(__NR_unshare, s->a);
-	case OP_MOUNT:
-		return sys(__NR_mount, or_null(text(s, 0)), text(s, 1), or_null(text(s, 2)), s->a,
-			   or_null(text(s, 3)));
-	case OP_MOVE_MOUNT:
-		return sys(__NR_move_mount, descriptor(s->a), "", AT_FDCWD, text(s, 0),
-			   MOVE_MOUNT_F_EMPTY_PATH);
-	case OP_FILE:
-		return place_file(text(s, 0), text(s, 1), text(s, 2), s->a);
-	case OP_MKDIR:
-		return sys(__NR_mkdirat, AT_FDCWD, text(s, 0), s->a);
-	case OP_HOSTNAME:
-		return sys(__NR_sethostname, text(s, 0), length(text(s, 0)));
-	case OP_RLIMIT: {
-		u64 limit[2] = {s->b, s->c};
-		return sys(__NR_prlimit64, 0, s->a, limit, 0);
-	}
-	case OP_MAP_IDS: {
-		long r = write_file("/proc/self/setgroups", "deny", 0);
-		if (r >= 0)
-			r = write_file("/proc/self/uid_map", text(s, 0), 0);
-		return r < 0 ? r : write_file("/proc/self/gid_map", text(s, 1), 0);
-	}
-	case OP_IDS:
-		return take_ids(s->a, s->b, !s->c);
-	case OP_DROP_BOUNDING:
-		return drop_bounding();
-	case OP_DROP_CAPS:
-		return drop_caps();
-	case OP_PRCTL:
-		return sys(__NR_prctl, s->a, s->b, 0, 0, 0);
-	case OP_CHDIR:
-		return sys(__NR_chdir, text(s, 0));
-	case OP_PIVOT: {
-		long r = sys(__NR_pivot_root, ".", ".");
-		if (r >= 0)
-			r = sys(__NR_umount2, ".", MNT_DETACH);
-		return r < 0 ? r : sys(__NR_chdir, "/");
-	}
 	case OP_FDS:
 		return arrange_fds(s->a, s->b);
-	case OP_SECCOMP: {
-		struct sock_fprog prog = {(u16)s->a, (void *)(s + 1)};
-		return sys(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
-	}
 	case OP_EXEC:
 		return run_exec(s);
 	case OP_HOLD:
 		hold();
-	case OP_CAPS:
-		return keep_caps(s->a);
-	case OP_REPLACE:
-		return write_file(text(s, 0), text(s, 1), 1);
 	case OP_WAIT:
 		vector[0] = "brasa-wait";
 		vector[1] = vector[2] = 0;
 		return sys(__NR_execveat, s->a, "", vector, vector + 1, 0x1000 /* AT_EMPTY_PATH */);
 	}
-	return -ENOSYS;
+	return run_common(s);
 }
 
 static u8 *steps;
@@ -499,21 +306,6 @@ static void say(struct answer *a, s32 fd)
 		sys(__NR_exit_group, 0); /* the host is gone, and with us goes all we made */
 }
 
-/* check walks the steps once, so that the child need not fear their sizes. */
-static s32 check(struct request *q, u64 have)
-{
-	if (q->version != WIRE_VERSION || q->bytes != have)
-		return EBADMSG;
-	u64 at = 0;
-	for (u32 i = 0; i < q->steps; i++) {
-		struct step *s = (struct step *)(steps + at);
-		if (have - at < sizeof *s || s->size < sizeof *s || s->size % 8 || s->size > have - at)
-			return EBADMSG;
-		at += s->size;
-	}
-	return at == have ? 0 : EBADMSG;
-}
-
 /* fetch reads steps that were too long for one message. */
 static s32 fetch(struct request *q)
 {
@@ -549,7 +341,7 @@ static void serve(u64 size)
 			have = q->bytes;
 		}
 		if (!a.error)
-			a.error = check(q, have);
+			a.error = check(q, steps, have);
 	}
 	if (!a.error) {
 		nsteps = q->steps;

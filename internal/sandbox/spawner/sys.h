@@ -68,6 +68,7 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 	sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define sys(...) SYS_PICK(__VA_ARGS__, SYS7, SYS6, SYS5, SYS4, SYS3, SYS2, SYS1)(__VA_ARGS__)
 
+#ifndef SYS_LIBRARY /* what only a program needs */
 /* spawn_thread runs fn on the given stack in a new process made by clone with
  * the given flags, or clone3 when args is not null. The raw call returns twice
  * and on different stacks, which no compiler can be told; hence assembly.
@@ -142,6 +143,7 @@ __asm__(".text\n"
 	"	mov x30, xzr\n"
 	"	bl " SYS_MAIN "\n"
 	"	brk #0\n");
+#endif
 #endif
 
 /* The compiler may call these even in a freestanding program. */

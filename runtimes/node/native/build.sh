@@ -30,7 +30,7 @@ for arch in amd64 arm64; do
 		echo "skip $arch: the committed file was built by $(grep "^$arch " bin/COMPILER), here is $version"
 		continue
 	fi
-	"$cc" -std=gnu11 -Os -Wall -Wextra -Werror -fPIC -shared -nostdlib -fvisibility=hidden -fno-stack-protector \
+	"$cc" -std=gnu11 -Os -Wall -Wextra -Werror -DSYS_LIBRARY -ffreestanding -fno-tree-loop-distribute-patterns -fPIC -shared -nostdlib -fvisibility=hidden -fno-stack-protector \
 		-fno-asynchronous-unwind-tables -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,relro,-z,now -s \
 		-ffile-prefix-map="$PWD"=. -o "$out/$arch.node" native.c
 	if [ "$out" = bin ]; then
