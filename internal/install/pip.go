@@ -70,8 +70,13 @@ func (p *pip) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, err
 		}
 		needs = &pythonNeeds{from: "--with"}
 	}
-	if err := checkWith(opt.With); err != nil {
+	built, err := checkWith(opt.With)
+	if err != nil {
 		return nil, err
+	}
+	if built = append(needs.built, built...); len(built) > 0 && !opt.Scripts {
+		return nil, faas.Errorf(faas.Invalid, op, "%s has to be built, which runs its code", some(built)).
+			WithFix("let that run: --install-scripts; or name a wheel")
 	}
 	m := &Manifest{Files: needs.files, From: needs.from, Lock: needs.lock, Runtime: minor(plan.Version), Program: program, Note: needs.note}
 	r := p.tools.Registries.Python
@@ -83,14 +88,21 @@ func (p *pip) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, err
 	return m, nil
 }
 
-// checkWith refuses what would be an option and not a package.
-func checkWith(with []string) error {
+// checkWith refuses what would be an option and not a package, and returns what has to be built.
+func checkWith(with []string) (built []string, err error) {
 	for _, w := range with {
 		if !looksLikeRequirement.MatchString(w) || strings.ContainsAny(w, "\n\r\x00") {
-			return faas.Errorf(faas.Invalid, op, "%q names no package", clip(w, 80)).WithFix(`write it as in requirements.txt: --with 'requests>=2.31'`)
+			return nil, faas.Errorf(faas.Invalid, op, "%q names no package", clip(w, 80)).WithFix(`write it as in requirements.txt: --with 'requests>=2.31'`)
+		}
+		is, err := checkPackage("--with", w)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			built = append(built, requirementName(w))
 		}
 	}
-	return nil
+	return built, nil
 }
 
 var looksLikeRequirement = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*([<>=!~;@ ].*)?$`)

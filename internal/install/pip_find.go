@@ -23,6 +23,7 @@ type pythonNeeds struct {
 	files map[string][]byte // requirements.txt with what it includes, or pipMain
 	bare  []string          // what has no hash
 	odd   bool              // something comes from elsewhere than the registry
+	built []string          // what has to be built, which runs its code
 	note  string
 }
 
@@ -89,23 +90,30 @@ func readSmall(code fs.FS, name string) ([]byte, error) {
 }
 
 // lined makes needs of lines that have been put into the form of requirements.
-func lined(lines []string, hashed bool, lock string) *pythonNeeds {
+func lined(lines []string, hashed bool, from string) (*pythonNeeds, error) {
 	if len(lines) == 0 {
-		return nil
+		return nil, nil
 	}
 	n := &pythonNeeds{files: map[string][]byte{pipMain: []byte(strings.Join(lines, "\n") + "\n")}}
 	if hashed {
-		n.lock = lock
+		n.lock = from
 	}
 	for _, l := range lines {
-		if !strings.Contains(l, "--hash=") {
+		built, err := checkPackage("what "+from+" names", l)
+		if err != nil {
+			return nil, err
+		}
+		if built {
+			n.built = append(n.built, requirementName(l))
+		}
+		if !hasHash(l) {
 			n.bare = append(n.bare, requirementName(l))
 		}
 		if strings.Contains(l, "://") {
 			n.odd = true
 		}
 	}
-	return n
+	return n, nil
 }
 
 // readPyproject takes the dependencies of the project itself. What is only for its development or
@@ -145,7 +153,7 @@ func readPyproject(code fs.FS, name string, plan *runtimes.Plan) (*pythonNeeds, 
 			}
 		}
 	}
-	return lined(lines, false, ""), nil
+	return lined(lines, false, name)
 }
 
 // scriptBlock is how a script says what it needs: https://packaging.python.org/en/latest/specifications/inline-script-metadata/
@@ -195,11 +203,11 @@ func readScript(code fs.FS, plan *runtimes.Plan) (*pythonNeeds, error) {
 	if !pythonFits(plan.Version, doc.RequiresPython) {
 		return nil, wrongPython(plan.Entry, doc.RequiresPython, plan.Version)
 	}
-	n := lined(doc.Dependencies, false, "")
+	n, err := lined(doc.Dependencies, false, plan.Entry)
 	if n != nil {
 		n.from = plan.Entry
 	}
-	return n, nil
+	return n, err
 }
 
 // requirementName returns the package that a line of requirements names.

@@ -71,6 +71,7 @@ func resolve(lock string, all []*pypiLocked, needs []pypiNeed, env map[string]st
 			if !done[p.name] {
 				done[p.name] = true
 				line := orElse(p.line, p.name+"=="+p.version)
+				p.hashes = slices.DeleteFunc(p.hashes, func(h string) bool { return !strong(h) })
 				slices.Sort(p.hashes)
 				for _, h := range slices.Compact(p.hashes) {
 					line += " --hash=" + h
@@ -95,11 +96,11 @@ func resolve(lock string, all []*pypiLocked, needs []pypiNeed, env map[string]st
 	if err := walk(needs, "the project", ""); err != nil {
 		return nil, err
 	}
-	found := lined(sortedKeys(lines), true, lock)
+	found, err := lined(sortedKeys(lines), true, lock)
 	if found != nil {
 		found.odd = found.odd || odd
 	}
-	return found, nil
+	return found, err
 }
 
 func sortedKeys(m map[string]bool) []string {

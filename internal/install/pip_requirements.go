@@ -2,19 +2,20 @@ package install
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// readRequirements reads a file of requirements and those that it includes with -r and -c. They are
-// handed to the tool as they are; here it is only found out what else they need, and whether
-// everything has a hash.
+// readRequirements reads a file of requirements and those that it includes with -r and -c, and writes
+// their lines anew. It finds out what else they need, and whether everything has a hash.
 func readRequirements(code fs.FS, name string, _ *runtimes.Plan) (*pythonNeeds, error) {
 	r := &requirements{code: code, needs: &pythonNeeds{files: map[string][]byte{}}}
 	if err := r.read(name, false, 0); err != nil {
@@ -50,45 +51,72 @@ func (r *requirements) read(name string, constraints bool, depth int) error {
 	if err != nil {
 		return err
 	}
-	r.needs.files[name] = b
-	for n, line := range logicalLines(string(b)) {
-		if err := r.line(name, n+1, line, constraints, depth); err != nil {
+	r.needs.files[name] = nil // it is being read
+	text := strings.TrimPrefix(string(b), "\ufeff")
+	if !utf8.ValidString(text) {
+		return faas.Errorf(faas.Invalid, op, "%s is not UTF-8", name)
+	}
+	var lines strings.Builder
+	for n, line := range logicalLines(text) { // they stay at their numbers, which errors of the tool name
+		if line, err = r.line(name, n+1, line, constraints, depth); err != nil {
 			return err
 		}
+		lines.WriteString(line + "\n")
 	}
+	r.needs.files[name] = []byte(lines.String())
 	return nil
 }
 
-func (r *requirements) line(file string, n int, line string, constraints bool, depth int) error {
+// line returns the line as it is handed on.
+func (r *requirements) line(file string, n int, line string, constraints bool, depth int) (string, error) {
 	if line == "" {
-		return nil
+		return "", nil
 	}
-	option, value := splitOption(line)
-	switch option {
+	where := fmt.Sprintf("%s line %d", file, n)
+	if err := plainText(where, line); err != nil {
+		return "", err
+	}
+	switch option, value := splitOption(line); option {
 	case "":
 	case "-r", "--requirement", "-c", "--constraint":
 		at := path.Join(path.Dir(file), value)
-		if !fs.ValidPath(at) || strings.Contains(value, "://") {
-			return faas.Errorf(faas.Invalid, op, "%s line %d includes %q, which is not a file of the code", file, n, clip(value, 80))
+		if !fs.ValidPath(at) || path.IsAbs(value) || strings.Contains(value, "://") {
+			return "", faas.Errorf(faas.Invalid, op, "%s includes %q, which is not a file of the code", where, clip(value, 80))
 		}
-		if r.needs.files[at] != nil {
-			return nil
+		flag := "-" + strings.TrimLeft(option, "-")[:1]
+		if _, ok := r.needs.files[at]; !ok {
+			if err := r.read(at, constraints || flag == "-c", depth+1); err != nil {
+				return "", err
+			}
 		}
-		return r.read(at, constraints || strings.HasPrefix(strings.TrimLeft(option, "-"), "c"), depth+1)
+		return flag + " " + SourceDir + "/" + at, nil
 	case "-e", "--editable":
-		return faas.Errorf(faas.Invalid, op, "%s line %d installs %q for development; the code is imported from where it lies", file, n, clip(value, 80)).
+		return "", faas.Errorf(faas.Invalid, op, "%s installs %q for development; the code is imported from where it lies", where, clip(value, 80)).
 			WithFix("leave the line out")
-	case "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host":
-		r.needs.odd = true
-		return nil
 	default:
-		return nil // the tool says if it knows none
+		if err := checkOption(file, n, option, value); err != nil {
+			return "", err
+		}
+		switch option {
+		case "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host":
+			r.needs.odd = true
+		case noBinary:
+			r.needs.built = append(r.needs.built, value)
+		}
+		return line, nil
 	}
 	if err := checkLine(file, n, line); err != nil {
-		return err
+		return "", err
+	}
+	built, err := checkPackage(where, line)
+	if err != nil {
+		return "", err
+	}
+	if built {
+		r.needs.built = append(r.needs.built, requirementName(line))
 	}
 	if constraints {
-		return nil
+		return line, nil
 	}
 	r.count++
 	if strings.Contains(line, "://") {
@@ -97,13 +125,13 @@ func (r *requirements) line(file string, n int, line string, constraints bool, d
 	if localFile.MatchString(line) {
 		r.needs.odd = true
 		if err := r.wheel(file, n, strings.Fields(line)[0]); err != nil {
-			return err
+			return "", err
 		}
 	}
-	if !strings.Contains(line, "--hash=") && !strings.Contains(line, "--hash ") {
+	if !hasHash(line) {
 		r.needs.bare = append(r.needs.bare, requirementName(line))
 	}
-	return nil
+	return line, nil
 }
 
 // wheel takes along a wheel that lies in the code. The tool starts beside the outermost file, and
@@ -142,12 +170,9 @@ func checkLine(file string, n int, line string) error {
 	if len(first) == 0 {
 		return nil
 	}
-	switch p := first[0]; {
-	case p == ".", strings.HasPrefix(p, ".["), p == "./", (strings.HasPrefix(p, "./") || strings.HasPrefix(p, "../") || strings.HasPrefix(p, "/")) && !localFile.MatchString(p):
+	if p := first[0]; p == "." || strings.HasPrefix(p, ".[") || p == "./" || (strings.HasPrefix(p, "./") || strings.HasPrefix(p, "../") || strings.HasPrefix(p, "/")) && !localFile.MatchString(p) {
 		return faas.Errorf(faas.Invalid, op, "%s names the directory %q; the code is imported from where it lies", where, clip(p, 80)).
 			WithFix("leave it out, or build a wheel of it and name that: pip wheel --no-deps -w wheels %s", p)
-	case strings.ContainsAny(line, "\x00"):
-		return faas.Errorf(faas.Invalid, op, "%s has a NUL character", where)
 	}
 	return nil
 }
