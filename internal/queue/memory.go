@@ -324,6 +324,18 @@ func (m *memory) Depths(_ context.Context, namespace string) ([]Depth, error) {
 	return out, nil
 }
 
+func (m *memory) Clear(ctx context.Context, function faas.Name) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := len(m.items)
+	m.items = slices.DeleteFunc(m.items, func(it *item) bool { return it.name == function && !it.leased })
+	m.tell() // of its rows
+	return before - len(m.items), nil
+}
+
 func (m *memory) Drop(ctx context.Context, name faas.Name) error {
 	if err := ctx.Err(); err != nil {
 		return err

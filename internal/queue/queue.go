@@ -43,6 +43,9 @@ type Queue interface {
 	// Depths counts, by function, what waits and was handed out, and says what is paused. A namespace
 	// of "" is all of them.
 	Depths(ctx context.Context, namespace string) ([]Depth, error)
+	// Clear removes what waits of a function for good, and returns how many that was. What is handed
+	// out, its dead letters, its keys and its pause stay.
+	Clear(ctx context.Context, function faas.Name) (int, error)
 	// Drop removes what waits of a function, or with an empty Function of a whole namespace, which is
 	// no more; its dead letters too.
 	Drop(ctx context.Context, name faas.Name) error

@@ -254,6 +254,35 @@ func testDepths(t *testing.T, q queue.Queue) {
 	done(t, l)
 }
 
+func testClear(t *testing.T, q queue.Queue) {
+	_ = buryAll(t, q, "f", 1)
+	running := pullID(t, q, "f", pushWith(t, q, "f", "x", faas.Wait{Order: "o"}))
+	key := faas.Wait{Key: "k"}
+	was := pushWith(t, q, "f", "x", key)
+	pushWith(t, q, "f", "x", faas.Wait{Order: "o"})
+	pushWith(t, q, "f", "x", faas.Wait{NotBefore: time.Now().Add(time.Hour)})
+	push(t, q, "g", "x")
+	if err := q.Pause(t.Context(), Name("f"), true); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{3, 0} {
+		if n, err := q.Clear(t.Context(), Name("f")); err != nil || n != want {
+			t.Errorf("Clear = %d, %v; want %d", n, err, want)
+		}
+	}
+	count(t, q, 1, 1, 1)
+	if now := pushWith(t, q, "f", "x", key); now != was {
+		t.Error("the key of a call that was cleared is forgotten, so that it could be made twice")
+	}
+	done(t, running)
+	later := pushWith(t, q, "f", "x", faas.Wait{Order: "o"})
+	none(t, q, "f") // still paused
+	if err := q.Pause(t.Context(), Name("f"), false); err != nil {
+		t.Fatal(err)
+	}
+	done(t, pullID(t, q, "f", later))
+}
+
 func testDrop(t *testing.T, q queue.Queue) {
 	_ = buryAll(t, q, "f", 1)
 	_ = buryAll(t, q, "g", 1)
