@@ -63,7 +63,6 @@ type Engine struct {
 	config   Config // fixed after Open
 	lock     *lock
 	server   *server.Server
-	conn     *nats.Conn
 	js       jetstream.JetStream
 	maxBytes int64
 	closed   chan struct{}
@@ -71,9 +70,13 @@ type Engine struct {
 	closeErr error
 	log      *serverLog
 	reviving sync.Mutex
-	giving   sync.WaitGroup
-	looked   atomic.Int64 // when the disk was last looked at, in nanoseconds
-	since    atomic.Int64 // bytes to be written since then
+
+	connecting sync.Mutex
+	conns      []*nats.Conn // guarded by connecting
+
+	giving sync.WaitGroup
+	looked atomic.Int64 // when the disk was last looked at, in nanoseconds
+	since  atomic.Int64 // bytes to be written since then
 }
 
 // Open takes the lock of the data directory and starts the engine on it. Whoever opened it closes
@@ -169,15 +172,25 @@ func (e *Engine) start() error {
 	if !srv.ReadyForConnections(readyTimeout) {
 		return fmt.Errorf("the engine was not ready within %v", readyTimeout)
 	}
-	e.conn, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("brasa"), nats.MaxReconnects(-1),
+	e.js, err = e.Connect("brasa")
+	return err
+}
+
+// Connect returns the engine's streams by a connection of its own, which ends with the engine. What
+// a connection asks for, other than a publication, is answered one after the other: whoever reads
+// or deletes much keeps those away who share one with it.
+func (e *Engine) Connect(name string) (jetstream.JetStream, error) {
+	conn, err := nats.Connect("", nats.InProcessServer(e.server), nats.Name(name), nats.MaxReconnects(-1),
 		nats.NoEcho(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			e.config.Logger.Warn("store connection", "cause", err)
 		}))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	e.js, err = jetstream.New(e.conn, jetstream.WithPublishAsyncMaxPending(4096))
-	return err
+	e.connecting.Lock()
+	e.conns = append(e.conns, conn)
+	e.connecting.Unlock()
+	return jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(4096))
 }
 
 // JetStream returns the engine's streams, for packages journal and queue; they make theirs with
@@ -324,9 +337,11 @@ func (e *Engine) full() bool {
 func (e *Engine) Close() error {
 	e.close.Do(func() {
 		close(e.closed)
-		if e.conn != nil {
-			e.conn.Close()
+		e.connecting.Lock()
+		for _, c := range e.conns {
+			c.Close()
 		}
+		e.connecting.Unlock()
 		if e.server != nil {
 			e.server.Shutdown()
 			e.server.WaitForShutdown()
