@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"encoding/json"
+	"os"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -15,4 +17,50 @@ func TestSandboxedForks(t *testing.T) {
 	}
 	s.Launcher = &sandboxed{host: newHost(t), stems: true, forks: true}
 	s.stories(t, runtimes.Node)
+}
+
+// TestForkedNodeDoesWhatAStartedOneDoes tries what code needs of a process in a forked and in a
+// started one.
+func TestForkedNodeDoesWhatAStartedOneDoes(t *testing.T) {
+	s := NewSuite(t, nil)
+	how, _ := s.Runtime(t, runtimes.Node).Stem(&faas.Revision{})
+	if how.Zygote == nil {
+		t.Skip("this Node.js can't be forked")
+	}
+	host := newHost(t)
+	trial, err := os.ReadFile("../../runtimes/node/trial/needs.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"needs.js": string(trial)}
+	for _, way := range []struct {
+		name string
+		fork bool
+	}{{"started", false}, {"forked", true}} {
+		t.Run(way.name, func(t *testing.T) {
+			s.Launcher = &sandboxed{host: host, stems: true, forks: way.fork}
+			in := s.Start(t, runtimes.Node, Function{Files: files, Entry: "needs.js"})
+			a := in.Call("{}")
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			var got struct {
+				Tried  int
+				Broken []string
+			}
+			if err := json.Unmarshal(a.Body, &got); err != nil || got.Tried < 10 {
+				t.Fatalf("answered %q: %v", a.Body, err)
+			}
+			for _, b := range got.Broken {
+				t.Error(b)
+			}
+			in = s.Start(t, runtimes.Node, Function{Files: files, Entry: "needs.js", Handler: "leave"})
+			if a := in.Call("{}"); a.Err == nil {
+				t.Errorf("answered %q", a.Body)
+			}
+			if e := in.Process.Wait(); e.Code != 7 {
+				t.Errorf("left with %+v, want 7", e)
+			}
+		})
+	}
 }
