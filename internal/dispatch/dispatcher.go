@@ -18,6 +18,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/queue"
 )
 
 // Node runs invocations. Its methods are safe for concurrent use.
@@ -46,7 +47,15 @@ type Config struct {
 	// MaxNamespace bounds the same for a whole namespace, so that one cannot take all of the
 	// node's memory with bodies that wait. Default 5000.
 	MaxNamespace int
-	Logger       *slog.Logger
+	// Queue keeps calls whose callers do not wait, and Journal their outcomes. Without a Queue there are
+	// no such calls.
+	Queue   queue.Queue
+	Journal Journal
+	Async   AsyncConfig
+	Chain   ChainConfig
+	Logger  *slog.Logger
+
+	Step func(string) // is told each step of a call that waited; tests stop the process in it. nil: nobody is told
 }
 
 // Dispatcher is safe for concurrent use.
@@ -56,6 +65,11 @@ type Dispatcher struct {
 	onTheWay map[string]*atomic.Int64 // guarded by mu; by namespace and by function's full name
 	calls    sync.WaitGroup
 	draining atomic.Bool
+	stopping chan struct{} // closed when draining begins
+	chains   *chains
+	underway underway
+	hooks    *hooks
+	warmer   warmer
 }
 
 // New returns a Dispatcher; nothing is started.
@@ -69,7 +83,14 @@ func New(cfg Config) *Dispatcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dispatcher{cfg: cfg, onTheWay: map[string]*atomic.Int64{}}
+	cfg.Async.applyDefaults()
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	return &Dispatcher{
+		cfg: cfg, onTheWay: map[string]*atomic.Int64{}, stopping: make(chan struct{}), chains: newChains(cfg.Chain),
+		underway: underway{calls: map[faas.ID]*attempt{}}, hooks: newHooks(cfg.Async.Hooks),
+	}
 }
 
 // Invoke runs inv and returns the answer as soon as its head is there. inv.ID, Deadline and
@@ -93,38 +114,61 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation) (*faas.Re
 // which is in no catalog.
 func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	begin(inv)
+	if err := d.chains.link(inv); err != nil {
+		return nil, finish(newActivation(rev, inv), inv, 0, err, d.cfg.Recorder.Record)
+	}
+	return d.run(ctx, rev, inv, d.cfg.Recorder.Record)
+}
+
+// run is the way of every call, whether its caller waits or not. The finished activation goes to
+// record.
+func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, record func(*faas.Activation)) (*faas.Result, error) {
 	if latest := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.IsZero() || inv.Deadline.After(latest) {
 		inv.Deadline = latest
 	}
 	act := newActivation(rev, inv)
 	if err := bound(inv, rev); err != nil {
-		d.finish(act, inv, 0, err)
-		return nil, err
+		return nil, finish(act, inv, 0, err, record)
 	}
-	release, err := d.admit(rev)
+	release, err := d.enter(rev, inv)
 	if err != nil {
-		d.finish(act, inv, 0, err)
-		return nil, err
+		return nil, finish(act, inv, 0, err, record)
 	}
 	if err := gather(inv); err != nil {
 		release()
-		return nil, d.finish(act, inv, 0, err)
+		return nil, finish(act, inv, 0, err, record)
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, inv.Deadline, errDeadline)
+	d.chains.begin(inv)
 	res, err := d.cfg.Node.Execute(ctx, rev, inv)
 	if err != nil {
+		d.chains.end(inv)
 		cancel()
 		release()
-		err = d.finish(act, inv, 0, err)
-		return nil, err
+		return nil, finish(act, inv, 0, err, record)
 	}
 	done := func(failure error) {
+		d.chains.end(inv)
 		cancel()
 		release()
-		d.finish(act, inv, res.Status, failure)
+		_ = finish(act, inv, res.Status, failure, record) // whoever reads the answer has met it
 	}
 	res.Body = track(res.Body, done)
 	return res, nil
+}
+
+// enter takes a place for a call. One that waited in the queue has had its bounds there; those of
+// callers who wait are not its own.
+func (d *Dispatcher) enter(rev *faas.Revision, inv *faas.Invocation) (release func(), err error) {
+	if inv.Wait == nil {
+		return d.admit(rev)
+	}
+	d.calls.Add(1)
+	if d.draining.Load() {
+		d.calls.Done()
+		return nil, errStopping
+	}
+	return d.calls.Done, nil
 }
 
 func begin(inv *faas.Invocation) {
@@ -141,7 +185,9 @@ func begin(inv *faas.Invocation) {
 
 // Drain refuses new invocations and waits until those on their way have ended, or ctx has.
 func (d *Dispatcher) Drain(ctx context.Context) error {
-	d.draining.Store(true)
+	if !d.draining.Swap(true) {
+		close(d.stopping)
+	}
 	ended := make(chan struct{})
 	go func() {
 		d.calls.Wait()

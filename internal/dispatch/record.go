@@ -25,9 +25,8 @@ func newActivation(rev *faas.Revision, inv *faas.Invocation) *faas.Activation {
 	}
 }
 
-// finish completes the activation and hands it to the recorder. It returns err as the caller
-// is to see it.
-func (d *Dispatcher) finish(act *faas.Activation, inv *faas.Invocation, status int, err error) error {
+// finish completes the activation and hands it to record. It returns err as the caller is to see it.
+func finish(act *faas.Activation, inv *faas.Invocation, status int, err error, record func(*faas.Activation)) error {
 	inv.Timing.Total = time.Since(inv.Timing.Begin)
 	r := &inv.Report
 	act.Timing, act.Status, act.Code = inv.Timing, status, inv.Timing.Trees()
@@ -36,12 +35,17 @@ func (d *Dispatcher) finish(act *faas.Activation, inv *faas.Invocation, status i
 	act.Request, act.Response = r.Request, r.Response
 	act.Logs, act.LogTruncated = r.Logs, r.LogTruncated
 	if err != nil {
-		e := faas.AsError(err)
-		act.Outcome, act.Fault, act.Error, act.Trace = e.Code, e.Code.Fault(), e.Message(), e.Trace
-		err = e
+		err = outcome(act, err)
 	}
-	d.cfg.Recorder.Record(act)
+	record(act)
 	return err
+}
+
+// outcome enters what went wrong.
+func outcome(act *faas.Activation, err error) *faas.Error {
+	e := faas.AsError(err)
+	act.Outcome, act.Fault, act.Error, act.Trace = e.Code, e.Code.Fault(), e.Message(), e.Trace
+	return e
 }
 
 // track returns body such that done is called exactly once, when it is closed: with nil if the

@@ -31,9 +31,8 @@ type Wait struct {
 	Then    []Destination `json:"then,omitempty"`
 	Timeout Duration      `json:"timeout_ms,omitempty"` // of one attempt; the function's own at most. 0: that
 
-	// Since is when it was accepted, or taken from the dead letters; its age counts from there or from
-	// NotBefore, whichever is later. The dispatcher sets it at first, the queue when it redrives.
-	Since time.Time `json:"since,omitzero"`
+	// Since is when it was accepted. Its age counts from there or from NotBefore, whichever is later.
+	Since time.Time `json:"since,omitzero"`  // set by the dispatcher
 	Chain *Chain    `json:"chain,omitempty"` // set by the dispatcher; what a caller says is overwritten
 }
 
