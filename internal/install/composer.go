@@ -259,7 +259,8 @@ func (c *composer) Plan(ctx context.Context, m *Manifest, opt Options) (*Job, er
 	php := slices.Clone(args[:len(args)-1])
 	env = slices.DeleteFunc(env, func(v string) bool { return !strings.HasPrefix(v, "PHP_") })
 	env = append(env, "COMPOSER_VENDOR_DIR="+composerTarget+"/vendor", "COMPOSER_MIRROR_PATH_REPOS=1", "COMPOSER_NO_INTERACTION=1",
-		"COMPOSER_ALLOW_SUPERUSER=1", "COMPOSER_ROOT_VERSION=1.0.0", "COMPOSER_MEMORY_LIMIT=-1", "COMPOSER_DISABLE_XDEBUG_WARN=1")
+		"COMPOSER_ALLOW_SUPERUSER=1", "COMPOSER_ROOT_VERSION=1.0.0", "COMPOSER_MEMORY_LIMIT=-1", "COMPOSER_DISABLE_XDEBUG_WARN=1",
+		"COLUMNS=1000") // it breaks lines of errors else, in the middle of names
 	run := func(name, script string) JobStep {
 		return JobStep{Name: name, Args: append([]string{"/bin/sh", "-ec", script, "sh", program.Path}, php...), Env: env, Dir: WorkDir}
 	}

@@ -52,7 +52,7 @@ func (b *build) unreachable(text string) *faas.Error {
 		"temporary failure in name resolution", "name or service not known", "network is unreachable", "no route to host",
 		"connection refused", "connection timed out", "could not resolve host", "eai_again", "enotfound", "econnrefused", "enetunreach",
 		"etimedout", "dns error", "no such host", "i/o timeout", "failed to establish a new connection", "connecttimeout", "connection reset by peer",
-		"connection broken by", "error sending request", "operation timed out",
+		"connection broken by", "error sending request", "operation timed out", "could not reach host",
 	} {
 		if strings.Contains(low, sign) {
 			e := faas.Errorf(faas.Unavailable, op, "%s cannot reach its registry: %s", b.job.Tool, lineWith(text, sign))

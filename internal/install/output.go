@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -97,14 +98,17 @@ func reversed(all [][]byte) [][]byte {
 	return out
 }
 
-// printable takes control characters out.
+// colours are what tools write to a terminal besides text.
+var colours = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+
+// printable takes control characters out, and with them what they begin.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\t' && r != '\n' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return -1
 		}
 		return r
-	}, s)
+	}, colours.ReplaceAllString(s, ""))
 }
 
 // begin tells that a step begins.
