@@ -107,7 +107,7 @@ func (a *app) settle(c *cobra.Command) error {
 			return
 		}
 		if err := f.Value.Set(v); err != nil {
-			failed = cli.Usagef("%s=%s: %v", name, v, err).WithFix("it stands for --%s; see brasa %s --help", f.Name, c.Name())
+			failed = cli.Usagef("%s=%s", name, badValue(f, v, err)).WithFix("it stands for --%s; see brasa %s --help", f.Name, c.Name())
 		}
 	})
 	if failed != nil {

@@ -111,7 +111,7 @@ func newHelp() *cobra.Command {
 			code := strings.ReplaceAll(strings.ToLower(args[0]), "-", "_")
 			for _, t := range topics {
 				if t.code == code {
-					_, err := fmt.Fprintf(out, "%s: %s (exit code %d)\n\n%s\n", t.code, t.line, t.exit, t.text)
+					_, err := fmt.Fprintf(out, "%s: %s (exit code %d)\n\n%s\n", t.code, t.line, t.exit, cli.Fill(t.text, helpWidth()))
 					return err
 				}
 			}

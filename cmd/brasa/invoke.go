@@ -42,7 +42,7 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 			if err != nil {
 				return err
 			}
-			if err := checkRevision("revision", revision); err != nil {
+			if err := checkRevision("revision", revision, args[0]+a.namespaceFlag()); err != nil {
 				return err
 			}
 			client, err := a.client()
@@ -72,6 +72,7 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 	c.Flags().StringVar(&revision, "revision", "", "`ID` of the revision to call instead of the active one, or its first digits")
 	completeFlag(c, "revision", a.completeRevisions)
 	c.Flags().DurationVar(&timeout, "timeout", 0, "`TIME` to give up after, if the function's own limit is longer")
+	positive(c.Flags(), "timeout")
 	return c
 }
 

@@ -15,7 +15,7 @@ func newRm(a *app) *cobra.Command {
 		Aliases: []string{"delete", "remove"},
 		Short:   "Delete functions with all their revisions",
 		Long:    "Delete functions with all their revisions. The records of their calls stay.",
-		Example: "  brasa rm hello\n  brasa rm hello bye --yes",
+		Example: "  brasa rm hello\n  brasa rm hello bye",
 		Args:    atLeast("NAME"), ValidArgsFunction: a.completeFunctions,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()

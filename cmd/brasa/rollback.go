@@ -73,7 +73,7 @@ func (a *app) rollback(ctx context.Context, client *api.Client, fn faas.Name, to
 		}
 		to = string(before)
 	}
-	if err := checkRevision("to", to); err != nil {
+	if err := checkRevision("to", to, fn.Path()+a.namespaceFlag()); err != nil {
 		return f, from, err
 	}
 	f, err = client.Activate(ctx, fn.Namespace, fn.Path(), strings.ToLower(to))
@@ -84,11 +84,11 @@ func (a *app) rollback(ctx context.Context, client *api.Client, fn faas.Name, to
 const fewestDigits = 4
 
 // checkRevision says of a flag's value whether it can name a revision.
-func checkRevision(flag, id string) error {
+func checkRevision(flag, id, function string) error {
 	rest := strings.TrimLeft(strings.ToLower(id), "0123456789abcdef")
 	if id == "" || rest == "" && len(id) >= fewestDigits {
 		return nil
 	}
 	return cli.Usagef("--%s %s is no revision: give at least its first %d digits", flag, id, fewestDigits).
-		WithFix("see what there is: brasa versions NAME")
+		WithFix("see what there is: brasa versions %s", function)
 }

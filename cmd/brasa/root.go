@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -64,6 +65,8 @@ or, while you write: brasa dev`,
 	cobra.EnableCommandSorting = false // they stand in the order in which one needs them
 	cobra.AddTemplateFunc("flagsWithEnv", flagsWithEnv)
 	cobra.AddTemplateFunc("aliases", func(c *cobra.Command) string { return strings.Join(c.Aliases, ", ") })
+	cobra.AddTemplateFunc("fill", func(s string) string { return cli.Fill(s, helpWidth()) })
+	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(usageTemplate)
 	walk(root, func(c *cobra.Command) {
 		c.DisableFlagsInUseLine = true
@@ -101,6 +104,9 @@ func newGroup(use, short string, aliases []string, commands ...*cobra.Command) *
 }
 
 func flagError(c *cobra.Command, err error) error {
+	if x, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return cli.Usagef("--%s %s", x.GetFlag().Name, badValue(x.GetFlag(), x.GetValue(), x.Unwrap()))
+	}
 	e := cli.Usagef("%s", err)
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		var names []string
@@ -112,6 +118,42 @@ func flagError(c *cobra.Command, err error) error {
 		}
 	}
 	return e.WithFix("%s --help", c.CommandPath())
+}
+
+// badValue says what is wrong with a flag's value, beginning with that.
+func badValue(f *pflag.Flag, value string, err error) string {
+	what := map[string]string{
+		"duration": "no time; write it as 500ms, 30s or 5m", "int": "no whole number", "uint64": "no whole number",
+		"float64": "no number", "bool": "neither true nor false",
+	}[f.Value.Type()]
+	if what == "" || errors.Is(err, errNotPositive) {
+		return value + ": " + err.Error()
+	}
+	return value + " is " + what
+}
+
+// errNotPositive is what is wrong with a flag that was given nothing as its number.
+var errNotPositive = errors.New("it must be more than 0; leave it out for the default")
+
+// positive makes flags refuse 0 and less. A 0 would mean the default, which is not what who writes it
+// expects.
+func positive(set *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		f := set.Lookup(name)
+		f.Value, f.DefValue = positiveValue{f.Value}, ""
+	}
+}
+
+type positiveValue struct{ pflag.Value }
+
+func (v positiveValue) Set(s string) error {
+	if err := v.Value.Set(s); err != nil {
+		return err
+	}
+	if now := v.Value.String(); strings.HasPrefix(now, "-") || now == "0" || now == "0s" {
+		return errNotPositive
+	}
+	return nil
 }
 
 func walk(c *cobra.Command, do func(*cobra.Command)) {
@@ -132,8 +174,18 @@ func flagsWithEnv(c *cobra.Command, set *pflag.FlagSet) string {
 		}
 		out.AddFlag(&shown)
 	})
-	return strings.TrimRight(out.FlagUsages(), "\n")
+	return strings.TrimRight(out.FlagUsagesWrapped(helpWidth()), "\n")
 }
+
+// helpWidth is how wide help may be: as the terminal is. Elsewhere nothing is broken anew.
+func helpWidth() int {
+	if w, _, err := term.GetSize(os.Stdout.Fd()); err == nil && w > 0 {
+		return max(w, 40)
+	}
+	return 0
+}
+
+const helpTemplate = "{{with or .Long .Short}}{{fill .}}\n\n{{end}}{{.UsageString}}"
 
 const usageTemplate = `Usage:
   {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}

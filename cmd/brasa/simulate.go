@@ -48,19 +48,18 @@ func_name,invoke_time_ms with --meta. No server is needed.`,
 		Example: "  brasa simulate --trace calls.csv\n" +
 			"  brasa simulate --trace calls.csv --policy fixed --keep 10m --cold 500ms\n" +
 			"  brasa simulate --trace calls.csv --json | jq .data.cold_wait_s",
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.simulate(f) },
 	}
 	fs := c.Flags()
 	fs.StringVar(&f.trace, "trace", "", "`FILE` of calls; - is the standard input")
 	fs.StringVar(&f.meta, "meta", "", "`FILE` that says how long each function's calls take, where the trace does not")
-	fs.StringVar(&f.policy, "policy", "oracle", "oracle, fixed or none")
-	fs.DurationVar(&f.keep, "keep", 10*time.Minute, "for --policy fixed: an idle instance stays this long")
-	fs.StringVar(&f.cold, "cold", coldHere, "what a cold start takes; \"trace\": what the trace says")
+	fs.StringVar(&f.policy, "policy", "oracle", "`NAME` of the policy: oracle, fixed or none")
+	fs.DurationVar(&f.keep, "keep", 10*time.Minute, "for --policy fixed: `TIME` that an idle instance stays")
+	fs.StringVar(&f.cold, "cold", coldHere, "`TIME` that a cold start takes; \"trace\": what the trace says")
 	fs.StringVar(&f.idle, "idle-memory", "trace", "`SIZE` that an idle instance holds; \"trace\": as much as one that works")
-	fs.Float64Var(&f.price, "price", float64(policy.DefaultPrice), "for --policy oracle: seconds of waiting that a GiB held for an hour must save")
-	fs.DurationVar(&f.jitter, "jitter", 0, "calls begin up to this much later, each by chance; for traces that know minutes alone")
-	fs.Uint64Var(&f.seed, "seed", 1, "for --jitter")
+	fs.Float64Var(&f.price, "price", float64(policy.DefaultPrice), "for --policy oracle: `SECONDS` of waiting that a GiB held for an hour must save")
+	fs.DurationVar(&f.jitter, "jitter", 0, "calls begin up to this `TIME` later, each by chance; for traces that know minutes alone")
+	fs.Uint64Var(&f.seed, "seed", 1, "for --jitter: a `NUMBER`, with which chance is the same each time")
 	return c
 }
 

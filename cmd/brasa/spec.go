@@ -58,6 +58,7 @@ func (s *specFlags) add(c *cobra.Command) {
 	f.StringArrayVar(&s.with, "with", nil, "`PACKAGE` to install besides those that the code's manifest names, as that would write it; repeatable")
 	f.BoolVar(&s.scripts, "install-scripts", false, "let code of packages run while they are installed")
 	f.BoolVar(&s.strict, "strict", false, "install nothing of which the lock has no hash")
+	positive(f, "pids", "timeout", "concurrency", "max-instances")
 	complete := func(flag string, values ...string) {
 		completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -123,6 +124,9 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 		}
 		if *size.to, err = faas.ParseBytes(size.text); err != nil {
 			return spec, cli.Usagef("--%s: %v", size.flag, faas.AsError(err).Message())
+		}
+		if *size.to == 0 && size.flag != "log" {
+			return spec, cli.Usagef("--%s %s: %v", size.flag, size.text, errNotPositive)
 		}
 	}
 	if l.CPU, err = parseCPU(s.cpu); err != nil {
