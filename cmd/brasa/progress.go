@@ -56,7 +56,8 @@ func (a *app) sendOnce(ctx context.Context, client *api.Client, fn faas.Name, sp
 				said = p.Tool
 				a.out.Detail("installing with %s", p.Tool)
 			}
-			text := fmt.Sprintf("%s: %s", p.Tool, p.Step)
+			tool, _, _ := strings.Cut(p.Tool, ", ") // not its plugins, which leave no room for the rest
+			text := fmt.Sprintf("%s: %s", tool, p.Step)
 			if p.Bytes > 0 {
 				text += ", " + cli.Size(p.Bytes)
 			}
