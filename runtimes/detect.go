@@ -210,10 +210,12 @@ func lackOf(language string) string {
 	switch {
 	case language == Wasm:
 		return "build a module for WASI preview 1, or give the source of a program in Go or Rust; if it is there, say which file with --entry"
+	case language == DotNet:
+		return "bring a project (.csproj), or say where it is with --entry"
 	case styleOf(language) != StyleFrames:
 		return "begin it with a line such as #!/bin/sh, or say what runs it with --command; of several files say which with --entry"
 	}
-	return "say it with --entry"
+	return "if it is there, say which file with --entry; if the code is of another language, say that or leave --language out"
 }
 
 func ambiguous(have []candidate) error {

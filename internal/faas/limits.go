@@ -161,7 +161,7 @@ func (l Limits) Validate(ceiling Limits) error {
 		{"cpu_millis", int64(l.CPU), 10, int64(ceiling.CPU), printNumber},
 		{"pids", int64(l.PIDs), 1, int64(ceiling.PIDs), printNumber},
 		{"tmp_bytes", int64(l.Tmp), int64(4 * KiB), int64(ceiling.Tmp), printBytes},
-		{"timeout_ms", l.Timeout.D().Milliseconds(), 1, ceiling.Timeout.D().Milliseconds(), printNumber},
+		{"timeout_ms", l.Timeout.D().Milliseconds(), 1, ceiling.Timeout.D().Milliseconds(), printMillis},
 		{"concurrency", int64(l.Concurrency), 1, int64(ceiling.Concurrency), printNumber},
 		{"max_instances", int64(l.MaxInstances), 0, int64(ceiling.MaxInstances), printNumber},
 		{"min_instances", int64(l.MinInstances), 0, int64(ceiling.MinInstances), printNumber},
@@ -185,3 +185,6 @@ func (l Limits) Validate(ceiling Limits) error {
 
 func printBytes(n int64) string  { return Bytes(n).String() }
 func printNumber(n int64) string { return strconv.FormatInt(n, 10) }
+
+// printMillis tells the unit too: people give seconds.
+func printMillis(n int64) string { return (time.Duration(n) * time.Millisecond).String() }
