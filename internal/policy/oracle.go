@@ -131,7 +131,7 @@ func (h *History) Plan(c Costs) Plan {
 		if len(inside) >= evenPauses {
 			least, most := float64(inside[0]), float64(inside[len(inside)-1])
 			slack := max((most-least)/2, evenSlack.Seconds())
-			lo, hi = max(from, least-slack), min(to, most+slack)
+			lo, hi = max(0, least-slack), most+slack
 			share = float64(len(inside)) / total
 		}
 		width := (left - share/2) * (hi - lo) // expected time until the call or the end of the span
@@ -155,7 +155,7 @@ const (
 	evenSlack = 2 * time.Second
 	// planGap is the longest time without an instance that is not worth to end one for: making it
 	// again takes a processor some milliseconds.
-	planGap = 5 * time.Second
+	planGap = 15 * time.Second
 )
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -163,7 +163,7 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // join adds a span after the others.
 func (p Plan) join(from, to time.Duration) Plan {
 	if n := len(p); n > 0 && from-p[n-1].To <= planGap {
-		p[n-1].To = to
+		p[n-1].To = max(p[n-1].To, to)
 		return p
 	}
 	if from <= planGap {
