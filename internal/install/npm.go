@@ -169,6 +169,7 @@ var (
 	packageName = regexp.MustCompile(`^(?:@[\w.~-]+/)?[A-Za-z0-9_.~][\w.~-]*(?:@[^\s/:]+)?$`)
 	gitSpec     = regexp.MustCompile(`^(?:git[+:@]|github:|gitlab:|bitbucket:|gist:|ssh:|[\w.-]+/[\w.-]+(?:#.*)?$)|^https?://[^?]*\.git(?:#|$)`)
 	directory   = regexp.MustCompile(`^(?:link:|portal:|workspace:|(?:file:)?(?:\.{0,2}/|~/))|^file:`)
+	packageSpec = regexp.MustCompile(`^(?:https?://|file:|npm:|catalog:|[^:]*$)`)
 	tarball     = regexp.MustCompile(`\.(?:tgz|tar\.gz|tar)$`)
 )
 
@@ -192,7 +193,10 @@ func (p *packageManifest) check() error {
 		for _, name := range slices.Sorted(maps.Keys(set)) {
 			spec := set[name]
 			switch {
-			case tarball.MatchString(spec): // of the code or of an address
+			case !packageSpec.MatchString(spec) && !gitSpec.MatchString(spec) && !directory.MatchString(spec):
+				return faas.Errorf(faas.Invalid, npmOp, "package.json wants %s from %q; packages come from registries and tarballs alone", name, clip(redact(spec), 80)).
+					WithFix("name a version from the registry, or a tarball beside the code: \"%s\": \"file:%s.tgz\"", name, path.Base(name))
+			case tarball.MatchString(spec) && !strings.HasPrefix(spec, "git"): // of the code or of an address
 			case directory.MatchString(spec):
 				return faas.Errorf(faas.Invalid, npmOp, "package.json wants %s from a directory (%s), and these are not installed for a function", name, spec).
 					WithFix("pack it (npm pack) and name the tarball: \"%s\": \"file:%s.tgz\", or import its files by their path", name, path.Base(name))
@@ -337,7 +341,8 @@ func readRC(code fs.FS) []byte {
 		return nil
 	}
 	var keep strings.Builder
-	for line := range strings.Lines(string(b)) {
+	// npm ends a line at each of these; what it took for another setting here would be part of a value.
+	for line := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return r == '\n' || r == '\r' }) {
 		key, value, ok := strings.Cut(line, "=")
 		key = strings.TrimSpace(key)
 		if ok && slices.Contains(rcKeys, strings.TrimSuffix(key, "[]")) && !strings.Contains(value, "${") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -226,7 +227,7 @@ func readBerryLock(b []byte) ([]lockedPackage, error) {
 			l.Integrity = "sha512-" + sum
 		}
 		switch {
-		case strings.HasPrefix(from, "npm:"):
+		case strings.HasPrefix(from, "npm:"), builtinPatch.MatchString(from):
 		case strings.HasPrefix(from, "workspace:"), strings.HasPrefix(from, "link:"), strings.HasPrefix(from, "portal:"):
 			l.Link = true
 		case strings.HasPrefix(from, "file:"):
@@ -239,6 +240,13 @@ func readBerryLock(b []byte) ([]lockedPackage, error) {
 	return all, nil
 }
 
+// builtinPatch is how Yarn marks packages that it adapts to its own ways by itself.
+var builtinPatch = regexp.MustCompile(`^patch:[^#]*#(?:optional!|~)*builtin<[a-z/-]+>(?:::|$)`)
+
+// packagePlace is how a place is written that packages come from. Others name programs, such as
+// exec: of Yarn, or what is not here.
+var packagePlace = regexp.MustCompile(`^(?:https?://|file:|npm:|[^:]*$)`)
+
 // checkLocked refuses what a layer cannot hold, and in strict mode what has no hash.
 func checkLocked(all []lockedPackage, m *Manifest, opt Options) error {
 	for _, p := range all {
@@ -249,13 +257,22 @@ func checkLocked(all []lockedPackage, m *Manifest, opt Options) error {
 		case strings.HasPrefix(p.Resolved, "git"), strings.HasPrefix(p.Resolved, "ssh:"):
 			return faas.Errorf(faas.Invalid, npmOp, "%s wants %s from a git repository (%s); packages come from registries and tarballs alone", m.Lock, p.Name, redact(p.Resolved)).
 				WithFix("name a version from the registry, or a tarball beside the code")
-		case opt.Strict && p.Integrity == "" && !p.InBundle:
+		case !packagePlace.MatchString(p.Resolved):
+			return faas.Errorf(faas.Invalid, npmOp, "%s wants %s from %q; packages come from registries and tarballs alone", m.Lock, p.Name, clip(redact(p.Resolved), 80)).
+				WithFix("name a version from the registry, or a tarball beside the code")
+		case opt.Strict && !integrity.MatchString(p.Integrity) && !p.InBundle:
 			return faas.Errorf(faas.Invalid, npmOp, "strict installs nothing without a hash, and %s has none for %s", m.Lock, p).
 				WithFix("make the lock anew: delete it and node_modules, then install")
 		}
 	}
 	return nil
 }
+
+// What is no hash to npm is taken as if there were none.
+var (
+	integrity       = regexp.MustCompile(`^sha(?:1|256|384|512)-[0-9A-Za-z+/=]+(?:\s|$)`)
+	strongIntegrity = regexp.MustCompile(`^sha(?:256|384|512)-[0-9A-Za-z+/=]+$`)
+)
 
 // verified says whether each package has a strong hash and is a public registry's: whoever has the
 // lock gets the same, and nothing that is not his to have.
@@ -265,7 +282,7 @@ func (n npm) verified(all []lockedPackage) bool {
 		scope, _, scoped := strings.Cut(p.Name, "/")
 		switch {
 		case p.InBundle:
-		case !strings.HasPrefix(p.Integrity, "sha512-") && !strings.HasPrefix(p.Integrity, "sha384-") && !strings.HasPrefix(p.Integrity, "sha256-"):
+		case !strongIntegrity.MatchString(p.Integrity):
 			return false
 		case strings.HasPrefix(p.Resolved, publicNPM), strings.HasPrefix(p.Resolved, publicYarn):
 		case p.Resolved != "" || r.Registry != "":

@@ -75,14 +75,14 @@ func TestWhatDecidesIsRead(t *testing.T) {
 		"package.json":      `{"name":"x","version":"2.0.0","scripts":{"postinstall":"evil"},"dependencies":{"a":"1"},"overrides":{"b":"2"},"pnpm":{"configDependencies":{"evil":"1"},"overrides":{"c":"3"}}}`,
 		"package-lock.json": `{"name":"x","version":"2.0.0","lockfileVersion":3,"packages":{"":{"name":"x","version":"2.0.0","license":"MIT","dependencies":{"a":"1"}}}}`,
 		"yarn.lock":         "a@1:\n  version \"1.0.0\"\n",
-		".npmrc":            "registry=https://evil.example\n//evil.example/:_authToken=x\nignore-scripts=false\nlegacy-peer-deps = true\nnode-options=--require=/x\nhoist-pattern[]=${HOME}\nscript-shell=/x\n",
+		".npmrc":            "registry=https://evil.example\n//evil.example/:_authToken=x\nignore-scripts=false\nlegacy-peer-deps = true\nnode-options=--require=/x\nhoist-pattern[]=${HOME}\nscript-shell=/x\rstrict-ssl=false\rhoist=true\rhttps-proxy=http://evil.example\n",
 		".yarnrc.yml":       "yarnPath: evil.js\n", ".pnpmfile.cjs": "evil", "index.js": "",
 	}
 	m := found(t, Registries{}, Options{}, files)
 	if m.Lock != "package-lock.json" || m.Runtime != "20" || !strings.Contains(m.Note, "yarn.lock") {
 		t.Errorf("manifest %+v", m)
 	}
-	if rc := string(m.Files[".npmrc"]); rc != "legacy-peer-deps=true\n" {
+	if rc := string(m.Files[".npmrc"]); rc != "legacy-peer-deps=true\nhoist=true\n" {
 		t.Errorf(".npmrc is %q", rc)
 	}
 	if p := string(m.Files["package.json"]); strings.Contains(p, "evil") || strings.Contains(p, "2.0.0") || !strings.Contains(p, "overrides") {
@@ -135,6 +135,45 @@ func TestPackageOfAFile(t *testing.T) {
 	} {
 		if got := packageDir(file); got != want {
 			t.Errorf("%s is of %q, want %q", file, got, want)
+		}
+	}
+}
+
+// TestPackagesComeFromRegistriesAndTarballsAlone: Yarn runs what exec: names while it fetches, where the
+// credentials of registries are; a tarball of the code may be a script.
+func TestPackagesComeFromRegistriesAndTarballsAlone(t *testing.T) {
+	berry := func(resolution string) string {
+		return "# by yarn\n\n__metadata:\n  version: 8\n  cacheKey: 10c0\n\n\"b@x\":\n  version: 1.0.0\n  resolution: \"" + resolution + "\"\n  checksum: 10c0/de2e\n  languageName: node\n  linkType: hard\n"
+	}
+	const plain = `{"dependencies":{"b":"1.0.0"}}`
+	for name, c := range map[string]struct {
+		files map[string]string
+		fine  bool
+	}{
+		"exec":                        {files: map[string]string{"package.json": `{"dependencies":{"b":"exec:./gen.tgz"}}`}},
+		"exec, in the lock alone":     {files: map[string]string{"package.json": `{"dependencies":{"b":"1"},"resolutions":{"b":"exec:./gen.tgz"}}`, "yarn.lock": berry("b@exec:./gen.tgz#./gen.tgz::hash=ed8e70&locator=f%40workspace%3A.")}},
+		"a patch":                     {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@patch:b@npm%3A1.0.0#./b.patch::hash=1&builtin<compat/x>")}},
+		"a patch of Yarn's own":       {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@patch:b@npm%3A1.0.0#optional!builtin<compat/resolve>::version=1.0.0&hash=c3c19d")}, fine: true},
+		"git behind a tarball's name": {files: map[string]string{"package.json": `{"dependencies":{"b":"git+https://x.example/b.tgz"}}`}},
+		"a script of npm's lock":      {files: map[string]string{"package.json": plain, "package-lock.json": `{"lockfileVersion":3,"packages":{"":{},"node_modules/b":{"version":"1.0.0","resolved":"exec:./b.js"}}}`}},
+		"another name of npm's":       {files: map[string]string{"package.json": `{"dependencies":{"b":"npm:c@1.0.0"}}`}, fine: true},
+		"an address":                  {files: map[string]string{"package.json": `{"dependencies":{"b":"https://x.example/b.tgz"}}`}, fine: true},
+	} {
+		tree := fstest.MapFS{"gen.tgz": &fstest.MapFile{Data: []byte("x")}}
+		for f, text := range c.files {
+			tree[f] = &fstest.MapFile{Data: []byte(text)}
+		}
+		_, err := newNPM(Tools{}).Find(tree, &runtimes.Plan{Runtime: runtimes.Node, Version: "20.1.2"}, Options{})
+		if (err == nil) != c.fine {
+			t.Errorf("%s: %v; want it taken: %t", name, err, c.fine)
+		}
+	}
+	for name, integrity := range map[string]string{"none": "", "one that is none": "sha512-!", "an unknown one": "crc32-AAAA"} {
+		lock := `{"lockfileVersion":3,"packages":{"":{},"node_modules/b":{"version":"1.0.0","integrity":"` + integrity + `"}}}`
+		_, err := newNPM(Tools{}).Find(fstest.MapFS{"package.json": {Data: []byte(plain)}, "package-lock.json": {Data: []byte(lock)}},
+			&runtimes.Plan{Runtime: runtimes.Node, Version: "20.1.2"}, Options{Strict: true})
+		if err == nil || !strings.Contains(err.Error(), "without a hash") {
+			t.Errorf("a hash is demanded, and there is %s: %v", name, err)
 		}
 	}
 }
