@@ -1,4 +1,4 @@
-// Package catalog knows what exists: namespaces, functions, their revisions, secrets.
+// Package catalog knows what exists: namespaces, functions, their revisions, triggers, rules, secrets.
 //
 // A revision is an immutable document; a function is a small document that points at one of
 // them. Publishing writes the revision first and then moves the pointer by compare-and-set: that
@@ -43,6 +43,8 @@ type Config struct {
 	MaxFunctions  int // of one namespace; default 1,000
 	MaxRevisions  int // kept of one function, the active one among them; default 10
 	MaxSecrets    int // of one namespace; default 100
+	MaxTriggers   int // of one namespace; default 500
+	MaxRules      int // of one namespace; default 1,000
 }
 
 func (c *Config) applyDefaults() {
@@ -53,6 +55,8 @@ func (c *Config) applyDefaults() {
 	c.MaxFunctions = cmp.Or(c.MaxFunctions, 1000)
 	c.MaxRevisions = cmp.Or(c.MaxRevisions, 10)
 	c.MaxSecrets = cmp.Or(c.MaxSecrets, 100)
+	c.MaxTriggers = cmp.Or(c.MaxTriggers, 500)
+	c.MaxRules = cmp.Or(c.MaxRules, 1000)
 }
 
 // Catalog is safe for concurrent use. What its methods return is shared and must not be changed.
@@ -71,6 +75,7 @@ type Catalog struct {
 	watched    [2]store.Version         // guarded by mu; up to where Store and Secrets were read or watched
 	seen       map[string]store.Version // guarded by mu; newest seen of a key; functions and revisions know their own
 	namespaces map[string]*Namespace    // guarded by mu
+	linked     linked                   // guarded by mu
 	secrets    map[string]*secretState  // guarded by mu; by namespace
 
 	writers sync.Map // namespace to *sync.Mutex: quotas are counted and kept under it
@@ -92,6 +97,7 @@ func Open(ctx context.Context, config Config) (*Catalog, error) {
 		ready:      make(chan struct{}),
 		seen:       map[string]store.Version{},
 		namespaces: map[string]*Namespace{},
+		linked:     newLinked(),
 		secrets:    map[string]*secretState{},
 		loading:    true,
 	}

@@ -14,6 +14,8 @@ import (
 //	namespace/NS
 //	function/NS/[PACKAGE/]NAME
 //	revision/NS/[PACKAGE/]NAME/ID
+//	trigger/NS/NAME
+//	rule/NS/NAME
 //	key/NS                             in the store of secrets: the namespace's wrapped data key
 //	secret/NS/NAME                     there too
 //	check                              there too: says which master key is in use
@@ -21,6 +23,8 @@ const (
 	kindNamespace = "namespace/"
 	kindFunction  = "function/"
 	kindRevision  = "revision/"
+	kindTrigger   = "trigger/"
+	kindRule      = "rule/"
 	kindKey       = "key/"
 	kindSecret    = "secret/"
 	checkDocument = "check"
@@ -54,6 +58,10 @@ const (
 	SecretChanged // made or rotated
 	SecretDeleted
 	NamespaceDeleted
+	TriggerChanged // made, changed, paused or resumed
+	TriggerDeleted
+	RuleChanged
+	RuleDeleted
 )
 
 // Event is a change that other parts act upon: a worker drains instances of revisions that are
@@ -62,6 +70,8 @@ type Event struct {
 	Kind      EventKind
 	Namespace string
 	Function  *faas.Function // for functions; as it is now, or was before it was deleted
+	Trigger   *faas.Trigger  // for triggers; as it is now, or was before it was deleted
+	Rule      *faas.Rule     // for rules, the same
 	Secret    string         // for secrets: the name
 	Epoch     uint64         // for secrets: see OpenSecrets
 }
@@ -172,6 +182,8 @@ func (c *Catalog) take(r store.Record) (Event, error) {
 		}
 		c.namespaces[name] = ns
 		return Event{}, nil
+	case strings.HasPrefix(r.Key, kindTrigger), strings.HasPrefix(r.Key, kindRule):
+		return c.takeLinked(r)
 	case strings.HasPrefix(r.Key, kindKey), strings.HasPrefix(r.Key, kindSecret):
 		return c.takeSecret(r)
 	}

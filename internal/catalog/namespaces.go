@@ -78,7 +78,7 @@ func (c *Catalog) createNamespace(ctx context.Context, name string) (*Namespace,
 	return ns, nil
 }
 
-// DeleteNamespace removes a namespace with its secrets. One that still has functions is a
+// DeleteNamespace removes a namespace with its triggers, rules and secrets. One that still has functions is a
 // Conflict, as is the default one.
 func (c *Catalog) DeleteNamespace(ctx context.Context, name string) error {
 	const op = "delete namespace"
@@ -93,6 +93,9 @@ func (c *Catalog) DeleteNamespace(ctx context.Context, name string) error {
 		return faas.Errorf(faas.Conflict, op, "namespace %q still has functions, %q among them", name, fns[0].Name.Path()).
 			WithFix("delete them first with: brasa rm -n %s NAME", name)
 	}
+	if err := c.deleteLinked(ctx, name); err != nil {
+		return storeError(op, err)
+	}
 	// Secrets go before their key and the namespace goes last: a crash leaves a namespace with
 	// fewer secrets, which can be deleted again.
 	for _, s := range c.Secrets(name) {
@@ -104,12 +107,5 @@ func (c *Catalog) DeleteNamespace(ctx context.Context, name string) error {
 	if err := c.deleteDataKey(ctx, name); err != nil {
 		return storeError(op, err)
 	}
-	c.mu.RLock()
-	version := c.seen[kindNamespace+name]
-	c.mu.RUnlock()
-	if err := c.config.Store.Delete(ctx, kindNamespace+name, version); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return storeError(op, err)
-	}
-	c.forget(kindNamespace+name, version)
-	return nil
+	return storeError(op, c.deleteDocument(ctx, kindNamespace+name))
 }
