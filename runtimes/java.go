@@ -74,7 +74,7 @@ func findJava(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 			why = fmt.Errorf("%s is Java %s; %d or newer is needed", program, clip(words[1]), oldestJava)
 			continue
 		}
-		if err := unpack(dir, "bootstrap.jar", javaBootstrap); err != nil {
+		if err := unpackSettled(dir, "bootstrap.jar", javaBootstrap); err != nil {
 			return nil, fmt.Errorf("unpack bootstrap: %w", err)
 		}
 		rt := &Runtime{
@@ -84,6 +84,7 @@ func findJava(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 		if h.compiler {
 			rt.Compiler = filepath.Join(h.dir, "bin", "javac")
 		}
+		rt.Archive = newArchive(rt, javaFeature(words[1]), javaBootstrap)
 		return rt, nil
 	}
 	return nil, why
@@ -166,6 +167,9 @@ func (rt *Runtime) javaCommand(memory faas.Bytes) (args, env []string) {
 		memory = faas.DefaultLimits().Memory
 	}
 	args = append([]string{rt.Program}, rt.args...)
+	if flag := rt.Archive.flag(); flag != "" {
+		args = append(args, flag)
+	}
 	args = append(args, fmt.Sprintf("-Xmx%dm", javaHeap(memory)), "-jar", BootDir+"/"+rt.boot)
 	// One arena of malloc serves so few threads and keeps no pages for others.
 	return args, []string{"MALLOC_ARENA_MAX=1"}

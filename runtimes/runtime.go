@@ -52,6 +52,10 @@ type Runtime struct {
 	// Targets are what Rust can build for, the host's own platform first.
 	Targets []string
 
+	// Archive holds the classes that a process of the runtime would otherwise load at its start; nil:
+	// there can be none.
+	Archive *Archive
+
 	bootDir string   // host directory, for wasm the program, that is mounted at BootDir; empty: none
 	boot    string   // bootstrap's file in it
 	zygote  string   // the zygote's file in it; empty: there is none

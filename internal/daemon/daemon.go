@@ -130,6 +130,13 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		<-ctx.Done()
 		return nil
 	}})
+	running.start(ctx, part{"java archive", func(ctx context.Context) error {
+		if err := n.deployer.ArchiveJava(ctx); err != nil {
+			d.log.Warn("there is no archive of Java's classes; processes of Java take longer to start", "error", err)
+		}
+		<-ctx.Done()
+		return nil
+	}})
 	d.ready.Store(true)
 	d.log.Info("node started", "url", d.cfg.URL, "data", d.cfg.Data)
 	select {

@@ -47,6 +47,27 @@ func pristineChecks(reg *runtimes.Registry) []api.Check {
 	return out
 }
 
+// archiveChecks says of each language whose classes could be archived whether they are.
+func archiveChecks(reg *runtimes.Registry) []api.Check {
+	var out []api.Check
+	for _, i := range reg.Runtimes() {
+		rt, err := reg.Lookup(i.Name)
+		if err != nil || rt.Archive == nil {
+			continue
+		}
+		c := api.Check{Name: "archive " + i.Name, Detail: "classes are mapped from an archive"}
+		var why error
+		if c.OK, why = rt.Archive.State(); !c.OK {
+			c.Detail, c.Lost = "none was made yet", "processes of "+i.Title+" take longer to start and more memory"
+			if why != nil {
+				c.Detail = why.Error()
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // examine says what this machine gives to functions, and what is lost where it doesn't.
 func examine(features sandbox.Features, reg *runtimes.Registry) api.Doctor {
 	d := api.Doctor{OK: true}
@@ -64,5 +85,6 @@ func examine(features sandbox.Features, reg *runtimes.Registry) api.Doctor {
 		d.Checks = append(d.Checks, c)
 	}
 	d.Checks = append(d.Checks, pristineChecks(reg)...)
+	d.Checks = append(d.Checks, archiveChecks(reg)...)
 	return d
 }

@@ -13,7 +13,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.Enumeration;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
 import java.util.zip.ZipFile;
@@ -27,6 +29,9 @@ final class Loader extends ClassLoader {
     static {
         registerAsParallelCapable();
     }
+
+    /** The packages that the parents' classes are in: those of the JDK, and the bootstrap's. */
+    private static final Set<String> PARENTS = parents();
 
     private final List<Place> places = new ArrayList<>(2);
     private final ThreadLocal<int[]> depth = new ThreadLocal<>();
@@ -109,6 +114,24 @@ final class Loader extends ClassLoader {
 
     Loader(ClassLoader parent) {
         super(parent);
+    }
+
+    private static Set<String> parents() {
+        Set<String> packages = new HashSet<>(4096);
+        for (Module m : ModuleLayer.boot().modules()) packages.addAll(m.getPackages());
+        packages.add(Loader.class.getPackageName());
+        return packages;
+    }
+
+    /** Asks the parents for what can be theirs alone: for each class that is not they make an error with a stack. */
+    @Override
+    protected Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
+        int dot = name.lastIndexOf('.');
+        if (dot >= 0 && PARENTS.contains(name.substring(0, dot))) return super.loadClass(name, resolve);
+        synchronized (getClassLoadingLock(name)) {
+            Class<?> c = findLoadedClass(name);
+            return c != null ? c : findClass(name);
+        }
     }
 
     void addDir(File dir) {

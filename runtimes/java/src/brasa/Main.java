@@ -20,6 +20,8 @@ public final class Main {
         Randomness.install();
         if (Boolean.getBoolean("brasa.rehearse")) DryRun.run();
         link.lead();
+        // What has been loaded by now is archived, or found to come from the archive.
+        if (Boolean.getBoolean("brasa.archive")) System.exit(0);
         link.hello();
         Spec spec = link.awaitLoad();
         Function function;
