@@ -121,6 +121,9 @@ func writeFiles(dir string, files map[string][]byte, mode fs.FileMode) error {
 // step runs one program to its end.
 func (b *build) step(ctx context.Context, n int, step JobStep) error {
 	b.out.begin(Progress{Tool: b.job.Tool, Step: cmp.Or(step.Name, "install")})
+	if err := b.clear(step.Takes); err != nil {
+		return withOp(err)
+	}
 	log := &tail{most: 64 << 10}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -195,6 +198,40 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 		}
 	}
 	return nil
+}
+
+// maxTaken bounds a file that goes from a step to one that takes no other.
+const maxTaken = 16 << 20
+
+// clear removes what the steps before have written, but for the files named; nil keeps all.
+func (b *build) clear(takes []string) error {
+	if takes == nil {
+		return nil
+	}
+	kept := map[string][]byte{}
+	scratch, err := os.OpenRoot(b.scratch)
+	if err != nil {
+		return err
+	}
+	defer scratch.Close()
+	for _, name := range takes {
+		info, err := scratch.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || info.Size() > maxTaken {
+			return faas.Errorf(faas.Invalid, op, "%s did not leave the file %s behind", b.job.Tool, name).WithFix("see what it wrote: it may have ended too early")
+		}
+		if kept[name], err = scratch.ReadFile(name); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{b.scratch, b.target} {
+		if err := removeAll(dir); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return writeFiles(b.scratch, kept, 0o644)
 }
 
 func (b *build) environment(step JobStep) []string {

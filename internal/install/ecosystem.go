@@ -85,6 +85,10 @@ type JobStep struct {
 	Dir     string   // where it starts; empty: /src
 	Network bool     // it may reach the registries, and has Job.Access
 	Open    bool     // it has a way out and nothing of Job.Access: for what code of packages does
+	// Takes, if not nil, are all the files below /work that it finds of what the steps before have
+	// written, there and in the target. A step with Network behind one that runs the function's or
+	// packages' code has it, since what tools look for in their home and their target is code too.
+	Takes []string
 }
 
 // Access is how a tool gets at its registries: addresses, credentials, what certificates are
