@@ -96,7 +96,7 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 // bodyMayWait refuses a body that is known to be too large, and sees to it that one of unknown
 // length is refused too.
 func (d *Dispatcher) bodyMayWait(inv *faas.Invocation, rev *faas.Revision) error {
-	if inv.Length > int64(queue.MaxBody) && rev.Limits.Request >= queue.MaxBody {
+	if inv.Length > int64(queue.MaxBody) && rev.Limits.Request > queue.MaxBody {
 		return faas.Errorf(faas.TooLarge, opEnqueue, "the body of a call that waits may have %s", queue.MaxBody).WithLimit("queue_body_bytes").
 			WithFix("call the function and wait for its answer, or pass a reference to the data")
 	}

@@ -41,7 +41,7 @@ type attempt struct {
 	err     error         // that the lease was not settled; good after settled
 }
 
-// ended is what an attempt came to.
+// outcomeOf is what an attempt came to.
 type outcomeOf struct {
 	rev  *faas.Revision // nil: there is none
 	act  *faas.Activation
@@ -79,11 +79,11 @@ func (d *Dispatcher) execute(ctx context.Context, inv *faas.Invocation) *outcome
 		o.err = outcome(o.act, err)
 		return o
 	}
-	fn, rev, err := d.cfg.Catalog.Resolve(inv.Function)
+	_, rev, err := d.cfg.Catalog.Resolve(inv.Function)
 	if err != nil {
 		return fail(err)
 	}
-	o.rev, inv.Function.Name = rev, fn.Name
+	o.rev = rev
 	inv.Timing.Add(faas.PhaseResolve, time.Since(inv.Timing.Begin))
 	if err := d.chains.over(inv); err != nil {
 		return fail(err)
