@@ -15,7 +15,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-//go:embed node/bootstrap.js node/rehearsal node/native/bin/*.node
+//go:embed node/bootstrap.js node/rehearsal node/trial node/native/bin/*.node
 var nodeFiles embed.FS
 
 // NodePack is the file of a function's code in which its modules lie packed.

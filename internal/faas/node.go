@@ -17,6 +17,7 @@ type StemStatus struct {
 	Class   string  `json:"class"` // the runtime, and what of its start can't be changed later
 	Network Network `json:"network"`
 	Ready   int     `json:"ready"`
+	Forked  int     `json:"forked"` // of those that are ready
 	Making  int     `json:"making"`
 	Memory  Bytes   `json:"memory_bytes"` // held by those that are ready, together
 }

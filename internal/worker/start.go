@@ -49,8 +49,7 @@ func (w *Worker) start(p *pool, of *waiter) {
 		}
 	}
 	old := !began.After(p.renewed)
-	p.starting--
-	w.starting--
+	w.begun(p)
 	if err != nil {
 		w.reserved -= p.rev.Limits.Memory
 		if of != nil {
@@ -59,10 +58,15 @@ func (w *Worker) start(p *pool, of *waiter) {
 		for n := p.concerned(of); n > 0; n-- {
 			p.line.pop().answer(grant{err: err, log: wrote})
 		}
+		w.aheadFailed(p, of)
 		w.grow(p)
 		w.feed()
 		w.dropIfEmpty(p)
 		return
+	}
+	p.ahead = 0
+	if p.book != nil {
+		p.book.Costs(in.births.total, held)
 	}
 	p.instances[in.id] = in
 	in.idleSince = time.Now()
@@ -78,7 +82,7 @@ func (w *Worker) start(p *pool, of *waiter) {
 		of.answer(grant{in: in})
 	}
 	for in.active < in.slots && !w.crowded(p, in) {
-		wt := p.line.pop()
+		wt := w.next(p)
 		if wt == nil {
 			break
 		}
@@ -149,7 +153,7 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 		if w.cfg.NoStems {
 			how.Zygote = nil
 		}
-		if err = w.startFrames(ctx, in, p.rt, &how, spec); err != nil {
+		if err = w.startFrames(ctx, in, p.rt, &how, spec, true); err != nil {
 			return in, nil, err
 		}
 		if in.forked {

@@ -35,6 +35,7 @@ type stems struct {
 
 	ready  []*instance // the newest last; it is taken first, since the machine's caches know it best
 	making int
+	boots  int // of those that are being made, not forked
 	claims policy.Claims
 	size   faas.Bytes // what the last one made held
 	fails  int        // in a row
@@ -161,23 +162,43 @@ func (w *Worker) refill(s *stems) {
 	if w.draining || now.Before(s.retry) {
 		return
 	}
-	want := policy.Stems(policy.StemConfig{Base: s.base(), Max: maxStems}, s.claims.Busiest(now.Unix()))
+	c, busiest := policy.StemConfig{Base: s.base(), Max: maxStems}, s.claims.Busiest(now.Unix())
+	want := policy.Stems(c, busiest)
 	for len(s.ready)+s.making < want && s.making < stemsMade && w.stemRoom(s.size) {
+		fork := s.how.Zygote != nil
+		if s.how.Spare {
+			fork = policy.Fork(c, len(s.ready), s.booted(), busiest)
+		}
 		s.making++
+		if !fork {
+			s.boots++
+		}
 		w.stemming += s.size
 		w.work.Add(1)
-		go w.makeStem(s, s.size, len(s.ready)+s.making > want/2)
+		go w.makeStem(s, s.size, fork, len(s.ready)+s.making > want/2)
 	}
+}
+
+// booted counts the stems that were not forked, with those that are being made. The caller holds mu.
+func (s *stems) booted() int {
+	n := s.boots
+	for _, in := range s.ready {
+		if !in.forked {
+			n++
+		}
+	}
+	return n
 }
 
 // stemRoom says whether there is memory for one more stem that nobody else has a use for. The
 // caller holds mu.
 func (w *Worker) stemRoom(size faas.Bytes) bool {
-	return w.stemMemory()+w.stemming+size <= w.cfg.StemMemory && w.reserved+w.stemming+size <= w.cfg.Memory && len(w.hungry) == 0
+	return w.stemMemory()+w.stemming+size <= w.cfg.StemMemory && w.reserved+w.stemming+size <= w.memory() && len(w.hungry) == 0
 }
 
-// makeStem makes one stem. expected is what it was expected to hold; unhurried ones wait a moment.
-func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
+// makeStem makes one stem, by a fork if it can be. expected is what it was expected to hold;
+// unhurried ones wait a moment.
+func (w *Worker) makeStem(s *stems, expected faas.Bytes, fork, unhurried bool) {
 	defer w.work.Done()
 	if unhurried {
 		select {
@@ -187,13 +208,19 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
 	}
 	ctx, cancel := context.WithTimeout(w.life, stemTime)
 	defer cancel()
-	in, err := w.newStem(ctx, s)
+	in, err := w.newStem(ctx, s, fork)
 	if err != nil {
 		in.close()
+	}
+	if in.forked {
+		w.noteFork(s.how.Class, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.making--
+	if !fork {
+		s.boots--
+	}
 	w.stemming -= expected
 	if err != nil {
 		if w.draining {
@@ -221,7 +248,7 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, unhurried bool) {
 
 // newStem starts or forks a process and waits until it has booted. What it returns must be closed
 // even if it failed.
-func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
+func (w *Worker) newStem(ctx context.Context, s *stems, fork bool) (*instance, error) {
 	began := time.Now()
 	in := &instance{id: newInstanceID(), stray: &strayLog{limit: faas.DefaultLimits().Log}}
 	l := faas.DefaultLimits()
@@ -238,7 +265,7 @@ func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
 			return in, err
 		}
 	} else {
-		if err := w.startFrames(ctx, in, s.rt, &s.how, spec); err != nil {
+		if err := w.startFrames(ctx, in, s.rt, &s.how, spec, fork); err != nil {
 			return in, err
 		}
 		if _, err := in.frames.Hello(ctx); err != nil {
@@ -268,15 +295,15 @@ func (w *Worker) newStem(ctx context.Context, s *stems) (*instance, error) {
 }
 
 // startFrames starts the sandbox of a process that speaks frames, by a fork of the runtime's
-// zygote where there is one.
-func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Runtime, how *runtimes.Stem, spec sandbox.Spec) (err error) {
+// zygote if it is to be one and there is such.
+func (w *Worker) startFrames(ctx context.Context, in *instance, rt *runtimes.Runtime, how *runtimes.Stem, spec sandbox.Spec, fork bool) (err error) {
 	std := &stdio{}
 	defer std.closeTheirs()
 	if err = std.open(in, runtimes.StyleFrames, &spec); err != nil {
 		return &faas.Error{Code: faas.Unavailable, Op: "make pipes", Err: err}
 	}
 	var z *sandbox.Zygote
-	if !how.Spare {
+	if fork {
 		z = w.zygote(ctx, rt, how)
 	}
 	if z != nil {
@@ -338,6 +365,9 @@ func (s *stems) status() faas.StemStatus {
 	out := faas.StemStatus{Class: s.class.name, Network: s.class.network, Ready: len(s.ready), Making: s.making}
 	for _, in := range s.ready {
 		out.Memory += in.held
+		if in.forked {
+			out.Forked++
+		}
 	}
 	return out
 }
@@ -391,6 +421,7 @@ func (w *Worker) stemMemory() (sum faas.Bytes) {
 // tendStems replaces stems that died, lets classes shrink and go that nobody asks for, and has
 // those made that are missing. The caller holds mu.
 func (w *Worker) tendStems(now time.Time) {
+	w.tendZygotes(now)
 	for class, s := range w.stems {
 		s.ready = slices.DeleteFunc(s.ready, func(in *instance) bool {
 			dead := in.died()
@@ -423,11 +454,16 @@ func (w *Worker) ForgetNamespace(namespace string) {
 	}
 }
 
-// emptyStems ends the oldest stems of a class until n are left. The caller holds mu.
+// emptyStems ends the oldest stems of a class until n are left, those first that were made for need
+// only. The caller holds mu.
 func (w *Worker) emptyStems(s *stems, n int) {
 	for len(s.ready) > n {
-		w.dropStem(s.ready[0])
-		s.ready = s.ready[1:]
+		at := 0
+		if s.how.Spare {
+			at = max(0, slices.IndexFunc(s.ready, func(in *instance) bool { return in.forked }))
+		}
+		w.dropStem(s.ready[at])
+		s.ready = slices.Delete(s.ready, at, at+1)
 	}
 }
 

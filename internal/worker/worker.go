@@ -47,8 +47,11 @@ type Config struct {
 	StemMemory faas.Bytes
 	ReuseAny   bool // whether functions of different namespaces may take turns in one process, if they ask for it
 	NoStems    bool // no process is made before it is known whose it will be
-	Keep       policy.KeepConfig
-	Logger     *slog.Logger
+	// Forks lets runtimes whose processes are started as a rule fork some in need, where a trial
+	// on this machine shows that such a process does all that a started one does.
+	Forks  bool
+	Keep   policy.KeepConfig
+	Logger *slog.Logger
 }
 
 // Worker is safe for concurrent use.
@@ -59,6 +62,7 @@ type Worker struct {
 	pools    map[poolKey]*pool                 // guarded by mu
 	stems    map[stemClass]*stems              // guarded by mu
 	zygotes  map[string]*zygote                // by class of stem; guarded by mu
+	trials   map[string]*trial                 // by runtime; guarded by mu
 	hungry   []*pool                           // guarded by mu; pools with calls in line that could not grow, in order of asking
 	reserved faas.Bytes                        // guarded by mu; what instances hold or may come to hold, and waiting stems and snapshots hold
 	copies   faas.Bytes                        // guarded by mu; what snapshots of armed processes were last seen to hold
@@ -94,7 +98,7 @@ func New(cfg Config) *Worker {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}, loads: map[faas.RevisionID]time.Duration{}}
+	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}, trials: map[string]*trial{}, loads: map[faas.RevisionID]time.Duration{}}
 	// An instance outlives the call that it was made for, so its life hangs on the worker's, not
 	// on a call's context.
 	w.life, w.end = context.WithCancel(context.Background())

@@ -1,0 +1,93 @@
+package worker_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/worker"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+const nodeCounter = "let n = 0; exports.main = () => [++n, process.pid, process.uptime() > 0];\n"
+
+func (m *machine) nodeFunction(t *testing.T, name, code string, adjust func(*faas.Revision)) *faas.Revision {
+	t.Helper()
+	return m.function(t, runtimes.Node, "f.js", code, func(r *faas.Revision) {
+		r.Name.Function = name
+		if adjust != nil {
+			adjust(r)
+		}
+	})
+}
+
+// nodeForks skips where the host's Node.js can't be forked.
+func (m *machine) nodeForks(t *testing.T) {
+	t.Helper()
+	if ok, err := m.Forks(t.Context(), runtimes.Node); err != nil || !ok {
+		t.Skipf("there is no Node.js that is forked: %v", err)
+	}
+}
+
+// forked returns how many stems of Node.js were forked, of how many there are.
+func (m *machine) forked() (forked, ready int) {
+	for _, s := range m.Status().Stems {
+		if strings.HasPrefix(s.Class, runtimes.Node) {
+			forked, ready = forked+s.Forked, ready+s.Ready
+		}
+	}
+	return forked, ready
+}
+
+// A burst empties the stock of booted processes; what it lacks is forked. Before, nothing is.
+func TestABurstOfNodeIsMadeUpForByForks(t *testing.T) {
+	m := newMachine(t, func(c *worker.Config) { c.Forks = true })
+	m.nodeForks(t)
+	first := m.nodeFunction(t, "first", nodeCounter, nil)
+	m.Expect(first)
+	within(t, "the usual stock", func() bool { _, ready := m.forked(); return ready == 2 })
+	if n, _ := m.forked(); n != 0 {
+		t.Errorf("%d of the usual stock are forked", n)
+	}
+	starts, n := map[faas.Start]int{}, 0
+	burst := func() {
+		for range 12 {
+			n++
+			inv := call(`{}`)
+			rev := m.nodeFunction(t, fmt.Sprintf("f%d", n), nodeCounter, nil)
+			if got, err := m.do(rev, inv); err != nil || !strings.HasPrefix(got, "[1,") {
+				t.Fatalf("function %d: %q, %v", n, got, err)
+			}
+			starts[inv.Report.Start]++
+			m.Forget(rev.Name)
+		}
+	}
+	burst()
+	within(t, "a stock that is forked for the most part", func() bool { forked, ready := m.forked(); return forked >= 4 && forked > ready/2 })
+	clear(starts)
+	burst()
+	if starts[faas.StartCold] > 0 {
+		t.Errorf("starts %v; want none of the second burst to have booted", starts)
+	}
+}
+
+func TestNodeIsNotForkedWhereItShallNotBe(t *testing.T) {
+	m := newMachine(t, nil)
+	if ok, err := m.Forks(t.Context(), runtimes.Node); ok && !errors.Is(err, worker.ErrNoForks) {
+		t.Errorf("said to fork: %v", err)
+	}
+	for i := range 8 {
+		inv := call(`{}`)
+		if _, err := m.do(m.nodeFunction(t, fmt.Sprintf("f%d", i), nodeCounter, nil), inv); err != nil || inv.Report.Start == faas.StartForked {
+			t.Errorf("start %q, %v", inv.Report.Start, err)
+		}
+	}
+	if n, _ := m.forked(); n > 0 {
+		t.Errorf("%d stems are forked", n)
+	}
+	if ok, err := m.Forks(t.Context(), runtimes.Python); ok {
+		t.Errorf("Python, which is always forked, has a trial: %v", err)
+	}
+}
