@@ -130,7 +130,11 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 		return faas.AsError(err)
 	}
 	var copying sync.WaitGroup
-	copying.Go(func() { _, _ = io.Copy(io.MultiWriter(log, b.out), r) })
+	copying.Go(func() {
+		h := &hider{to: io.MultiWriter(log, b.out), secrets: b.i.cfg.Registries.secrets()}
+		_, _ = io.Copy(h, r)
+		h.flush()
+	})
 	defer copying.Wait()
 	defer r.Close()
 	l := b.i.cfg.Limits
