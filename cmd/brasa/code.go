@@ -94,15 +94,24 @@ func noSource(path string, err error) error {
 		return err
 	}
 	e := cli.Usagef("there is no file or directory %s", path)
+	if meant := similarFile(path); meant != "" {
+		return e.WithFix("did you mean %s?", meant)
+	}
+	return e.WithFix("make one with: brasa init NAME -l python")
+}
+
+// similarFile returns the file beside path whose name is nearly the same; "" if there is none.
+func similarFile(path string) string {
 	var names []string
 	entries, _ := os.ReadDir(filepath.Dir(path)) // without a directory there is nothing to suggest
 	for _, d := range entries {
 		names = append(names, d.Name())
 	}
-	if meant := cli.Suggest(filepath.Base(path), names); meant != "" {
-		return e.WithFix("did you mean %s?", filepath.Join(filepath.Dir(path), meant))
+	meant := cli.Suggest(filepath.Base(path), names)
+	if meant == "" {
+		return ""
 	}
-	return e.WithFix("make one with: brasa init NAME -l python")
+	return filepath.Join(filepath.Dir(path), meant)
 }
 
 func packSource(dir, base string) *source {

@@ -19,13 +19,15 @@ func TestValuesThatFlagsRefuse(t *testing.T) {
 		{"deploy x.py --memory 0", "--memory 0: it must be more than 0"},
 		{"deploy x.py --public=perhaps", "--public perhaps is neither true nor false"},
 		{"invoke x --timeout soon", "--timeout soon is no time"},
+		{"deploy x --image missing.tar", "no such file or directory"},
+		{"deploy x --image y.tar", "did you mean x.tar?"},
 		{"invoke x --revision zzz", "brasa versions x"},
 	} {
 		t.Run(x.args, func(t *testing.T) {
 			t.Setenv("BRASA_SERVER", "http://127.0.0.1:1") // what is not refused here reaches nobody
 			t.Setenv("BRASA_DATA", t.TempDir())
 			t.Chdir(t.TempDir())
-			write(t, ".", "x.py")
+			write(t, ".", "x.py", "x.tar")
 			root := newRoot(newApp(nil))
 			root.SetArgs(strings.Fields(x.args))
 			err := root.ExecuteContext(t.Context())

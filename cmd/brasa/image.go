@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,8 +48,8 @@ func imageSource(image string, args []string, named bool, language string, spec 
 		err = addArchive(src, file)
 	case err == nil:
 		err = cli.Usagef("--image %s is no file and no directory", image)
-	case looksLikePath(image) && errors.Is(err, fs.ErrNotExist):
-		err = cli.Usagef("--image %s: there is no such file or directory", image)
+	case (looksLikePath(image) || packed(file)) && errors.Is(err, fs.ErrNotExist):
+		err = noImage(file)
 	default:
 		spec.Image, err = image, nil
 	}
@@ -70,6 +71,22 @@ func looksLikePath(s string) bool {
 	return s == "-" || s == "." || s == ".." || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || filepath.IsAbs(s) || strings.HasSuffix(s, string(filepath.Separator))
 }
 
+// archives are the ends of names of files that an image is kept in. A registry is not asked for them.
+var archives = []string{".tar.gz", ".tar.zst", ".tgz", ".tar"}
+
+func packed(s string) bool {
+	return slices.ContainsFunc(archives, func(ext string) bool { return strings.HasSuffix(s, ext) })
+}
+
+// noImage says that a file is not there, and which one may have been meant.
+func noImage(file string) error {
+	e := cli.Usagef("--image %s: there is no such file or directory", file)
+	if meant := similarFile(file); meant != "" {
+		return e.WithFix("did you mean %s?", meant)
+	}
+	return e.WithFix("make it: docker save NAME -o %s", file)
+}
+
 // imageName is what the function of an image is called that nobody named: the last part of its name.
 func imageName(image string) string {
 	base := image
@@ -80,7 +97,7 @@ func imageName(image string) string {
 	}
 	base, _, _ = strings.Cut(base, "#")
 	base, _, _ = strings.Cut(path.Base(filepath.ToSlash(base)), "@")
-	for _, ext := range []string{".tar.gz", ".tar.zst", ".tgz", ".tar"} {
+	for _, ext := range archives {
 		base = strings.TrimSuffix(base, ext)
 	}
 	base, _, _ = strings.Cut(base, ":")

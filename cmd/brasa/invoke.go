@@ -56,7 +56,7 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 			defer closeInput()
 			opts.Revision, opts.Timeout = revision, timeout
 			call := call{
-				task: fmt.Sprintf("invoke %q", fn.Path()),
+				task: fmt.Sprintf("invoke %q", fn.Path()), doing: "calling " + fn.Path(),
 				whole: func(ctx context.Context) (*api.Reply, error) {
 					return client.Invoke(ctx, fn.Namespace, fn.Path(), opts, in)
 				},
@@ -78,15 +78,22 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 
 // call is a call that is about to be made, in both of its forms.
 type call struct {
-	task   string
+	task   string // for errors
+	doing  string // for who waits
 	whole  func(context.Context) (*api.Reply, error)
 	stream func(context.Context) (*api.Stream, error)
 }
 
 // call makes the call and prints what comes of it.
 func (a *app) call(ctx context.Context, client *api.Client, namespace string, flags callFlags, call call) error {
+	// A person at the keyboard is shown that something goes on, unless it is he who is waited for.
+	done := func() {}
+	if flags.input != "-" {
+		done = a.out.Wait(call.doing)
+	}
 	if a.out.Structured() {
 		reply, err := call.whole(ctx)
+		done()
 		if err != nil {
 			return cli.While(err, "%s", call.task)
 		}
@@ -99,6 +106,7 @@ func (a *app) call(ctx context.Context, client *api.Client, namespace string, fl
 	}
 	begin := time.Now()
 	answer, err := call.stream(ctx)
+	done()
 	if err != nil {
 		a.afterFailure(ctx, client, namespace, flags, err)
 		return cli.While(err, "%s", call.task)

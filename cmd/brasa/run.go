@@ -57,7 +57,7 @@ the record and the logs are kept as for any call. The code is a function as for 
 			}
 			defer closeInput()
 			err = a.call(c.Context(), client, a.namespace, calls, call{
-				task: "run " + src.what,
+				task: "run " + src.what, doing: "running " + src.what,
 				whole: func(ctx context.Context) (*api.Reply, error) {
 					return client.Run(ctx, a.namespace, spec, src.Code, opts, in)
 				},
