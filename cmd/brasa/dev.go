@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
@@ -110,7 +111,19 @@ func (d *dev) run(ctx context.Context) error {
 // while it is being written is nothing to stop for.
 func (d *dev) deploy(ctx context.Context, f candidate) {
 	begin := time.Now()
-	outcome, err := d.send(ctx, f)
+	var step atomic.Value
+	step.Store("sending")
+	said := time.AfterFunc(longDeploy, func() {
+		if !d.out.Structured() {
+			d.print("%s %s: %s …", "deploying", f.name, step.Load())
+		}
+	})
+	outcome, err := d.send(ctx, f, func(e api.DeployEvent) {
+		if e.Begins != "" {
+			step.Store(e.Begins)
+		}
+	})
+	said.Stop()
 	if ctx.Err() != nil {
 		return
 	}
@@ -129,7 +142,11 @@ func (d *dev) deploy(ctx context.Context, f candidate) {
 	}
 }
 
-func (d *dev) send(ctx context.Context, f candidate) (*api.Outcome, error) {
+// longDeploy is how long a deploy may take before a line says what it is at: packages are installed, or
+// a standard library is compiled.
+const longDeploy = time.Second
+
+func (d *dev) send(ctx context.Context, f candidate, told func(api.DeployEvent)) (*api.Outcome, error) {
 	src, err := openSource(f.path, "")
 	if err != nil {
 		return nil, err
@@ -140,7 +157,7 @@ func (d *dev) send(ctx context.Context, f candidate) (*api.Outcome, error) {
 		public := true
 		spec.Public = &public
 	}
-	return send(ctx, d.client, faas.Name{Namespace: d.namespace, Function: f.name}, spec, src, nil)
+	return send(ctx, d.client, faas.Name{Namespace: d.namespace, Function: f.name}, spec, src, told)
 }
 
 // mostInline is how much of an answer fits on a line.
@@ -182,8 +199,8 @@ func (d *dev) reportFailure(f candidate, what string, err error) {
 	if where != "" {
 		where = " at " + s.Strong.Render(where)
 	}
-	d.print("%s %s%s: %s", s.Bad.Render(what+" failed"), s.Strong.Render(f.name), where, cli.Clean(localPaths(failure.Because, f)))
-	if failure.Trace != "" {
+	d.print("%s %s%s: %s", s.Bad.Render(what+" failed"), s.Strong.Render(f.name), where, strings.TrimLeft(indented(cli.Clean(localPaths(failure.Because, f))), " "))
+	if failure.Trace != "" && !strings.Contains(failure.Because, failure.Trace) {
 		d.print("%s", indented(cli.Clean(localPaths(failure.Trace, f))))
 	}
 	for _, fix := range failure.Fix {

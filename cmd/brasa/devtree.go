@@ -219,7 +219,7 @@ func touches(touched map[string]bool, path string) bool {
 // of the others.
 var (
 	pythonPlace = regexp.MustCompile(`File "/code/([^"]+)", line (\d+)`)
-	otherPlace  = regexp.MustCompile(`(?:/code/|\./|\b)([A-Za-z0-9_./-]+\.(?:js|mjs|cjs|go|sh|py)):(\d+)`)
+	otherPlace  = regexp.MustCompile(`(?:/code/|\./|\b)([A-Za-z0-9_./-]+\.(?:js|mjs|cjs|ts|mts|cts|go|java|rs|rb|php|sh|py)):(\d+)`)
 )
 
 // locate returns the place in the function's code that an error is about, as file:line; "" if

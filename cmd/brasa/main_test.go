@@ -347,6 +347,8 @@ func TestLocateNamesFileAndLineHere(t *testing.T) {
 		{"File \"/usr/lib/python3/json.py\", line 1", pay, ""},
 		{"TypeError: x\n    at f (/code/node_modules/y/a.js:1:2)\n    at main (/code/lib/index.js:12:7)\n    at node:internal/x.js:4", pay, dir + "/pay/lib/index.js:12"},
 		{"./main.go:7:2: undefined: x", pay, "main.go:7"},
+		{"index.ts:1:42: Expected identifier but found \"}\"", pay, "index.ts:1"},
+		{"main.rb:3: syntax error, unexpected end-of-input", pay, "main.rb:3"},
 		{"File \"/code/one.py\", line 2", one, dir + "/one.py:2"},
 		{"no place at all", one, ""},
 	} {
