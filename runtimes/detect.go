@@ -195,6 +195,9 @@ func nothing(files []string, language string) error {
 		return faas.Errorf(faas.Invalid, detectOp, "the code is described by a Dockerfile, and images are not built here").
 			WithFix("build it and deploy the image: docker build -t NAME . && docker save NAME -o image.tar && brasa deploy --image image.tar")
 	}
+	if slices.Contains(files, "oci-layout") || slices.Contains(files, "manifest.json") && slices.ContainsFunc(files, isLayer) {
+		return faas.Errorf(faas.Invalid, detectOp, "this is an image, not code").WithFix("deploy it as one: brasa deploy NAME --image PATH")
+	}
 	switch {
 	case len(files) == 0:
 		return faas.Errorf(faas.Invalid, detectOp, "the code has no file at its top").WithFix("say which file is the function with --entry")
@@ -203,6 +206,13 @@ func nothing(files []string, language string) error {
 	}
 	return faas.Errorf(faas.Invalid, detectOp, "cannot tell what the code is; looked for go.mod, Cargo.toml, package.json, .java files, main.py, index.js, main.rb, main.php, a single file of source and an executable, and found %s", some(files)).
 		WithFix("say it with --language and --entry")
+}
+
+// isLayer says whether a file is called as those are that docker save writes: the configuration or a
+// layer, by its digest.
+func isLayer(name string) bool {
+	name, _, _ = strings.Cut(strings.TrimPrefix(name, "sha256:"), ".")
+	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
 }
 
 // lackOf says what makes a file be taken for a function of a language.

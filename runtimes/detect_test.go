@@ -266,3 +266,25 @@ func TestTypeScriptIsFound(t *testing.T) {
 		t.Errorf("with node_modules: %q, %v", p.Why, err)
 	}
 }
+
+// What people deploy by mistake is told apart from what nobody can tell.
+func TestWhatTheCodeIsNot(t *testing.T) {
+	layer := strings.Repeat("0123456789abcdef", 4)
+	for _, x := range []struct {
+		name, language string
+		tree           map[string]string
+		want, fix      string
+	}{
+		{"an OCI layout", "", map[string]string{"oci-layout": "{}", "index.json": "{}"}, "this is an image", "--image"},
+		{"what docker save wrote", "", map[string]string{"manifest.json": "[]", layer + ".json": "{}", layer + ".tar.gz": ""}, "this is an image", "--image"},
+		{"a web application's manifest", "", map[string]string{"manifest.json": "{}", "a.txt": ""}, "cannot tell what the code is", "--language"},
+		{"Python that is called Node.js", Node, map[string]string{"hello.py": "def main(args): pass"}, "cannot tell which file is the node function", "leave --language out"},
+		{"a file that is called .NET", DotNet, map[string]string{"hello.py": "def main(args): pass"}, "cannot tell which file", "bring a project"},
+	} {
+		_, err := testRegistry().Plan(files(x.tree), Hints{Language: x.language})
+		e := faas.AsError(err)
+		if e == nil || e.Code != faas.Invalid || !strings.Contains(e.Message(), x.want) || !strings.Contains(e.Fix, x.fix) {
+			t.Errorf("%s: got %v, fix %q; want %q and a fix with %q", x.name, err, e.Fix, x.want, x.fix)
+		}
+	}
+}
