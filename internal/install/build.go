@@ -253,7 +253,8 @@ func (b *build) noSandbox(step JobStep, err error) error {
 	if u, ok := errors.AsType[*sandbox.UnsupportedError](err); ok {
 		e.Fix = u.Fix
 		if step.Network {
-			e.Fix = "bring the packages with the code, or: " + u.Fix
+			e.Err = fmt.Errorf("packages are installed with a network, and %s", u.Why)
+			e.Fix = "bring the packages with the code, or have the operator " + strings.TrimSuffix(u.Fix, ", or do without network")
 		}
 	}
 	return e
