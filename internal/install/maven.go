@@ -2,9 +2,9 @@ package install
 
 import (
 	"archive/zip"
-	"bufio"
 	"bytes"
 	"context"
+	_ "embed"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -41,7 +42,13 @@ const (
 	mavenPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 	// mavenConf is a file at /src.
 	mavenConf = ".brasa/m2.conf"
+	// mavenParents is a program of ours at /src.
+	mavenParents = ".brasa/Parents.java"
+	mavenPublic  = "https://repo.maven.apache.org/maven2/"
 )
+
+//go:embed maven_parents.java
+var parentsProgram []byte
 
 // Find takes the pom.xml of code that has source, unless lib holds its jars.
 func (m *maven) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, error) {
@@ -113,6 +120,7 @@ type pom struct {
 	needs    bool       // it depends on something, or may by its parent
 	build    bool       // it says how it is built
 	modules  bool
+	parent   bool
 	provided bool
 	deps     int64 // where <dependencies> ends in text; 0: there is none
 	end      int64 // where the project ends
@@ -122,10 +130,13 @@ type pom struct {
 
 // readPOM finds the parts of a pom.xml by their places, so that what stays is as it was.
 func readPOM(text []byte) (*pom, error) {
+	text, err := inUTF8(text)
+	if err != nil {
+		return nil, err
+	}
 	p := &pom{text: text, own: map[string][2]int64{}}
 	p.refers = bytes.Contains(text, []byte("${project.")) || bytes.Contains(text, []byte("${pom.")) || bytes.Contains(text, []byte("${version}"))
 	d := xml.NewDecoder(bytes.NewReader(text))
-	d.CharsetReader = func(charset string, r io.Reader) (io.Reader, error) { return latin1(charset, r) }
 	var at []string
 	var begins []int64
 	for {
@@ -173,7 +184,9 @@ func (p *pom) element(name string, begin, inner, after int64) {
 		p.cuts = append(p.cuts, [2]int64{begin, after})
 	case "project/modules/module":
 		p.modules = true
-	case "project/parent", "project/dependencies/dependency", "project/profiles/profile/dependencies/dependency":
+	case "project/parent":
+		p.parent, p.needs = true, true
+	case "project/dependencies/dependency", "project/profiles/profile/dependencies/dependency":
 		p.needs = true
 	case "project/dependencies":
 		p.deps = inner
@@ -238,28 +251,34 @@ func drop[T comparable](all []T, one T) []T {
 	return all
 }
 
-// latin1 reads the only other charset that poms are written in.
-func latin1(charset string, r io.Reader) (io.Reader, error) {
-	switch strings.ToLower(charset) {
-	case "iso-8859-1", "us-ascii", "windows-1252":
-		b := bufio.NewReader(r)
-		return readerFunc(func(p []byte) (int, error) {
-			if len(p) < 2 {
-				return 0, io.ErrShortBuffer
-			}
-			c, err := b.ReadByte()
-			if err != nil {
-				return 0, err
-			}
-			return copy(p, string(rune(c))), nil
-		}), nil
+var xmlDeclaration = regexp.MustCompile(`^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*\?>`)
+
+// inUTF8 returns a pom in UTF-8 and without a declaration of another charset: what is cut out of it is
+// found by its place, which must be the same for us and for Maven.
+func inUTF8(text []byte) ([]byte, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	x := xmlDeclaration.FindSubmatchIndex(text)
+	charset := "utf-8"
+	if x != nil {
+		charset = strings.ToLower(string(text[x[2]:x[3]]))
+		text = text[x[1]:]
 	}
-	return nil, fmt.Errorf("the charset %q is not read; write it in UTF-8", charset)
+	switch charset {
+	case "utf-8", "us-ascii":
+	case "iso-8859-1", "windows-1252":
+		wide := make([]rune, len(text))
+		for i, c := range text {
+			wide[i] = rune(c)
+		}
+		text = []byte(string(wide))
+	default:
+		return nil, faas.Errorf(faas.Invalid, op, "pom.xml: the charset %q is not read", charset).WithFix("write it in UTF-8")
+	}
+	if !utf8.Valid(text) || bytes.Contains(text, []byte("<!DOCTYPE")) {
+		return nil, faas.Errorf(faas.Invalid, op, "pom.xml is not UTF-8, or has a document type").WithFix("write it in UTF-8, without <!DOCTYPE>")
+	}
+	return text, nil
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // Plan has Maven's plugin for it copy the jars. Maven is begun by its Java, not by its script, whose
 // configuration lies where no sandbox sees it.
@@ -313,8 +332,16 @@ func (m *maven) Plan(_ context.Context, man *Manifest, _ Options) (*Job, error) 
 		}
 		job.Access.Files["settings.xml"] = mavenMirror(r.Maven)
 	}
+	p, err := readPOM(man.Files["pom.xml"])
+	if err == nil && p.parent {
+		job.Files[mavenParents] = parentsProgram
+		look := []string{rt.Program, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"}
+		look = append(look, trust(job, r)...)
+		look = append(look, SourceDir+"/"+mavenParents, SourceDir+"/pom.xml", WorkDir+"/m2", AccessDir+"/settings.xml", mavenPublic)
+		job.Steps = append(job.Steps, JobStep{Name: "look at the parents of pom.xml", Dir: WorkDir, Network: true, Args: look})
+	}
 	run("download", "runtime", mavenTarget, true)
-	if p, err := readPOM(man.Files["pom.xml"]); err == nil && p.provided {
+	if err == nil && p.provided {
 		run("download what is provided", "provided", mavenTarget+"/"+MavenProvided, true)
 	}
 	return job, nil

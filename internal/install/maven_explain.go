@@ -17,6 +17,7 @@ var (
 	mavenAbsent   = regexp.MustCompile(`(?:Could not find artifact|The following artifacts could not be resolved:|was not found in \S+ during|Failure to find) ?([\w.-]+:[\w.-]+(?::[\w.-]+)*:[\w.+-]+)?`)
 	mavenArtifact = regexp.MustCompile(`(?:Could not find artifact|Failure to find|artifacts could not be resolved:|Could not transfer artifact) ([\w.-]+):([\w.-]+):(?:[\w.-]+:)*([\w.+-]+)`)
 	mavenSum      = regexp.MustCompile(`(?:Could not (?:find|transfer) artifact|Failed to read artifact descriptor for) ([\w.-]+):([\w.-]+):(?:[\w.-]+:)*([\w.+-]+)[^\n]*Checksum validation failed`)
+	mavenMend     = regexp.MustCompile(`(?m)^brasa: (.+)$`)
 	mavenLogin    = regexp.MustCompile(`(?i)(?:status code: |authentication failed[^\n]*|status: )(?:401|403|407)|authorization failed[^\n]*`)
 	mavenNoParent = regexp.MustCompile(`Non-resolvable parent POM[^\n]*?(?:Could not find artifact|Failure to find) ([\w.-]+:[\w.-]+:pom:[\w.+-]+)[^\n]*`)
 	mavenNoNumber = regexp.MustCompile(`'dependencies\.dependency\.version' for ([\w.-]+:[\w.-]+):\w+ is missing`)
@@ -28,6 +29,10 @@ func (m *maven) Explain(_ *Manifest, output string) *faas.Error {
 	if x := mavenSum.FindStringSubmatch(output); x != nil {
 		return faas.Errorf(faas.Invalid, op, "%s:%s %s has another hash than its registry says", x[1], x[2], x[3]).
 			WithFix("try again; if it stays, the registry or the mirror is damaged")
+	}
+	if x := mavenMend.FindStringSubmatch(output); x != nil {
+		return faas.Errorf(faas.Invalid, op, "%s", x[1]).
+			WithFix("write what pom.xml has of its parent into it: the dependencies, their versions and the repositories; or build a jar where the code lies")
 	}
 	if x := mavenLogin.FindString(output); x != "" {
 		return faas.Errorf(faas.Unavailable, op, "the registry demands a name and a password: %s", clip(x, 120)).

@@ -42,6 +42,11 @@ func TestMavenSeesDependenciesAlone(t *testing.T) {
 	if strings.Contains(text, "evil") || strings.Contains(text, "bundle") || !strings.Contains(text, "<artifactId>gson</artifactId><version>2.11.0</version>") {
 		t.Errorf("Maven sees\n%s", text)
 	}
+	// In another charset its parts are where they are all the same.
+	old := strings.Replace(strings.Replace(aPOM, "UTF-8", "ISO-8859-1", 1), "<!-- ours -->", "<!-- "+strings.Repeat("\xe9", 400)+" -->", 1)
+	if text := find(old); strings.Contains(text, "evil") || !strings.Contains(text, "gson") || strings.Contains(text, "8859") {
+		t.Errorf("of a pom in ISO-8859-1 Maven sees\n%s", text)
+	}
 	// What it is called decides nothing, unless it speaks of itself.
 	if other := find(strings.Replace(aPOM, ">pay<", ">other<", 1)); other != text {
 		t.Errorf("another name makes another layer:\n%s", other)
