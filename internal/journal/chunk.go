@@ -20,6 +20,7 @@ type chunk struct {
 	seq  int64 // of its message in the stream; negative: it is in none
 	part int   // its place in the message
 
+	day       string // of the file that it goes into
 	namespace string
 	functions []string // whose calls it has, each once
 	failing   []bool   // which of these have a record that is not ok
@@ -32,7 +33,18 @@ type chunk struct {
 	head, data []byte
 }
 
-func (c *chunk) day() string { return dayOfBlob(c.low) }
+// late says whether its calls have IDs of an earlier day than their file: they waited.
+func (c *chunk) late() bool { return c.day > dayOfBlob(c.low) }
+
+// dayOfRecord returns the day under which a record is kept: that on which its call began. Its ID may be
+// of an earlier day, of a call that waited; were it kept under that, it would be gone too soon.
+func dayOfRecord(id []byte, began int64) string {
+	return max(dayOfBlob(id), dayOfMillis(began/1000))
+}
+
+func dayOfActivation(a *faas.Activation) string {
+	return dayOfRecord(blob(a.ID), max(a.Timing.Begin.UnixMicro(), 0))
+}
 
 // slot is the second, or nearly, in which the last of its calls began. The index knows of each
 // function in which slots it was called: a row for each chunk would cost as much as a chunk of its
@@ -47,7 +59,8 @@ func slotOfBlob(b []byte) int64 { return msOfBlob(b) >> slotBits }
 type rest struct {
 	id   faas.ID
 	act  *faas.Activation // nil: read from the stream
-	part int              // from 1
+	part int              // from 1; or answerPart
+	day  string           // of its record
 	data []byte
 	seq  int64
 }
@@ -59,6 +72,11 @@ const (
 	// JSON in a chunk, and packed bytes in a message, after which another is begun.
 	chunkBytes   = 512 << 10
 	messageBytes = 512 << 10
+	// An answer's body that is longer lies beside its record as the rest of a log does: lists are not to
+	// read over it.
+	inlineAnswer = 4 << 10
+	answerPart   = maxPart
+	maxPart      = 1 << 16
 )
 
 // chunksOf puts activations into chunks, by day; and what is too much of their logs beside them.
@@ -66,12 +84,12 @@ func chunksOf(acts []*faas.Activation) (chunks []*chunk, rests []rest, err error
 	type group struct{ day, namespace string }
 	groups := map[group][]*faas.Activation{}
 	for _, a := range acts {
-		g := group{dayOf(a.ID), a.Namespace}
+		g := group{dayOfActivation(a), a.Namespace}
 		groups[g] = append(groups[g], a)
 	}
 	var b builder
 	for _, acts := range groups {
-		slices.SortFunc(acts, func(a, b *faas.Activation) int { return strings.Compare(string(a.ID), string(b.ID)) })
+		slices.SortStableFunc(acts, func(a, b *faas.Activation) int { return strings.Compare(string(a.ID), string(b.ID)) })
 		for _, a := range acts {
 			if b.count > 0 && (len(b.data) >= chunkBytes || a.ID.Time().Sub(b.began) > chunkSpan) {
 				chunks = append(chunks, b.done())
@@ -114,7 +132,7 @@ func (b *builder) number(function string) int {
 func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 	id := blob(a.ID)
 	if b.count == 0 {
-		b.namespace, b.low, b.began = a.Namespace, id, a.ID.Time()
+		b.day, b.namespace, b.low, b.began = dayOfActivation(a), a.Namespace, id, a.ID.Time()
 	}
 	b.high = id
 	b.count++
@@ -124,7 +142,12 @@ func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 		b.failing[function] = true
 	}
 	at := len(b.data)
-	b.data = appendRecord(b.data, a)
+	kept := a
+	if a.Answer != nil && len(a.Answer.Body) > inlineAnswer {
+		kept = withoutBody(a)
+		rests = append(rests, rest{id: a.ID, act: a, part: answerPart, day: b.day, data: packer.EncodeAll(a.Answer.Body, nil)})
+	}
+	b.data = appendRecord(b.data, kept)
 	size := len(b.data) - at
 	parts, logs := 0, 0
 	for lines, most := a.Logs, logHead; len(lines) > 0; most = logPart {
@@ -140,7 +163,7 @@ func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 		if parts == 0 {
 			b.data, logs = append(b.data, packed...), len(packed)
 		} else {
-			rests = append(rests, rest{id: a.ID, act: a, part: parts, data: packer.EncodeAll(packed, nil)})
+			rests = append(rests, rest{id: a.ID, act: a, part: parts, day: b.day, data: packer.EncodeAll(packed, nil)})
 		}
 		parts++
 		lines = lines[n:]
@@ -151,6 +174,14 @@ func (b *builder) add(a *faas.Activation) (rests []rest, err error) {
 	}
 	b.listed = e.append(b.listed, function)
 	return rests, nil
+}
+
+// withoutBody returns a copy of a record whose answer has no body.
+func withoutBody(a *faas.Activation) *faas.Activation {
+	short, answer := *a, *a.Answer
+	answer.Body = nil
+	short.Answer = &answer
+	return &short
 }
 
 // done returns the chunk and begins another.
@@ -243,6 +274,7 @@ func (c *chunk) look() error {
 	}
 	c.functions, c.failing = functions, make([]bool, len(functions))
 	c.count, c.low, c.high = len(all), all[0].id, all[len(all)-1].id
+	c.day = dayOfRecord(c.low, all[0].began)
 	for _, e := range all {
 		if e.outcome != faas.OK.String() {
 			c.bad++

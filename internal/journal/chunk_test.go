@@ -29,8 +29,8 @@ func TestRecordIsWrittenWhole(t *testing.T) {
 			f.SetUint(uint64(faas.Crashed))
 		case reflect.Bool:
 			f.SetBool(true)
-		case reflect.Struct, reflect.Slice:
-			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" && n != "Code" {
+		case reflect.Struct, reflect.Slice, reflect.Pointer:
+			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" && n != "Code" && n != "Answer" {
 				t.Errorf("the field %s is not looked at", n)
 			}
 		default:
@@ -38,6 +38,7 @@ func TestRecordIsWrittenWhole(t *testing.T) {
 		}
 	}
 	full.Code = []faas.Tree{{Target: "/code", Digest: "sha256:\"1", Bytes: 7, From: faas.FromStore, US: 9}, {Target: "/deps", From: faas.FromNode}}
+	full.Answer = &faas.Answer{Status: 201, Header: map[string][]string{"X\n": {"é", ""}}, Body: []byte("\xff\x00"), Bytes: 7, Cut: true}
 	full.Timing.Begin = time.Now()
 	full.Timing.Total = 12345 * time.Microsecond
 	full.Timing.Add(faas.PhaseExecution, time.Millisecond)

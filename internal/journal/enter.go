@@ -40,11 +40,11 @@ func (r *rows) byDay() map[string]*rows {
 		return days[day]
 	}
 	for _, c := range r.chunks {
-		d := of(c.day())
+		d := of(c.day)
 		d.chunks = append(d.chunks, c)
 	}
 	for _, l := range r.rests {
-		d := of(dayOf(l.id))
+		d := of(l.day)
 		d.rests = append(d.rests, l)
 	}
 	return days
@@ -54,7 +54,7 @@ func (r *rows) byDay() map[string]*rows {
 func (x *index) insertAgain(ctx context.Context, r *rows) error {
 	news := &rows{}
 	for _, c := range r.chunks {
-		known, err := x.has(ctx, c.day(), `SELECT count(*) FROM chunk WHERE seq = ? AND part = ?`, c.seq, c.part)
+		known, err := x.has(ctx, c.day, `SELECT count(*) FROM chunk WHERE seq = ? AND part = ?`, c.seq, c.part)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (x *index) insertAgain(ctx context.Context, r *rows) error {
 		}
 	}
 	for _, l := range r.rests {
-		known, err := x.has(ctx, dayOf(l.id), `SELECT count(*) FROM log WHERE id = ? AND part = ?`, blob(l.id), l.part)
+		known, err := x.has(ctx, l.day, `SELECT count(*) FROM log WHERE id = ? AND part = ?`, blob(l.id), l.part)
 		if err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 			err = &fileError{f, "write", errors.Join(err, rollback(tx))}
 		}
 	}()
-	last := int64(0)
+	last, late := int64(0), f.late.Load()
 	news := map[calledIn]bool{}
 	for _, c := range r.chunks {
 		seq := c.seq
@@ -130,7 +130,7 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 		if err := f.tell(ctx, tx, c, news); err != nil {
 			return err
 		}
-		last = max(last, c.seq)
+		last, late = max(last, c.seq), late || c.late()
 	}
 	for _, l := range r.rests {
 		if _, err := tx.StmtContext(ctx, f.log).ExecContext(ctx, blob(l.id), l.part, l.data); err != nil {
@@ -142,10 +142,19 @@ func (x *index) insertFile(ctx context.Context, f *file, r *rows, begun int64) (
 		if _, err := tx.StmtContext(ctx, f.note).ExecContext(ctx, "last", last, "begun", begun); err != nil {
 			return err
 		}
+		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO state VALUES ('first', ?)`, begun); err != nil {
+			return err
+		}
+	}
+	if late && !f.late.Load() {
+		if _, err := tx.StmtContext(ctx, f.note).ExecContext(ctx, "late", 1, "late", 1); err != nil {
+			return err
+		}
 	}
 	if err := tx.Commit(); err != nil {
 		return err
 	}
+	f.late.Store(late)
 	f.size = x.sizeOf(f)
 	if len(f.told)+len(news) > maxTold {
 		clear(f.told)

@@ -63,7 +63,7 @@ func (f figures) add(a *faas.Activation) {
 
 // count leaves out code without a name, and records that are not of anybody's call.
 func (f figures) count(namespace, function, outcome string, cold bool, kind faas.Kind, began time.Time, took time.Duration) {
-	if function == "" || kind == faas.KindProof || kind == faas.KindInstance {
+	if function == "" || kind == faas.KindProof || kind == faas.KindInstance || kind == faas.KindDeliver {
 		return
 	}
 	id := functionID{namespace, function}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ type Query struct {
 	Limit     int       // default 50, at most 10,000
 	Cursor    string    // from the Find before
 	NoLogs    bool      // Logs are left out, which makes long lists cheaper
-	Calls     bool      // calls only, not what instances wrote beside them
+	Calls     bool      // calls only, not what instances wrote beside them, nor calls of web hooks
 }
 
 const (
@@ -41,7 +40,7 @@ func (q *Query) matches(a *faas.Activation) bool {
 		return false
 	case q.Outcome == "error" && a.Outcome == faas.OK, q.Outcome != "" && q.Outcome != "error" && a.Outcome.String() != q.Outcome:
 		return false
-	case q.Calls && a.Kind == faas.KindInstance:
+	case q.Calls && (a.Kind == faas.KindInstance || a.Kind == faas.KindDeliver):
 		return false
 	}
 	return q.Fault == "" || a.Outcome.Fault() == q.Fault
@@ -70,8 +69,8 @@ func (q *Query) span() (from, to []byte, err error) {
 }
 
 // Find returns what matches, newest first, and the cursor with which the next page is found,
-// empty if there is none. Of long logs the beginning is given, and LogTruncated set; Get gives
-// all. A call shows as soon as it was recorded.
+// empty if there is none. Of long logs the beginning is given, and LogTruncated set, and long
+// answers have no body; Get gives all. A call shows as soon as it was recorded.
 func (j *Journal) Find(ctx context.Context, q Query) ([]*faas.Activation, string, error) {
 	const op = "find activations"
 	from, to, err := q.span()
@@ -115,10 +114,17 @@ func headOf(a *faas.Activation, none bool) (*faas.Activation, bool) {
 		size += len(a.Logs[n].Text)
 		n++
 	}
+	long := a.Answer != nil && len(a.Answer.Body) > inlineAnswer
 	if n == len(a.Logs) {
+		if long {
+			return withoutBody(a), true
+		}
 		return a, false
 	}
 	short := *a
+	if long {
+		short = *withoutBody(a)
+	}
 	short.Logs = a.Logs[:n]
 	short.LogTruncated = a.LogTruncated || !none
 	return &short, true
@@ -164,11 +170,12 @@ func (x *index) search(ctx context.Context, q Query, from, to []byte, limit int)
 	low, high := dayOfBlob(from), dayOfBlob(to)
 	for i := len(x.files) - 1; i >= 0; i-- {
 		f := x.files[i]
-		if f.day() < low || f.day() > high {
+		if f.day() < low || f.day() > high && !f.late.Load() {
 			continue
 		}
-		// Files of one day overlap in time; an older day cannot hold anything newer.
-		if len(found) >= limit && (i+1 == len(x.files) || x.files[i+1].day() != f.day()) {
+		// Files of one day overlap in time. An older day cannot hold anything newer than itself, but what
+		// was found may be older: of calls that waited.
+		if (i+1 == len(x.files) || x.files[i+1].day() != f.day()) && newer(found, f.day()) >= limit {
 			break
 		}
 		got, err := f.search(ctx, q, from, to, limit)
@@ -180,6 +187,16 @@ func (x *index) search(ctx context.Context, q Query, from, to []byte, limit int)
 	return found, nil
 }
 
+// newer counts those with IDs of a later day.
+func newer(found []*faas.Activation, day string) (n int) {
+	for _, a := range found {
+		if dayOf(a.ID) > day {
+			n++
+		}
+	}
+	return n
+}
+
 // msOfBlob returns when a call began, in milliseconds since 1970.
 func msOfBlob(b []byte) (ms int64) {
 	for _, c := range b[:6] {
@@ -188,9 +205,11 @@ func msOfBlob(b []byte) (ms int64) {
 	return ms
 }
 
-func dayOfBlob(b []byte) string {
+func dayOfBlob(b []byte) string { return dayOfMillis(msOfBlob(b)) }
+
+func dayOfMillis(ms int64) string {
 	const end = 253402300799999 // year 9999: years beyond do not sort as strings
-	return time.UnixMilli(min(msOfBlob(b), end)).UTC().Format("20060102")
+	return time.UnixMilli(min(ms, end)).UTC().Format("20060102")
 }
 
 // spanSlots is how many slots after that of its first record a chunk may have its last.
@@ -273,7 +292,7 @@ func (q *Query) wants(e *entry, functions []string) bool {
 	switch {
 	case q.Function != "" && functions[e.function] != q.Function:
 		return false
-	case q.Start != "" && e.start != string(q.Start), q.Calls && e.kind == string(faas.KindInstance):
+	case q.Start != "" && e.start != string(q.Start), q.Calls && (e.kind == string(faas.KindInstance) || e.kind == string(faas.KindDeliver)):
 		return false
 	case q.Outcome == "error" && e.outcome == faas.OK.String(), q.Outcome != "" && q.Outcome != "error" && e.outcome != q.Outcome:
 		return false
@@ -284,142 +303,10 @@ func (q *Query) wants(e *entry, functions []string) bool {
 	return c.UnmarshalText([]byte(e.outcome)) == nil && c.Fault() == q.Fault
 }
 
+// newestFirst sorts by ID. A call that ran again after its outcome was recorded has two records; the
+// later one comes first, and counts.
 func newestFirst(as []*faas.Activation) {
-	slices.SortStableFunc(as, func(a, b *faas.Activation) int { return strings.Compare(string(b.ID), string(a.ID)) })
-}
-
-// Get returns one activation with all of its logs, or a NotFound. It finds what was recorded
-// before the call, written or not.
-func (j *Journal) Get(ctx context.Context, namespace string, id faas.ID) (*faas.Activation, error) {
-	const op = "look up activation"
-	notFound := func() error {
-		return faas.Errorf(faas.NotFound, op, "there is no activation %.40q in namespace %.80q", string(id), namespace).
-			WithFix("list those that are kept with: brasa inv ls")
-	}
-	id, err := faas.ParseID(string(id))
-	if err != nil {
-		return nil, err
-	}
-	j.mu.Lock()
-	for _, part := range [][]*faas.Activation{j.writing, j.buffer} {
-		for _, a := range slices.Backward(part) {
-			if a.ID == id {
-				j.mu.Unlock()
-				if a.Namespace != namespace {
-					return nil, notFound()
-				}
-				return a, nil
-			}
-		}
-	}
-	j.mu.Unlock()
-	var a *faas.Activation
-	err = j.mending(ctx, func() error {
-		a, err = j.index.get(ctx, namespace, id)
-		return err
+	slices.SortStableFunc(as, func(a, b *faas.Activation) int {
+		return cmp.Or(strings.Compare(string(b.ID), string(a.ID)), b.Timing.Begin.Compare(a.Timing.Begin))
 	})
-	if err != nil {
-		return nil, indexError(op, err)
-	}
-	if a == nil || a.Namespace != namespace {
-		return nil, notFound()
-	}
-	return a, nil
-}
-
-func (x *index) get(ctx context.Context, namespace string, id faas.ID) (*faas.Activation, error) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	for _, f := range x.files {
-		if f.day() != dayOf(id) {
-			continue
-		}
-		a, parts, err := f.get(ctx, namespace, id)
-		if err != nil {
-			return nil, &fileError{f, "read", err}
-		}
-		if a != nil {
-			return a, x.rests(ctx, a, parts)
-		}
-	}
-	return nil, nil
-}
-
-// get returns a record with the first part of its log, and how many parts that has.
-func (f *file) get(ctx context.Context, namespace string, id faas.ID) (_ *faas.Activation, parts int, err error) {
-	key := blob(id)
-	slot := slotOfBlob(key)
-	rows, err := f.db.QueryContext(ctx, `SELECT head, data FROM chunk WHERE namespace = ? AND slot BETWEEN ? AND ? AND high >= ? AND low <= ? ORDER BY slot, high`,
-		namespace, slot, slot+spanSlots, key, key)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var head, data sql.RawBytes
-		if err := rows.Scan(&head, &data); err != nil {
-			return nil, 0, err
-		}
-		_, all, err := entries(head)
-		if err != nil {
-			return nil, 0, err
-		}
-		i, has := slices.BinarySearchFunc(all, key, func(e entry, key []byte) int { return bytes.Compare(e.id, key) })
-		if !has {
-			continue
-		}
-		plain, err := unpacker.DecodeAll(data, nil)
-		if err != nil {
-			return nil, 0, err
-		}
-		a, err := all[i].record(plain, true)
-		return a, all[i].parts, err
-	}
-	return nil, 0, rows.Err()
-}
-
-// rests fills in what of an activation's log does not lie with the record; a replay may have put
-// it into another file of the day.
-func (x *index) rests(ctx context.Context, a *faas.Activation, parts int) error {
-	if parts <= 1 {
-		return nil
-	}
-	found := map[int][]byte{}
-	for _, f := range x.files {
-		if f.day() != dayOf(a.ID) {
-			continue
-		}
-		if err := f.logs(ctx, a.ID, found); err != nil {
-			return &fileError{f, "read", err}
-		}
-	}
-	for i := 1; i < parts; i++ {
-		if found[i] == nil {
-			a.LogTruncated = true // it was written and is lost
-			continue
-		}
-		lines, err := unpackLines(found[i])
-		if err != nil {
-			return fmt.Errorf("logs of activation %s, part %d: %w", a.ID, i, err)
-		}
-		a.Logs = append(a.Logs, lines...)
-	}
-	return nil
-}
-
-func (f *file) logs(ctx context.Context, id faas.ID, parts map[int][]byte) (err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT part, data FROM log WHERE id = ?`, blob(id))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var part int
-		var data []byte
-		if err := rows.Scan(&part, &data); err != nil {
-			return err
-		}
-		parts[part] = data
-	}
-	return rows.Err()
 }

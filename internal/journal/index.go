@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -40,7 +41,8 @@ type index struct {
 type file struct {
 	name string // 20261123-00.db
 	db   *sql.DB
-	size int64 // guarded by Journal.write; of the file, now and then
+	size int64       // guarded by Journal.write; of the file, now and then
+	late atomic.Bool // it has calls with IDs of an earlier day
 
 	// What the writer says with every batch; closed with db.
 	chunk, call, log, note *sql.Stmt
@@ -56,7 +58,7 @@ func (f *file) ready() (err error) {
 	}{
 		{&f.chunk, `INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&f.call, `INSERT INTO called VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET bad = max(bad, excluded.bad)`},
-		{&f.log, `INSERT OR IGNORE INTO log VALUES (?, ?, ?)`},
+		{&f.log, `INSERT OR REPLACE INTO log VALUES (?, ?, ?)`},
 		{&f.note, `INSERT INTO state VALUES (?, ?), (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`},
 	} {
 		if *s.to, err = f.db.Prepare(s.sql); err != nil {
@@ -173,6 +175,11 @@ func (x *index) openFile(name string) (*file, error) {
 		f := &file{name: name, db: db}
 		if err = prepare(db); err == nil {
 			err = f.ready()
+		}
+		if err == nil {
+			var late uint64
+			late, err = f.state(context.Background(), "late") // as the files are opened, there is nobody to wait for
+			f.late.Store(late > 0)
 		}
 		if err == nil {
 			return f, nil
@@ -326,7 +333,8 @@ func (x *index) sizeOf(f *file) int64 {
 }
 
 // state returns what the file notes of the stream: as "last" the greatest sequence that it has
-// seen, as "begun" the lowest of the batch that it saw last; 0 for a new file.
+// seen, as "begun" the lowest of the batch that it saw last, as "first" the same of the first; 0 for a
+// new file.
 func (f *file) state(ctx context.Context, key string) (uint64, error) {
 	var v int64
 	err := f.db.QueryRowContext(ctx, `SELECT value FROM state WHERE key = ?`, key).Scan(&v)

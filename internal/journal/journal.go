@@ -131,6 +131,9 @@ func (j *Journal) Dropped() uint64 { return j.dropped.Load() }
 
 func sizeOf(a *faas.Activation) int64 {
 	size := int64(len(a.Error) + len(a.Trace))
+	if a.Answer != nil {
+		size += int64(len(a.Answer.Body))
+	}
 	for i := range a.Logs {
 		size += int64(len(a.Logs[i].Text))
 	}

@@ -34,6 +34,13 @@ func appendRecord(b []byte, a *faas.Activation) []byte {
 	may(`,"fault":`, a.Fault)
 	may(`,"error":`, a.Error)
 	may(`,"trace":`, a.Trace)
+	if a.Attempt != 0 {
+		number(`,"attempt":`, int64(a.Attempt))
+	}
+	if a.Answer != nil {
+		packed, _ := json.Marshal(a.Answer) // text and bytes always marshal
+		b = append(append(b, `,"answer":`...), packed...)
+	}
 	if a.Status != 0 {
 		number(`,"status":`, int64(a.Status))
 	}

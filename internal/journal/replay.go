@@ -129,12 +129,12 @@ func (j *Journal) replay(ctx context.Context, from, to uint64, days []string) er
 			switch {
 			case err != nil:
 				j.config.Logger.Error("record not readable", "sequence", seq, "cause", err)
-			case l != nil && (days == nil || slices.Contains(days, dayOf(l.id))):
+			case l != nil && (days == nil || slices.Contains(days, l.day)):
 				r.rests = append(r.rests, *l)
 				records++
 			}
 			for _, c := range chunks {
-				if days == nil || slices.Contains(days, c.day()) {
+				if days == nil || slices.Contains(days, c.day) {
 					r.chunks = append(r.chunks, c)
 					records += c.count
 				}
@@ -161,10 +161,14 @@ func decode(m jetstream.Msg, seq int64) ([]*chunk, *rest, error) {
 			return nil, nil, err
 		}
 		part, err := strconv.Atoi(m.Headers().Get(partHeader))
-		if err != nil || part < 1 || part > 1<<16 {
+		if err != nil || part < 1 || part > maxPart {
 			return nil, nil, fmt.Errorf("part %q", m.Headers().Get(partHeader))
 		}
-		return nil, &rest{id: id, part: part, data: bytes.Clone(m.Data()), seq: seq}, nil
+		day := m.Headers().Get(dayHeader)
+		if day == "" {
+			day = dayOf(id)
+		}
+		return nil, &rest{id: id, part: part, day: day, data: bytes.Clone(m.Data()), seq: seq}, nil
 	}
 	if m.Subject() != chunkSubject {
 		return nil, nil, fmt.Errorf("subject %q", m.Subject())
@@ -233,6 +237,17 @@ func (j *Journal) expire(ctx context.Context, now time.Time) error {
 	}
 	if len(names) == 0 {
 		return nil
+	}
+	// A call that ran past midnight is with the day on which it began; what was written before it, of the
+	// day after, is still to be found in the stream.
+	for _, f := range files[len(names):] {
+		first, err := f.state(ctx, "first")
+		if err != nil && !isCorrupt(err) {
+			return err
+		}
+		if first > 0 {
+			cut = min(cut, first-1)
+		}
 	}
 	if err := j.index.drop(names...); err != nil {
 		return err

@@ -21,6 +21,7 @@ const (
 
 	idHeader   = "Brasa-Id"
 	partHeader = "Brasa-Part"
+	dayHeader  = "Brasa-Day" // of the record, if its ID is of another
 
 	batchRecords = 4096
 	batchBytes   = 8 << 20
@@ -173,9 +174,13 @@ func (j *Journal) publish(ctx context.Context, r *rows) error {
 	var all []pending
 	for i := range r.rests {
 		l := &r.rests[i]
-		ack, err := js.PublishMsgAsync(&nats.Msg{Subject: subject(logSubject, l.act), Data: l.data, Header: nats.Header{
+		m := &nats.Msg{Subject: subject(logSubject, l.act), Data: l.data, Header: nats.Header{
 			idHeader: {string(l.id)}, partHeader: {strconv.Itoa(l.part)},
-		}})
+		}}
+		if l.day != dayOf(l.id) {
+			m.Header.Set(dayHeader, l.day)
+		}
+		ack, err := js.PublishMsgAsync(m)
 		if err != nil {
 			return err
 		}
@@ -185,7 +190,7 @@ func (j *Journal) publish(ctx context.Context, r *rows) error {
 		// A message has records of one day only: it goes when the day does.
 		data := beginMessage()
 		n := 0
-		for n < len(chunks) && len(data) < messageBytes && chunks[n].day() == chunks[0].day() {
+		for n < len(chunks) && len(data) < messageBytes && chunks[n].day == chunks[0].day {
 			chunks[n].part = n
 			data = chunks[n].append(data)
 			n++
