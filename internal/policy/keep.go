@@ -15,7 +15,9 @@ import (
 
 // KeepConfig bounds how long idle instances stay.
 type KeepConfig struct {
-	Idle time.Duration // the time that an idle instance stays whose code loads at once
+	Oracle bool          // what was seen of each function decides; else Idle does
+	Idle   time.Duration // the time that an idle instance stays whose code loads at once
+	Price  Price         // for Oracle: what memory is worth
 }
 
 // What an instance cost to load is what its loss costs the next caller, so that a dear one stays
@@ -25,9 +27,14 @@ const (
 	keepMost = 12
 )
 
-// DefaultKeep keeps an idle instance for five minutes: memory that nobody else asks for costs
+// DefaultIdle keeps an idle instance for five minutes: memory that nobody else asks for costs
 // nothing, and what somebody asks for is taken by Evict long before.
-func DefaultKeep() KeepConfig { return KeepConfig{Idle: 5 * time.Minute} }
+const DefaultIdle = 5 * time.Minute
+
+// DefaultKeep lets the oracle decide. Code that is run once has no history and stays for DefaultIdle.
+func DefaultKeep() KeepConfig {
+	return KeepConfig{Oracle: true, Idle: DefaultIdle, Price: DefaultPrice}
+}
 
 // Keep returns for how much longer an instance is worth keeping that has been idle for the given
 // time, and whose code took load to be loaded; zero or less means that it may go.
@@ -35,39 +42,49 @@ func Keep(c KeepConfig, idle, load time.Duration) time.Duration {
 	return c.Idle*time.Duration(min(1+load/keepStep, keepMost)) - idle
 }
 
+// Idle is an instance that may be ended for its memory.
+type Idle struct {
+	Memory faas.Bytes
+	Since  time.Duration // since its last call
+	Spare  bool          // made ahead, and nobody has used it
+	Worth  float64       // what each byte of it saves, see History.Value; 0: nothing is known
+}
+
 // Evict chooses which idle instances go so that at least need bytes become free, and returns
-// their indices in the order in which to end them. Instances with calls are never chosen. If all
-// idle ones together hold too little it returns nil: then ending some would help nobody.
+// their indices in the order in which to end them. If all together hold too little it returns nil:
+// then ending some would help nobody.
 //
-// Those made ahead that nobody has used go first. Of the others the longest idle goes first, weighted by its memory: what is freed soonest for the least
-// loss, since the time since the last call is the best single guess at the time to the next.
-func Evict(instances []faas.InstanceStatus, need faas.Bytes) []int {
-	var idle []int
+// Those go first whose bytes save least. Where nothing is known of that, those made ahead that
+// nobody has used go first, and of the others the longest idle, weighted by its memory: what is
+// freed soonest for the least loss, since the time since the last call is the best single guess at
+// the time to the next.
+func Evict(idle []Idle, need faas.Bytes) []int {
 	var sum faas.Bytes
-	for i, in := range instances {
-		if in.Active == 0 {
-			idle = append(idle, i)
-			sum += in.Memory
-		}
+	order := make([]int, len(idle))
+	for i, in := range idle {
+		order[i] = i
+		sum += in.Memory
 	}
 	if sum < need {
 		return nil
 	}
-	weight := func(i int) float64 {
-		return instances[i].Idle.D().Seconds() * float64(max(instances[i].Memory, 1))
-	}
-	slices.SortStableFunc(idle, func(a, b int) int {
-		if x, y := instances[a].Spare, instances[b].Spare; x != y {
-			if x {
+	weight := func(in *Idle) float64 { return in.Since.Seconds() * float64(max(in.Memory, 1)) }
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := &idle[a], &idle[b]
+		if x.Worth > 0 && y.Worth > 0 {
+			return cmp.Compare(x.Worth, y.Worth)
+		}
+		if x.Spare != y.Spare {
+			if x.Spare {
 				return -1
 			}
 			return 1
 		}
-		return cmp.Compare(weight(b), weight(a))
+		return cmp.Compare(weight(y), weight(x))
 	})
-	for n := range idle {
-		if need -= instances[idle[n]].Memory; need <= 0 {
-			return idle[:n+1]
+	for n := range order {
+		if need -= idle[order[n]].Memory; need <= 0 {
+			return order[:n+1]
 		}
 	}
 	return nil

@@ -32,22 +32,20 @@ func TestKeepLongerWhatWasDearToLoad(t *testing.T) {
 }
 
 func TestEvict(t *testing.T) {
-	in := func(active int, memory faas.Bytes, idle time.Duration) faas.InstanceStatus {
-		return faas.InstanceStatus{Active: active, Memory: memory, Idle: faas.Duration(idle)}
-	}
+	in := func(memory faas.Bytes, idle time.Duration) policy.Idle { return policy.Idle{Memory: memory, Since: idle} }
 	for _, c := range []struct {
 		name string
-		have []faas.InstanceStatus
+		have []policy.Idle
 		need faas.Bytes
 		want []int
 	}{
 		{"nothing there", nil, 1, nil},
-		{"busy ones stay", []faas.InstanceStatus{in(1, 100, 0), in(2, 100, 0)}, 50, nil},
-		{"the longest idle goes", []faas.InstanceStatus{in(0, 100, time.Second), in(0, 100, time.Hour)}, 50, []int{1}},
-		{"as many as it takes", []faas.InstanceStatus{in(0, 100, 3*time.Second), in(0, 100, 2*time.Second), in(0, 100, time.Second)}, 150, []int{0, 1}},
-		{"none when all is too little", []faas.InstanceStatus{in(0, 100, time.Hour), in(1, 500, 0)}, 150, nil},
-		{"one that nobody has used before one that served", []faas.InstanceStatus{in(0, 100, time.Hour), {Memory: 100, Spare: true}}, 50, []int{1}},
-		{"a heavy one before a light one idle a little longer", []faas.InstanceStatus{in(0, 10, 11*time.Second), in(0, 100, 10*time.Second)}, 10, []int{1}},
+		{"the longest idle goes", []policy.Idle{in(100, time.Second), in(100, time.Hour)}, 50, []int{1}},
+		{"as many as it takes", []policy.Idle{in(100, 3*time.Second), in(100, 2*time.Second), in(100, time.Second)}, 150, []int{0, 1}},
+		{"none when all is too little", []policy.Idle{in(100, time.Hour)}, 150, nil},
+		{"one that nobody has used before one that served", []policy.Idle{in(100, time.Hour), {Memory: 100, Spare: true}}, 50, []int{1}},
+		{"a heavy one before a light one idle a little longer", []policy.Idle{in(10, 11*time.Second), in(100, 10*time.Second)}, 10, []int{1}},
+		{"what saves least, though it was used last", []policy.Idle{{Memory: 100, Since: time.Hour, Worth: 2}, {Memory: 100, Since: time.Second, Worth: 1}}, 50, []int{1}},
 	} {
 		if got := policy.Evict(c.have, c.need); !slices.Equal(got, c.want) {
 			t.Errorf("%s: Evict = %v, want %v", c.name, got, c.want)

@@ -19,24 +19,88 @@ import (
 // its exit can be told.
 const deathWait = 2 * time.Second
 
-// explainWait says why a call got no instance.
-func (w *Worker) explainWait(ctx context.Context, rev *faas.Revision, err error) error {
+// explainWait says why a call got no instance, and if its time was up, which clock has fired and
+// what it was waiting for then.
+func (w *Worker) explainWait(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, err error) error {
 	if ctx.Err() == nil {
 		return faas.AsError(err)
 	}
 	if !timedOut(ctx) {
 		return faas.Errorf(faas.Canceled, "wait for instance", "the caller went away while the call waited for an instance")
 	}
+	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Overloaded {
+		return e // it was refused at the same moment, and that says more
+	}
 	w.mu.Lock()
 	p := w.pools[keyOf(rev)]
-	starting := p != nil && p.starting > 0
+	starting := p != nil && p.starting > 0 && len(p.instances) == 0
 	w.mu.Unlock()
+	own, clock := clockOf(rev, inv)
 	if starting {
-		return faas.Errorf(faas.Timeout, "load function", "an instance was still being made after the call's timeout of %s", rev.Limits.Timeout).
-			WithLimit("timeout_ms").WithFix("see where the time goes: brasa trace ID; raise it with: brasa deploy PATH --timeout 1m")
+		e := faas.Errorf(faas.Timeout, "load function", "%s was over while an instance was still being made", clock)
+		if !own {
+			return e.WithFix("give the call more time; see where it goes: brasa trace ID")
+		}
+		return e.WithLimit("timeout_ms").WithFix("see where the time goes: brasa trace ID; raise it with: brasa deploy PATH --timeout 1m")
 	}
-	return faas.Errorf(faas.Overloaded, "wait for instance", "no instance was free within the call's timeout of %s", rev.Limits.Timeout).
-		WithLimit("timeout_ms").WithFix("send the call again later, or let the function have more instances: brasa deploy PATH --max-instances N")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	limit, fix := p.bottleneck()
+	if own && limit == "" {
+		limit = "timeout_ms"
+	}
+	return faas.Errorf(faas.Overloaded, "wait for instance", "%s was over while the call was in line: no instance was free", clock).
+		WithLimit(limit).WithFix("%s", fix).WithAfter(p.soon())
+}
+
+// clockOf names the clock that ends a call: the function's own, or a shorter one of its caller.
+func clockOf(rev *faas.Revision, inv *faas.Invocation) (own bool, clock string) {
+	if inv != nil && !inv.Deadline.IsZero() && inv.Deadline.Before(inv.Timing.Begin.Add(rev.Limits.Timeout.D())) {
+		return false, fmt.Sprintf("the time that the caller gave it, %s of the function's timeout of %s,",
+			inv.Deadline.Sub(inv.Timing.Begin).Round(time.Millisecond), rev.Limits.Timeout)
+	}
+	return true, fmt.Sprintf("the function's timeout of %s", rev.Limits.Timeout)
+}
+
+// bottleneck names the limit that keeps a pool's calls in line, and what to do about it. The pool may
+// be nil. The caller holds Worker.mu.
+func (p *pool) bottleneck() (limit, fix string) {
+	switch {
+	case p == nil:
+		return "", "send the call again later"
+	case p.rev.Limits.MaxInstances > 0 && len(p.instances)+p.starting >= p.rev.Limits.MaxInstances:
+		return "max_instances", "send the call again later, or let the function have more instances: brasa deploy PATH --max-instances N"
+	case p.short:
+		return "memory_bytes", "send the call again later, or let instances be smaller: brasa deploy PATH --memory SIZE"
+	}
+	return "", "send the call again later, or let an instance serve more calls at once: brasa deploy PATH --concurrency N"
+}
+
+// soon guesses when those that are in line now will be served. The pool may be nil. The caller holds
+// Worker.mu.
+func (p *pool) soon() time.Duration {
+	if p == nil {
+		return 0
+	}
+	slots := max(1, len(p.instances)) * max(1, p.rev.Limits.Concurrency)
+	return min(time.Duration(p.line.len()/slots+1)*p.pace.known().Least, mostAfter)
+}
+
+// mostAfter is the longest time that a caller is told to wait before another attempt.
+const mostAfter = time.Minute
+
+// tooLate refuses a call that can't be met in time any more; waited is how long it has been in line,
+// after how long those before it take. The caller holds Worker.mu.
+func (p *pool) tooLate(waited, after time.Duration) error {
+	limit, fix := p.bottleneck()
+	e := faas.Errorf(faas.Overloaded, "wait for instance", "the call could not be answered before its deadline: there are %d calls in line for %d instances", p.line.len(), len(p.instances))
+	if waited > 0 {
+		e = faas.Errorf(faas.Overloaded, "wait for instance", "the call has waited in line for %s, and what is left until its deadline is too little to run it", waited.Round(time.Millisecond))
+	}
+	if limit == "" {
+		limit = "timeout_ms"
+	}
+	return e.WithLimit(limit).WithFix("%s", fix).WithAfter(max(min(after, mostAfter), p.soon()))
 }
 
 // timedOut tells a deadline from a caller that went away. The deadline's own cause is set by
@@ -60,7 +124,7 @@ func (w *Worker) explainCall(ctx context.Context, in *instance, c *call, err err
 
 // pastDeadline says which clock has fired: the function's own, or a shorter one that the caller set.
 func pastDeadline(rev *faas.Revision, inv *faas.Invocation) *faas.Error {
-	if own := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.Before(own) {
+	if own, _ := clockOf(rev, inv); !own {
 		return faas.Errorf(faas.Timeout, "run function", "the call ran past the deadline that its caller set, %s after it began; the function's own timeout is %s",
 			inv.Deadline.Sub(inv.Timing.Begin).Round(time.Millisecond), rev.Limits.Timeout).WithFix("give the call more time")
 	}

@@ -49,6 +49,8 @@ type instance struct {
 	rewindTook time.Duration
 	ending     bool
 	leaving    bool // ends when its calls have ended
+	weight     int  // of processors, in thousandths, where it is another than its revision's; 0: it is not
+	kept       kept // why it stayed when last looked at
 
 	used atomic.Bool // a call, or the proof, has taken the times of its birth
 
@@ -82,6 +84,7 @@ func (in *instance) status(now time.Time) faas.InstanceStatus {
 	}
 	if in.active == 0 {
 		s.Idle = faas.Duration(now.Sub(in.idleSince))
+		s.Kept = in.kept.text(now)
 	}
 	return s
 }
@@ -203,6 +206,9 @@ func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	over := in.leaving || !again || w.draining
 	if next == end || over && in.active == 0 {
 		w.retire(in, "done")
+		if p.book != nil {
+			p.book.Rested(p.working(), time.Now())
+		}
 		if p.oneCall() {
 			w.park(p)
 		}
@@ -230,8 +236,12 @@ func (w *Worker) mayServe(in *instance, clean bool) bool {
 // holds mu.
 func (w *Worker) offer(in *instance, held faas.Bytes) {
 	p := in.pool
+	if in.active == 0 && w.givesWay(in) {
+		w.retire(in, "gave way")
+		return
+	}
 	for in.active < in.slots && !w.crowded(p, in) {
-		wt := p.line.pop()
+		wt := w.next(p)
 		if wt == nil {
 			break
 		}
@@ -247,6 +257,10 @@ func (w *Worker) offer(in *instance, held faas.Bytes) {
 			held = min(held, p.rev.Limits.Memory)
 			w.reserved += held - in.held
 			in.held = held
+		}
+		if p.book != nil {
+			p.book.Rested(p.working(), in.idleSince)
+			p.book.Costs(0, held)
 		}
 		w.feed()
 	}

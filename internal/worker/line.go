@@ -18,8 +18,10 @@ type grant struct {
 type waiter struct {
 	call  *call
 	since time.Time
-	ready chan grant // one grant at the most, so the giver never blocks
-	elem  *list.Element
+	// deadline is when nobody waits any more; zero: never.
+	deadline time.Time
+	ready    chan grant // one grant at the most, so the giver never blocks
+	elem     *list.Element
 }
 
 func (wt *waiter) answer(g grant) { wt.ready <- g }
@@ -49,6 +51,9 @@ func (q *line) pop() *waiter {
 	wt.elem = nil
 	return wt
 }
+
+// unpop puts a waiter back that was popped just now.
+func (q *line) unpop(wt *waiter) { wt.elem = q.l.PushFront(wt) }
 
 // leave takes wt out; it returns false if it has been popped before, and then a grant is there
 // or on its way.

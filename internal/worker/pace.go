@@ -12,6 +12,8 @@ import (
 
 // pace is how long a pool's calls take.
 type pace struct {
+	took       atomic.Int64 // ns that calls took together since asked; of each at most what tendEvery is
+	asked      time.Time    // guarded by Worker.mu
 	least, cpu atomic.Int64 // ns; 0: nothing known. A change that is lost to another call's does not matter
 	timed      bool         // a timer will look after those in line; guarded by Worker.mu
 	run        float64      // share of instances at work that have or want a processor, of late; guarded by Worker.mu
@@ -25,6 +27,18 @@ type pace struct {
 func (p *pace) note(took, cpu time.Duration) {
 	towards(&p.least, took, 4, 64)
 	towards(&p.cpu, cpu, 16, 16)
+	p.took.Add(int64(min(took, tendEvery)))
+}
+
+// served returns how many calls were under way on average since it was asked the last time. The
+// caller holds Worker.mu.
+func (p *pace) served(now time.Time) float64 {
+	took, since := p.took.Swap(0), now.Sub(p.asked)
+	p.asked = now
+	if since < tendEvery/2 || since > 10*tendEvery {
+		return 0
+	}
+	return float64(took) / float64(since)
 }
 
 func towards(v *atomic.Int64, to time.Duration, down, up int64) {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -29,26 +30,51 @@ type pool struct {
 	starting  int
 	inHungry  bool
 	pace      pace
-	claims    policy.Claims // calls that needed an instance of their own
-	called    time.Time     // when the last call asked for an instance
-	load      time.Duration // what the code took to load the last time
-	failed    int           // instances in a row that could not be rewound
-	unarmed   int           // instances in a row that served without being armed
-	cleansing int           // instances that are being rewound, each for one call in line
-	renewed   time.Time     // what was begun before this is given up: the function has moved on, or a secret changed
+	book      *policy.Book   // of the function, whatever its revision; nil: nothing is remembered of it
+	load60    policy.Load    // of the last minute
+	wanted    policy.Wanted  // when last looked at
+	windows   policy.Windows // read from the revision
+	short     bool           // the last time it asked there was no memory for an instance of it
+	ahead     int            // starts in a row that failed and that no call waited for
+	notAhead  time.Time      // no other before this
+	claims    policy.Claims  // calls that needed an instance of their own
+	called    time.Time      // when the last call asked for an instance
+	load      time.Duration  // what the code took to load the last time
+	failed    int            // instances in a row that could not be rewound
+	unarmed   int            // instances in a row that served without being armed
+	cleansing int            // instances that are being rewound, each for one call in line
+	renewed   time.Time      // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
 func (w *Worker) pool(rev *faas.Revision, rt *runtimes.Runtime) *pool {
 	k := keyOf(rev)
 	p := w.pools[k]
 	if p == nil {
-		p = &pool{key: k, rev: rev, rt: rt, instances: map[string]*instance{}}
+		p = &pool{key: k, rev: rev, rt: rt, instances: map[string]*instance{}, book: w.bookOf(rev, rt)}
+		p.windows, _ = policy.ReadWindows(rev.Warm, faas.CeilingLimits()) // what is wrong with them was said when it was deployed
 		w.pools[k] = p
 	}
 	return p
 }
 
+// working returns how many instances serve calls now. The caller holds Worker.mu.
+func (p *pool) working() int {
+	if p.rev.Limits.Concurrency <= 1 {
+		return len(p.instances) - len(p.free)
+	}
+	n := 0
+	for _, in := range p.instances {
+		if in.active > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func (w *Worker) dropIfEmpty(p *pool) {
+	if p.ahead > 0 && time.Now().Before(p.notAhead) {
+		return // that an instance of it could not be made is remembered for as long
+	}
 	if len(p.instances) == 0 && p.starting == 0 && p.line.len() == 0 && w.pools[p.key] == p {
 		delete(w.pools, p.key)
 	}
@@ -68,7 +94,7 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 	if p.oneCall() {
 		p.claims.Add(since.Unix())
 	}
-	if in := w.take(p); in != nil {
+	if in := w.take(p, since); in != nil {
 		w.mu.Unlock()
 		c.startedWarm(in, time.Since(since))
 		return in, nil
@@ -90,7 +116,13 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		w.mu.Lock()
 		p = w.pool(rev, rt)
 	}
-	wt := &waiter{call: c, since: since, ready: make(chan grant, 1)}
+	deadline, _ := ctx.Deadline()
+	if err := w.late(p, since, deadline); err != nil {
+		w.dropIfEmpty(p)
+		w.mu.Unlock()
+		return nil, err
+	}
+	wt := &waiter{call: c, since: since, deadline: deadline, ready: make(chan grant, 1)}
 	p.line.push(wt)
 	if !w.waits(p) {
 		w.grow(p)
@@ -120,7 +152,7 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 
 // take takes a slot of the most recently used free instance, if there is one and the memory that
 // it may now grow into is there. The caller holds mu.
-func (w *Worker) take(p *pool) *instance {
+func (w *Worker) take(p *pool, now time.Time) *instance {
 	for len(p.free) > 0 && p.free[len(p.free)-1].died() {
 		w.retire(p.free[len(p.free)-1], "died") // takes it out of the free ones
 	}
@@ -129,8 +161,12 @@ func (w *Worker) take(p *pool) *instance {
 		return nil
 	}
 	in := p.free[n-1]
+	if in.slots > 1 {
+		in = p.leastFull()
+	}
 	if more := p.rev.Limits.Memory - in.held; more > 0 {
-		if over := w.reserved + more - w.cfg.Memory; over > 0 && !w.evict(over, in) {
+		if over := w.reserved + more - w.memory(); over > 0 && !w.evict(over, in, p.key.name.Namespace) {
+			p.short = true
 			return nil
 		}
 		// What was evicted may take a millisecond to be gone; until then the books are over by
@@ -138,22 +174,72 @@ func (w *Worker) take(p *pool) *instance {
 		in.held += more
 		w.reserved += more
 	}
+	if in.active == 0 && p.book != nil {
+		p.book.Needed(p.working(), now)
+	}
 	in.active++
 	if in.active >= in.slots {
-		p.free = p.free[:n-1]
+		p.free = slices.DeleteFunc(p.free, func(x *instance) bool { return x == in })
 	}
 	return in
+}
+
+// leastFull returns, of the free instances, the most recently used one that serves fewer calls than
+// scaling aims at, or if there is none the most recently used. The caller holds Worker.mu.
+func (p *pool) leastFull() *instance {
+	target := policy.Target(p.rev.Limits.Target, p.rev.Limits.Concurrency)
+	for i := len(p.free) - 1; i >= 0; i-- {
+		if float64(p.free[i].active) < target {
+			return p.free[i]
+		}
+	}
+	return p.free[len(p.free)-1]
+}
+
+// next takes the first call out of the line that can still be met, nil if there is none. Those
+// before it have their answer. The caller holds mu.
+func (w *Worker) next(p *pool) *waiter {
+	for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
+		if wt.deadline.IsZero() || !policy.TooLate(p.pace.known(), time.Until(wt.deadline)) {
+			return wt
+		}
+		wt.answer(grant{err: p.tooLate(time.Since(wt.since), 0)})
+	}
+	return nil
+}
+
+// late refuses a call that could not be met in time if it stood in line. The caller holds mu.
+func (w *Worker) late(p *pool, now, deadline time.Time) error {
+	if deadline.IsZero() || p.line.len() == 0 && len(p.instances) == 0 {
+		return nil
+	}
+	slots := max(1, p.rev.Limits.Concurrency)
+	most := p.rev.Limits.MaxInstances
+	all := len(p.instances) + p.starting
+	late, after := policy.Late(policy.Turn{
+		Ahead: p.line.len(), Slots: all * slots, Grows: !(most > 0 && all >= most) && !p.short, Pace: p.pace.known(), Left: deadline.Sub(now),
+	})
+	if !late {
+		return nil
+	}
+	return p.tooLate(0, after)
 }
 
 // grow starts as many instances as the calls in line have use for and the node has room for. The
 // caller holds mu.
 func (w *Worker) grow(p *pool) {
 	for p.line.len() > 0 { // free instances there was no memory for before
-		in := w.take(p)
+		in := w.take(p, time.Now())
 		if in == nil {
 			break
 		}
-		p.line.pop().answer(grant{in: in})
+		wt := w.next(p)
+		if wt == nil {
+			in.active--
+			w.offer(in, 0)
+			break
+		}
+		wt.answer(grant{in: in})
 	}
 	slots := max(1, p.rev.Limits.Concurrency)
 	starting := func() int { // that those in line may hope for
@@ -175,52 +261,84 @@ func (w *Worker) grow(p *pool) {
 			}
 			return // else one of its own instances will be free one day
 		}
-		if w.starting >= w.cfg.Starts || !w.reserve(p.rev.Limits.Memory) {
+		var of *waiter
+		if p.rt.Style == runtimes.StyleExec {
+			if of = w.next(p); of == nil {
+				return
+			}
+		}
+		if !w.mayStart(p) || !w.reserve(p) {
+			if of != nil {
+				p.line.unpop(of)
+			}
 			hungry()
 			return
 		}
-		p.starting++
-		w.starting++
-		w.work.Add(1)
-		var of *waiter
-		if p.rt.Style == runtimes.StyleExec {
-			of = p.line.pop()
+		if p.book != nil {
+			p.book.Needed(p.working()+p.starting, time.Now())
 		}
+		w.begins(p)
 		go w.start(p, of)
 	}
 }
 
-// feed lets hungry pools grow, in the order in which they asked. It is called whenever a start
-// has ended, memory was given back or an instance became idle. The caller holds mu.
+// feed lets hungry pools grow: those whose namespaces have least first, and of these in the order in
+// which they asked. It is called whenever a start has ended, memory was given back or an instance
+// became idle. The caller holds mu.
 func (w *Worker) feed() {
-	for n := len(w.hungry); n > 0 && len(w.hungry) > 0; n-- {
-		if w.starting >= w.cfg.Starts {
-			return
-		}
-		p := w.hungry[0]
-		w.hungry = w.hungry[1:]
+	if len(w.hungry) == 0 {
+		w.owed = owed{}
+		return
+	}
+	now := time.Now()
+	var aside []*pool // of namespaces that have as many starts under way as they may
+	defer func() { w.hungry = append(aside, w.hungry...) }()
+	for n := len(w.hungry); n > 0 && len(w.hungry) > 0 && w.starting < w.cfg.Starts; n-- {
+		i, poor := w.nextHungry(now)
+		p := w.hungry[i]
+		w.hungry = slices.Delete(w.hungry, i, i+1)
 		p.inHungry = false
 		if w.waits(p) { // by now it is known that more of them are of no use
 			continue
 		}
+		ns := p.key.name.Namespace
 		before := p.starting
 		w.grow(p)
-		if p.inHungry && p.starting == before {
-			// It could not: it keeps its place, and nobody overtakes it, so that a large one
-			// is not starved by many small ones.
-			last := len(w.hungry) - 1
-			w.hungry = append([]*pool{p}, w.hungry[:last]...)
-			return
+		if !p.inHungry || p.starting > before {
+			if w.owed.namespace == ns {
+				w.owed = owed{}
+			}
+			continue
 		}
+		// It could not, and keeps its place.
+		w.hungry = w.hungry[:len(w.hungry)-1]
+		if !w.mayStart(p) {
+			aside = append(aside, p)
+			continue
+		}
+		w.hungry = slices.Insert(w.hungry, min(i, len(w.hungry)), p)
+		if poor && w.owed.namespace != ns {
+			w.owed = owed{namespace: ns, need: p.rev.Limits.Memory}
+		}
+		return // nobody overtakes it, so that a large one is not starved by many small ones
 	}
 }
 
 // reserve takes memory for a new instance, from idle instances if none is left. The caller
 // holds mu.
-func (w *Worker) reserve(need faas.Bytes) bool {
-	if over := w.reserved + need - w.cfg.Memory; over > 0 {
+func (w *Worker) reserve(p *pool) bool {
+	need, total, ns := p.rev.Limits.Memory, w.memory(), p.key.name.Namespace
+	p.short = false
+	if w.reserved+need > total/2 { // below that nobody is in anybody's way
+		if t := w.census(time.Now()); !policy.MayHold(total, need, t.all[ns], t.atWork) {
+			p.short = true
+			return false
+		}
+	}
+	if over := w.reserved + need - total; over > 0 {
 		// The memory comes back when they are gone; then feed tries again.
-		w.evict(over, nil)
+		w.evict(over, nil, ns)
+		p.short = true
 		return false
 	}
 	w.reserved += need
@@ -228,22 +346,28 @@ func (w *Worker) reserve(need faas.Bytes) bool {
 }
 
 // evict ends stems and idle instances, save one, that hold at least need together; it returns false
-// and ends none if there are too few. Stems go first: what they are ready for may never come. The
-// caller holds mu.
-func (w *Worker) evict(need faas.Bytes, save *instance) bool {
+// and ends none if there are too few. Stems go first: what they are ready for may never come. What
+// another namespace has a right to stays. The caller holds mu.
+func (w *Worker) evict(need faas.Bytes, save *instance, namespace string) bool {
 	now := time.Now()
 	stems := w.stemMemory()
 	if stems >= need {
 		w.dropStems(need)
 		return true
 	}
+	t := w.census(now)
+	fair := policy.Fair(w.memory(), t.atWork)
 	var idle []*instance
-	var status []faas.InstanceStatus
+	var status []policy.Idle
 	for _, p := range w.pools {
+		ns := p.key.name.Namespace
+		if namespace != "" && namespace != ns && policy.Safe(t.all[ns], t.all[namespace], need, fair, now.Sub(p.called)) {
+			continue
+		}
 		for _, in := range p.instances {
 			if in.active == 0 && in != save {
 				idle = append(idle, in)
-				status = append(status, in.status(now))
+				status = append(status, w.valueOf(in, now))
 			}
 		}
 	}
@@ -256,32 +380,4 @@ func (w *Worker) evict(need faas.Bytes, save *instance) bool {
 		w.retire(idle[i], "memory")
 	}
 	return true
-}
-
-// reap ends instances that have been idle for as long as the policy says.
-func (w *Worker) reap(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.countCopies()
-	w.feed() // some may be gone
-	for _, p := range w.pools {
-		if !p.oneCall() && now.Sub(p.called) >= parkPause {
-			w.park(p)
-		}
-		for _, in := range p.instances {
-			if in.active > 0 || in.ending {
-				continue
-			}
-			idle := now.Sub(in.idleSince)
-			keep := policy.Keep(w.cfg.Keep, idle, in.births.load())
-			if in.spare() {
-				keep = max(keep, policy.ParkKeep-idle)
-			}
-			if keep <= 0 {
-				w.retire(in, "idle")
-				w.park(p) // in place of one that served, one that has served nobody
-			}
-		}
-	}
-	w.tendStems(now)
 }

@@ -85,7 +85,7 @@ func (w *Worker) roomToArm(in *instance) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.countCopies()
-	if w.reserved+faas.Bytes(u.Memory) > w.cfg.Memory {
+	if w.reserved+faas.Bytes(u.Memory) > w.memory() {
 		return errors.New("there is no memory for a copy of it")
 	}
 	return nil
@@ -231,13 +231,11 @@ func (w *Worker) park(p *pool) {
 			return
 		}
 		// Nothing gives way for what nobody has asked for.
-		if w.starting >= w.cfg.Starts || len(w.hungry) > 0 || w.reserved+w.stemming+p.rev.Limits.Memory > w.cfg.Memory {
+		if !w.mayStart(p) || len(w.hungry) > 0 || w.reserved+w.stemming+p.rev.Limits.Memory > w.memory() || now.Before(p.notAhead) {
 			return
 		}
 		w.reserved += p.rev.Limits.Memory
-		p.starting++
-		w.starting++
-		w.work.Add(1)
+		w.begins(p)
 		go w.start(p, nil)
 	}
 }

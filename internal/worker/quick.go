@@ -20,6 +20,8 @@ const (
 	quickLoad = 10 * time.Millisecond
 	// maxLoads is of how many revisions it is remembered how long they took to load.
 	maxLoads = 20_000
+	// quickMargin is the part of the memory, one in so many, that quick starts leave free.
+	quickMargin = 8
 )
 
 // noteLoad remembers how long a revision took to load. The caller holds mu.
@@ -55,8 +57,8 @@ func (w *Worker) quickStem(p *pool) *instance {
 		}
 		p.unarmed++
 	}
-	if w.reserved+p.rev.Limits.Memory > w.cfg.Memory {
-		return nil
+	if w.reserved+p.rev.Limits.Memory > w.memory()-w.memory()/quickMargin {
+		return nil // memory is scarce: grow knows whose turn it is
 	}
 	s := w.stemsOf(p.rev, p.rt)
 	if s == nil {
@@ -69,6 +71,9 @@ func (w *Worker) quickStem(p *pool) *instance {
 	s.claims.Add(time.Now().Unix())
 	w.refill(s)
 	w.reserved += p.rev.Limits.Memory
+	if p.book != nil {
+		p.book.Needed(p.working(), time.Now())
+	}
 	in.become(p)
 	in.quick = true
 	in.active = 1
@@ -133,6 +138,10 @@ func (w *Worker) settle(in *instance, c *call, began time.Time, failed error) ti
 		t.Add(faas.PhaseCodeLoad, code)
 	}
 	w.noteLoad(in.pool, dep+code)
+	if b := in.pool.book; b != nil {
+		made, _ := c.inv.Timing.Get(faas.PhaseProvisioning)
+		b.Costs(made+dep+code, 0)
+	}
 	w.mu.Unlock()
 	return began.Add(dep + code)
 }
@@ -144,16 +153,14 @@ func (w *Worker) unquick(in *instance) {
 	defer w.mu.Unlock()
 	p := in.pool
 	w.noteLoad(p, 2*quickLoad)
-	if w.draining || in.leaving || p.starting > 0 || w.starting >= w.cfg.Starts || w.reserved+p.rev.Limits.Memory > w.cfg.Memory {
+	if w.draining || in.leaving || p.starting > 0 || !w.mayStart(p) || w.reserved+p.rev.Limits.Memory > w.memory() {
 		return
 	}
 	if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting > n {
 		return
 	}
 	w.reserved += p.rev.Limits.Memory
-	p.starting++
-	w.starting++
-	w.work.Add(1)
+	w.begins(p)
 	go w.start(p, nil)
 }
 
@@ -169,7 +176,7 @@ func (w *Worker) runQuick(ctx context.Context, in *instance, rev *faas.Revision,
 	c.slow = true
 	if in, err = w.acquire(ctx, rev, rt, c); err != nil {
 		c.report()
-		return nil, w.explainWait(ctx, rev, err)
+		return nil, w.explainWait(ctx, rev, c.inv, err)
 	}
 	return w.run(ctx, in, c)
 }

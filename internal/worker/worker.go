@@ -41,7 +41,7 @@ type Config struct {
 	// block.
 	Stray  func(rev *faas.Revision, instance string, lines []faas.LogLine)
 	Memory faas.Bytes // that all instances may hold together; default four fifths of the machine's
-	Starts int        // instances made at once; default two a processor, since more only slow each other
+	Starts int        // instances made at once; default two a processor and one, since more only slow each other
 	// StemMemory is what processes may hold together that are ready for whatever function comes;
 	// default an eighth of Memory.
 	StemMemory faas.Bytes
@@ -49,9 +49,18 @@ type Config struct {
 	NoStems    bool // no process is made before it is known whose it will be
 	// Forks lets runtimes whose processes are started as a rule fork some in need, where a trial
 	// on this machine shows that such a process does all that a started one does.
-	Forks  bool
-	Keep   policy.KeepConfig
-	Logger *slog.Logger
+	Forks bool
+	Keep  policy.KeepConfig
+	// Histories is a file in which it is kept how long pauses between calls were, so that a server
+	// that starts knows what its functions are used to; empty: nowhere.
+	Histories string
+	// Resolve returns a function's active revision, for instances that are made before a call asks
+	// for them; nil: none are made of functions that have no instance.
+	Resolve func(faas.Name) (*faas.Revision, error)
+	// Available returns what the machine's memory could still be used for, 0 if that is not known;
+	// default what the kernel says.
+	Available func() faas.Bytes
+	Logger    *slog.Logger
 }
 
 // Worker is safe for concurrent use.
@@ -71,6 +80,15 @@ type Worker struct {
 	starting int                               // guarded by mu
 	draining bool                              // guarded by mu
 
+	startingBy map[string]int               // of starting, by namespace; guarded by mu
+	tenants    tenants                      // guarded by mu
+	owed       owed                         // guarded by mu
+	weighed    bool                         // some instances count for less than their own; guarded by mu
+	room       faas.Bytes                   // what the machine lets instances hold together; 0: not known; guarded by mu
+	warned     time.Time                    // when it was last said that this is less than is configured; guarded by mu
+	standing   map[faas.Name]*faas.Revision // functions that ask for instances whether anybody calls or not; guarded by mu
+	shelf      shelf                        // guarded by mu
+
 	processors processors
 
 	work sync.WaitGroup // starts and endings of instances
@@ -87,7 +105,10 @@ func New(cfg Config) *Worker {
 		cfg.StemMemory = cfg.Memory / 8
 	}
 	if cfg.Starts == 0 {
-		cfg.Starts = 2 * runtime.NumCPU()
+		cfg.Starts = 2*runtime.NumCPU() + 1 // the one more is for another namespace: see policy.MayStart
+	}
+	if cfg.Available == nil {
+		cfg.Available = availableMemory
 	}
 	if cfg.Keep == (policy.KeepConfig{}) {
 		cfg.Keep = policy.DefaultKeep()
@@ -98,7 +119,8 @@ func New(cfg Config) *Worker {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}, trials: map[string]*trial{}, loads: map[faas.RevisionID]time.Duration{}}
+	w := &Worker{cfg: cfg, pools: map[poolKey]*pool{}, stems: map[stemClass]*stems{}, zygotes: map[string]*zygote{}, trials: map[string]*trial{}, loads: map[faas.RevisionID]time.Duration{},
+		startingBy: map[string]int{}, standing: map[faas.Name]*faas.Revision{}, shelf: shelf{books: map[faas.Name]*policy.Book{}}}
 	// An instance outlives the call that it was made for, so its life hangs on the worker's, not
 	// on a call's context.
 	w.life, w.end = context.WithCancel(context.Background())
@@ -107,16 +129,25 @@ func New(cfg Config) *Worker {
 
 // Run ends idle instances whose time is up, until ctx ends. It returns when no instance is left.
 func (w *Worker) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	w.restore(time.Now())
+	tick := time.NewTicker(weighEvery)
 	defer tick.Stop()
+	tended := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			w.close()
+			w.save(true)
 			return nil
 		case <-tick.C:
-			w.reap(time.Now())
-			w.tellStray()
+			w.weigh()
+			if now := time.Now(); now.Sub(tended) >= tendEvery {
+				tended = now
+				w.survey()
+				w.tend(now)
+				w.tellStray()
+				w.save(false)
+			}
 		}
 	}
 }
@@ -129,7 +160,7 @@ func (w *Worker) close() {
 		for _, in := range p.instances {
 			w.retire(in, "shutdown")
 		}
-		for wt := p.line.pop(); wt != nil; wt = p.line.pop() {
+		for wt := p.line.pop(); wt != nil; wt = p.line.pop() { // whatever their deadlines
 			wt.answer(grant{err: shuttingDown()})
 		}
 	}
@@ -175,7 +206,7 @@ func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 	in, err := w.acquire(ctx, rev, rt, call)
 	if err != nil {
 		call.report()
-		return nil, w.explainWait(ctx, rev, err)
+		return nil, w.explainWait(ctx, rev, inv, err)
 	}
 	if !in.quick {
 		return w.run(ctx, in, call)
@@ -221,7 +252,7 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 		err = nil // a figure that can't be read is no reason to refuse a deploy
 		w.release(in, c, keep, proof.Memory)
 	} else {
-		err = w.explainWait(ctx, rev, err)
+		err = w.explainWait(ctx, rev, c.inv, err)
 	}
 	c.inv.Timing.Total = time.Since(c.inv.Timing.Begin)
 	proof.Timing = c.inv.Timing
@@ -234,6 +265,7 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 // revision or is deleted.
 func (w *Worker) Forget(name faas.Name, keep ...faas.RevisionID) {
 	w.forget(func(p *pool) bool { return p.key.name == name && !slices.Contains(keep, p.key.revision) })
+	w.forgetHistory(name, keep)
 }
 
 // ForgetSecret does the same for the functions of a namespace that are given the secret, which

@@ -1,0 +1,48 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/policy"
+)
+
+// scale notes the load of the last second and returns how many instances the pool shall have, and
+// why that is the least. The caller holds mu.
+func (w *Worker) scale(p *pool, working int, now time.Time) (want int, why kept) {
+	if p.key.name.Function == faas.AdHoc {
+		return 0, why // most of it is never called again
+	}
+	calls := float64(p.line.len())
+	for _, in := range p.instances {
+		if in.active > 0 {
+			calls += float64(in.active)
+		}
+	}
+	// Calls that are shorter than a second are seldom seen under way: their time tells of them.
+	calls = max(calls, p.pace.served(now))
+	p.load60.Note(now.Unix(), calls)
+
+	open, until := p.windows.Open(now, readyBefore)
+	least := p.rev.Limits.MinInstances
+	why = kept{why: keptMin}
+	if open > least {
+		least, why = open, kept{keptWindow, until}
+	}
+	p.wanted = policy.Scale(policy.ScaleConfig{
+		Min: least, Max: p.rev.Limits.MaxInstances, Target: policy.Target(p.rev.Limits.Target, p.rev.Limits.Concurrency),
+	}, &p.load60, len(p.instances)+p.starting, now.Unix())
+	want = p.wanted.Instances
+	if want > least {
+		why = kept{why: keptLoad}
+		// Where more of them would only take the processors from each other, those that stand do.
+		if !p.oneCall() && w.shouldWait(p) {
+			want = max(least, min(want, len(p.instances)))
+		}
+		// Those that serve one call and go are replaced by park, as many as the busiest second asked for.
+		if p.oneCall() && !p.rewinds() {
+			want = max(least, min(want, len(p.instances)))
+		}
+	}
+	return want, why
+}
