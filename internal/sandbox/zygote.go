@@ -177,6 +177,16 @@ func (z *Zygote) launch(ctx context.Context, spec Spec) (err error) {
 	return nil
 }
 
+// PID is the zygote's number as the host sees it, 0 when it is gone.
+func (z *Zygote) PID() int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.waiting == nil {
+		return 0 // the descriptor is closed
+	}
+	return pidOf(z.pidfd)
+}
+
 // Done is closed when the zygote has ended, by whatever cause. Forks fail from then on.
 func (z *Zygote) Done() <-chan struct{} { return z.done }
 
