@@ -123,6 +123,9 @@ func (w *Worker) Expect(rev *faas.Revision) {
 	defer w.mu.Unlock()
 	if s := w.anyStems(rev, rt); s != nil && !w.draining {
 		w.refill(s)
+		if s.how.Spare {
+			w.trial(rt, &s.how) // so that it is known when there is need
+		}
 	}
 }
 

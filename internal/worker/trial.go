@@ -29,7 +29,9 @@ type trial struct {
 // forkable says whether processes of the runtime can be forked, as far as that is known. It has it
 // found out. The caller is work of the worker's.
 func (w *Worker) forkable(rt *runtimes.Runtime, how *runtimes.Stem) bool {
+	w.mu.Lock()
 	t := w.trial(rt, how)
+	w.mu.Unlock()
 	select {
 	case <-t.done:
 		return t.err == nil
@@ -38,10 +40,8 @@ func (w *Worker) forkable(rt *runtimes.Runtime, how *runtimes.Stem) bool {
 	}
 }
 
-// trial returns the runtime's trial, which is begun if there was none.
+// trial returns the runtime's trial, which is begun if there was none. The caller holds mu.
 func (w *Worker) trial(rt *runtimes.Runtime, how *runtimes.Stem) *trial {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	t := w.trials[rt.Name]
 	if t != nil {
 		return t
@@ -79,7 +79,9 @@ func (w *Worker) Forks(ctx context.Context, runtime string) (ok bool, err error)
 		return true, err
 	}
 	how, _ := rt.Stem(&faas.Revision{Limits: faas.DefaultLimits()})
+	w.mu.Lock()
 	t := w.trial(rt, &how)
+	w.mu.Unlock()
 	select {
 	case <-t.done:
 		return true, t.err
