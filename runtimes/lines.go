@@ -183,7 +183,8 @@ func requestLine(ctx context.Context, inv *faas.Invocation) ([]byte, error) {
 		Query       string          `json:"query"`
 		ContentType string          `json:"content_type,omitempty"`
 		Cause       faas.ID         `json:"cause,omitempty"`
-	}{inv.ID, input, deadline, inv.Kind, orElse(inv.Method, "POST"), orElse(inv.Path, "/"), inv.Query, first(inv.Header["Content-Type"]), inv.Cause})
+		Attempt     int             `json:"attempt"`
+	}{inv.ID, input, deadline, inv.Kind, orElse(inv.Method, "POST"), orElse(inv.Path, "/"), inv.Query, first(inv.Header["Content-Type"]), inv.Cause, max(inv.Attempt, 1)})
 	return append(line, '\n'), err
 }
 
