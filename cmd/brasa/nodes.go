@@ -14,7 +14,8 @@ func newNodes(a *app) *cobra.Command {
 		Aliases: []string{"node", "top"},
 		Short:   "See which processes stand ready, for which function or for any",
 		Long: `See what each node holds: the instances, which have a function's code loaded, and the stems, which
-are booted and confined and wait for whatever function comes. It needs an administrator's key.`,
+are booted and confined and wait for whatever function comes. KEPT says why an instance stays while
+nobody calls. It needs an administrator's key.`,
 		Example: "  brasa nodes\n  brasa nodes --json | jq '.data.nodes[].stems'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -27,7 +28,7 @@ are booted and confined and wait for whatever function comes. It needs an admini
 				return cli.While(err, "list the nodes")
 			}
 			var names []string
-			g := cli.NewGrid("NODE", "KIND", "WHAT", "READY", "BUSY", "CALLS", "MEMORY", "IDLE")
+			g := cli.NewGrid("NODE", "KIND", "WHAT", "READY", "BUSY", "CALLS", "MEMORY", "IDLE", "KEPT")
 			for _, n := range nodes {
 				names = append(names, n.Name)
 				for _, s := range n.Stems {
@@ -35,7 +36,7 @@ are booted and confined and wait for whatever function comes. It needs an admini
 					if s.Network != "" && s.Network != "none" {
 						what += ", with network"
 					}
-					g.Row(n.Name, "stem", what, fmt.Sprint(s.Ready), "", "", cli.Size(s.Memory), "")
+					g.Row(n.Name, "stem", what, fmt.Sprint(s.Ready), "", "", cli.Size(s.Memory), "", "")
 				}
 				for _, in := range n.Instances {
 					idle := ""
@@ -46,7 +47,7 @@ are booted and confined and wait for whatever function comes. It needs an admini
 					if what == "-" {
 						what = "(run)"
 					}
-					g.Row(n.Name, "instance", in.Namespace+"/"+what, "", fmt.Sprint(in.Active), fmt.Sprint(in.Calls), cli.Size(in.Memory), idle)
+					g.Row(n.Name, "instance", in.Namespace+"/"+what, "", fmt.Sprint(in.Active), fmt.Sprint(in.Calls), cli.Size(in.Memory), idle, cli.CleanLine(in.Kept))
 				}
 			}
 			err = a.list(map[string]any{"nodes": nodes}, names, g, "no process stands ready")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/install"
+	"github.com/brasa-dev/brasa/internal/policy"
 )
 
 // Config is all that can be set about a node. The zero value of a field means its default, which
@@ -40,7 +41,9 @@ type Config struct {
 
 	Memory faas.Bytes `koanf:"memory"` // that all instances may hold together; 0: four fifths of the machine's
 	Keep   struct {
-		Idle time.Duration `koanf:"idle"` // an idle instance stays this long
+		Policy string        `koanf:"policy"` // oracle: what was seen of each function decides how long idle instances stay; fixed: idle does. Default oracle, fixed where idle is set
+		Idle   time.Duration `koanf:"idle"`   // for fixed: an idle instance stays this long
+		Price  policy.Price  `koanf:"price"`  // for oracle: seconds of waiting that a GiB held for an hour must save
 	} `koanf:"keep"`
 	Stems struct {
 		Off    bool       `koanf:"off"`    // no process is started before it is known whose it will be
@@ -83,7 +86,12 @@ type Config struct {
 func (c *Config) applyDefaults() {
 	set(&c.Data, DefaultData())
 	set(&c.Listen, "127.0.0.1:8080")
-	set(&c.Keep.Idle, 5*time.Minute)
+	if c.Keep.Policy == "" && c.Keep.Idle != 0 {
+		c.Keep.Policy = keepFixed
+	}
+	set(&c.Keep.Policy, keepOracle)
+	set(&c.Keep.Idle, policy.DefaultIdle)
+	set(&c.Keep.Price, policy.DefaultPrice)
 	set(&c.Drain, 10*time.Second)
 	set(&c.Retention.Age, 7*24*time.Hour)
 	set(&c.Retention.Bytes, 1*faas.GiB)
@@ -110,6 +118,12 @@ func (c *Config) applyDefaults() {
 		c.URL = scheme + "://" + reachable(c.Listen)
 	}
 }
+
+// Values of keep.policy.
+const (
+	keepOracle = "oracle"
+	keepFixed  = "fixed"
+)
 
 func set[T comparable](v *T, def T) {
 	var zero T
@@ -282,6 +296,12 @@ func (c *Config) validate() error {
 	}
 	if c.Profile != "" && !loopback(c.Profile) {
 		return fmt.Errorf("profile: %q is not a loopback address such as 127.0.0.1:6060", c.Profile)
+	}
+	if c.Keep.Policy != keepOracle && c.Keep.Policy != keepFixed {
+		return fmt.Errorf("keep.policy: %q is neither %s nor %s", c.Keep.Policy, keepOracle, keepFixed)
+	}
+	if c.Keep.Idle < 0 || c.Keep.Price < 0 {
+		return fmt.Errorf("keep.idle and keep.price: neither can be less than nothing")
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return fmt.Errorf("tls.cert and tls.key: set both or neither")

@@ -232,7 +232,8 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		Stray: func(rev *faas.Revision, instance string, lines []faas.LogLine) {
 			d.recordStray(n, rev, instance, lines)
 		},
-		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Idle: d.cfg.Keep.Idle}, Logger: d.log.With("part", "worker"),
+		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Oracle: d.cfg.Keep.Policy == keepOracle, Idle: d.cfg.Keep.Idle, Price: d.cfg.Keep.Price},
+		Histories: filepath.Join(d.cfg.Data, "histories"), Resolve: n.active, Logger: d.log.With("part", "worker"),
 		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
 	})
 	if n.installer, err = d.newInstaller(n); err != nil {
@@ -263,6 +264,9 @@ func follow(n *node, e catalog.Event) {
 	switch e.Kind {
 	case catalog.FunctionChanged:
 		n.worker.Forget(e.Function.Name, e.Function.Active)
+		if rev, err := n.catalog.Revision(e.Function.Name, e.Function.Active); err == nil {
+			n.worker.Hold(rev)
+		}
 	case catalog.FunctionDeleted:
 		n.worker.Forget(e.Function.Name)
 	case catalog.SecretChanged, catalog.SecretDeleted:

@@ -1,5 +1,7 @@
 package daemon
 
+import "github.com/brasa-dev/brasa/internal/faas"
+
 // expectAtMost is how many functions of a namespace are looked at to know which processes to have
 // ready when the server has started. There are few kinds of them, so that a sample finds those that
 // matter; what it misses is made when it is first asked for.
@@ -9,10 +11,21 @@ const expectAtMost = 200
 func expect(n *node) {
 	for _, ns := range n.catalog.Namespaces() {
 		functions := n.catalog.Functions(ns.Name)
-		for _, f := range functions[:min(len(functions), expectAtMost)] {
-			if rev, err := n.catalog.Revision(f.Name, f.Active); err == nil {
+		for i, f := range functions {
+			rev, err := n.catalog.Revision(f.Name, f.Active)
+			if err != nil {
+				continue // deleted meanwhile
+			}
+			n.worker.Hold(rev)
+			if i < expectAtMost {
 				n.worker.Expect(rev)
 			}
 		}
 	}
+}
+
+// active returns what a call of a function runs.
+func (n *node) active(name faas.Name) (*faas.Revision, error) {
+	_, rev, err := n.catalog.Resolve(faas.Ref{Name: name})
+	return rev, err
 }
