@@ -32,7 +32,9 @@ func TestKeepLongerWhatWasDearToLoad(t *testing.T) {
 }
 
 func TestEvict(t *testing.T) {
-	in := func(memory faas.Bytes, idle time.Duration) policy.Idle { return policy.Idle{Memory: memory, Since: idle} }
+	in := func(memory faas.Bytes, idle time.Duration) policy.Idle {
+		return policy.Idle{Memory: memory, Since: idle}
+	}
 	for _, c := range []struct {
 		name string
 		have []policy.Idle
