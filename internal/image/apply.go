@@ -32,6 +32,8 @@ type applier struct {
 	fresh   map[string]struct{}
 	touched map[string]struct{}
 
+	steps int // parts of paths that were gone through
+
 	dirs map[string]string // directory as written to directory as resolved; emptied when one goes away
 	last string            // the directory that sub is open on
 	sub  *os.Root
@@ -121,6 +123,9 @@ func (a *applier) entry(h *tar.Header, in io.Reader) error {
 		return err
 	}
 	full := path.Join(at, base)
+	if err := a.step(full); err != nil {
+		return err
+	}
 	if err := a.clear(full, h.Typeflag == tar.TypeDir); err != nil {
 		return err
 	}
@@ -172,8 +177,8 @@ func plain(what, name string) (string, error) {
 const (
 	maxName = 255
 	maxPath = 3000 // the kernel's limit is 4096 from wherever it is mounted
-	maxDeep = 500
-	maxHops = 40 // links on the way to one file, as the kernel has it
+	maxDeep = 128  // every file is opened from the root, part by part
+	maxHops = 40   // links on the way to one file, as the kernel has it
 )
 
 // device deals with what is no file, directory or link. Below /dev it is left out, since a sandbox

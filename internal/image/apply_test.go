@@ -231,6 +231,57 @@ func TestHostileLayersAreRefused(t *testing.T) {
 	}
 }
 
+// What lies deep, or behind links to links, costs a bounded number of steps, however small the layer is.
+func TestPathsTakeNoMoreStepsThanTheyMay(t *testing.T) {
+	deep := strings.Repeat("d/", 120)
+	cases := map[string]func(n int) entry{
+		"deep everywhere": func(n int) entry { return entry{name: deep + strconv.Itoa(n) + "/f", body: "x"} },
+		"a directory that is replaced": func(n int) entry {
+			if n%2 == 0 {
+				return entry{name: "l", link: deep}
+			}
+			return entry{name: "l/x/f", body: "x"}
+		},
+		"links that wind": func(n int) entry {
+			if n%2 == 0 {
+				return entry{name: "l" + strconv.Itoa(n), link: strings.Repeat("d/../", 400) + "d"}
+			}
+			return entry{name: "l" + strconv.Itoa(n-1) + "/f" + strconv.Itoa(n), body: "x"}
+		},
+	}
+	for name, c := range cases {
+		a, err := newApplier(t.Context(), t.TempDir(), Limits{Bytes: 1 << 30, File: 1 << 20, Entries: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.close()
+		const n = 200
+		entries := []entry{{name: deep}}
+		for i := range n {
+			entries = append(entries, c(i))
+		}
+		if _, err := a.apply(bytes.NewReader(layerTar(t, entries...))); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if most := n * 4000; a.steps > most {
+			t.Errorf("%s: %d entries took %d steps, more than %d", name, n, a.steps, most)
+		}
+		a.steps = maxSteps - 10
+		if _, err := a.apply(bytes.NewReader(layerTar(t, entries...))); limitOf(err) != "image_entries" {
+			t.Errorf("%s: got %v, want it refused for its steps", name, err)
+		}
+	}
+	a, err := newApplier(t.Context(), t.TempDir(), Limits{Bytes: 1 << 30, File: 1 << 20, Entries: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	links := []entry{{name: "a/" + deep}, {name: "a/l", link: deep[:200]}, {name: "a/l/m", link: strings.Repeat("e/", 100)}, {name: "a/l/" + strings.Repeat("e/", 100)}, {name: "a/l/m/f", body: "x"}}
+	if _, err := a.apply(bytes.NewReader(layerTar(t, links...))); err == nil || !strings.Contains(err.Error(), "too long a path") {
+		t.Errorf("deep by way of links: %v; want it refused", err)
+	}
+}
+
 // A link of one layer does not lead a later one out of the root, whatever it points at.
 func TestLinksDoNotLeadOut(t *testing.T) {
 	outside := t.TempDir()

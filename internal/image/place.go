@@ -75,18 +75,50 @@ func (a *applier) mark(full string) {
 	}
 }
 
+// maxSteps bounds how many parts of paths are gone through for one image: each file is reached from
+// the root, and links are followed by hand. Images of 300,000 files, twelve directories deep, take half
+// of it; what is deep everywhere, or replaces its own links over and over, would take hours.
+const maxSteps = 8_000_000
+
+// step counts the parts of a path that are gone through.
+func (a *applier) step(path string) error {
+	const look = 10_000 // between two looks at the context
+	before := a.steps
+	a.steps += 1 + strings.Count(path, "/")
+	if a.steps > maxSteps {
+		return tooMuch("image_entries", "the image's files lie so deep, or behind so many links, that it takes more than %d steps to reach them", maxSteps)
+	}
+	if a.steps/look != before/look {
+		return a.ctx.Err()
+	}
+	return nil
+}
+
 // dir resolves a directory as the image's process would: links are followed, absolute ones from the
 // root, and ".." ends at the root. With create set, what is missing is made; else the result is
 // errAbsent. The root itself is "".
 func (a *applier) dir(dir string, create bool) (string, error) {
+	dir = strings.TrimRight(dir, "/")
+	if dir == "" {
+		return "", nil
+	}
 	if at, ok := a.dirs[dir]; ok {
 		return at, nil
 	}
-	at, hops := "", 0
-	pending := strings.Split(dir, "/")
+	// From the directory above, which is mostly known: from the top a deep one would take the square of
+	// its depth.
+	above, name := path.Split(dir)
+	at, err := a.dir(above, create)
+	if err != nil {
+		return "", err
+	}
+	pending, hops := []string{name}, 0
 	for len(pending) > 0 {
 		part := pending[0]
 		pending = pending[1:]
+		if err := a.step(at); err != nil {
+			return "", err
+		}
 		switch part {
 		case "", ".":
 			continue
@@ -97,7 +129,7 @@ func (a *applier) dir(dir string, create bool) (string, error) {
 			continue
 		}
 		next := path.Join(at, part)
-		if len(next) > maxPath {
+		if len(next) > maxPath || strings.Count(next, "/") > maxDeep {
 			return "", bad("the directory %.100q is too long a path", dir)
 		}
 		info, err := a.root.Lstat(next)
