@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"strconv"
+	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -22,313 +20,250 @@ import (
 // Config says what a Durable queue is made of. Zero means the default.
 type Config struct {
 	Engine      *store.Engine
-	Partitions  int           // default 16; a queue that has been made keeps its number
-	Lease       time.Duration // a lease whose holder died comes back after this. Default 10 s
+	Dir         string        // of the index; made if absent. Default "queue" in the engine's directory
+	MaxBytes    int64         // of all that waits. Default a quarter of what the engine may hold
+	Partitions  int           // default 16, at most 64; a queue that has been made keeps its number
 	MaxAttempts int           // an invocation that was handed out this often is buried unasked. Default 100
 	KeepBuried  time.Duration // default 14 days
 	Logger      *slog.Logger
 
-	later time.Duration // from here on a retry waits in a stream of its own
+	clock clock
+}
+
+// clock is the time of day, and one that nobody steps; tests step the first.
+type clock struct {
+	wall   func() time.Time
+	steady func() time.Duration
 }
 
 func (c *Config) applyDefaults() {
-	c.Partitions = cmp.Or(c.Partitions, 16)
-	c.Lease = cmp.Or(c.Lease, 10*time.Second)
+	c.Dir = cmp.Or(c.Dir, filepath.Join(c.Engine.Dir(), "queue"))
+	c.MaxBytes = cmp.Or(c.MaxBytes, c.Engine.MaxBytes()/4)
+	c.Partitions = min(cmp.Or(c.Partitions, 16), 1<<partBits)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 100)
 	c.KeepBuried = cmp.Or(c.KeepBuried, 14*24*time.Hour)
-	// An invocation that is put off by its partition's consumer takes up one of its places; one
-	// that is put off for longer than this waits elsewhere.
-	c.later = cmp.Or(c.later, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.clock.wall == nil {
+		begun := time.Now()
+		c.clock = clock{wall: time.Now, steady: func() time.Duration { return time.Since(begun) }}
 	}
 }
 
 const (
-	attemptHeader = "Brasa-Attempt" // handed out so often before it was put off for long, or buried
-	whyHeader     = "Brasa-Why"
-	dueHeader     = "Brasa-Due" // in Unix milliseconds
-	deadStream    = "DLQ"
-	laterStream   = "LATER"
-	// Messages of other nodes, and leases of the dead, are noticed this late at worst; one's own
-	// are noticed at once.
-	pollInterval = time.Second
-	maxPending   = 10_000
-	duplicates   = 2 * time.Minute
-	maxWhy       = 4 << 10
+	deadStream = "DLQ"
+	keyStream  = "INVOKE-KEYS"
+	// IDs of messages are remembered this long by the engine, in memory: for a publication that is
+	// repeated because its answer was lost. A call is made one by its key, or by its ID while it
+	// waits.
+	duplicates = 10 * time.Second
+	// One connection does what it is asked one after the other, and a removal is synced; several
+	// sync side by side. More than the disk can do side by side gains nothing.
+	connections = 4
 )
 
-// Durable is a Queue on the engine: a stream for each partition, in which each function has its
-// place by its name, so that partitions sync in parallel and one function's flood does not hold
-// up all others. Run keeps the leases of this process alive and brings back what was put off for
-// long: that waits in one stream whose consumer has no bound on what is pending. (The engine's own
-// schedules need a stream that drops old messages when it is full; ours refuse new ones.)
+// Durable is a Queue on the engine.
+//
+// Invocations are messages of streams; a function has its partition by its name and a subject by
+// its name and the priority, never by an ID, since a subject costs 700 bytes of memory. The stream is
+// the truth: a message is removed when its invocation is settled, and all that the queue must know
+// of one rides in its header. What is searched for, by function, turn, row, time and ID, lies in an
+// index (see index) that is made again from the streams.
+//
+// The streams have no consumers. One for each function that has a backlog would cost 4 ms, 11 kB and
+// four goroutines, and would hand out in its own order: rows, cancellations, pauses and times need
+// another. So the index says what is next, and the message is read by its sequence.
+//
+// A lease is a mark in the index, and lasts as long as the process that has the data directory's
+// lock, however long the call runs: no heart-beats, and nothing comes twice because a machine was
+// slow. Open makes those wait again that a process left behind when it was killed; that each was
+// handed out is counted before it is, so what kills the server is not tried for ever.
+//
+// What is waited for longer is not elsewhere: a retry is a new copy of the message with its number of
+// attempts and its time, put into the stream before the old one is removed.
+//
+// Memory holds figures for each function and what is handed out; all else is on the disk.
 type Durable struct {
 	config Config
-	parts  []part
-	later  part
-	dead   jetstream.Stream
-	turn   atomic.Uint32 // the partition that Pull begins with
+	parts  []*part
+	dead   *part
+	keys   *part
+	pauses store.Store
+	index  *index
+	poke   chan struct{} // holds one: Run has something to do
 
-	mu     sync.Mutex
-	leases map[*lease]struct{} // guarded by mu; not settled
-	wake   chan struct{}       // guarded by mu; closed and replaced when something may be due
+	keyed [64]sync.Mutex // a push with a key holds one, by the key; taken before all others
+
+	mu        sync.Mutex              // taken after all others
+	functions map[faas.Name]*function // guarded by mu; those that had anything since the start
+	leases    map[int64]*lease        // guarded by mu; not settled, by place
+	owed      []func(context.Context) error
+	total     [states]int   // guarded by mu
+	bytes     int64         // guarded by mu; of all that waits
+	wake      chan struct{} // guarded by mu; closed and replaced when something may be due
 }
 
-type part struct {
-	stream   jetstream.Stream
-	consumer jetstream.Consumer
+// function is what is known of one in memory.
+type function struct {
+	name    faas.Name
+	part    *part
+	subject string // its place in the subjects of a stream
+	id      int64  // guarded by index.writing; in the index, 0: none yet
+
+	// Guarded by Durable.mu.
+	count   [states]int
+	dead    int
+	bytes   int64
+	pledged int64 // bytes that are about to be pushed
+	paused  bool
 }
 
-// Open makes or opens the queue's streams.
-func Open(ctx context.Context, config Config) (*Durable, error) {
+func (f *function) waiting() int { return f.count[ready] + f.count[later] + f.count[behind] }
+
+// Open makes or opens the queue. What the index lacks it reads from the streams, about half a
+// minute for a million invocations if the index is lost; after an orderly stop it lacks nothing.
+func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	config.applyDefaults()
-	q := &Durable{config: config, leases: map[*lease]struct{}{}, wake: make(chan struct{})}
-	most := config.Engine.MaxBytes() / 8
-	for i := range config.Partitions {
-		number := fmt.Sprintf("%02d", i)
-		p, err := q.openPart(ctx, "INVOKE-"+number, "invoke."+number+".>", most/int64(config.Partitions), maxPending)
+	q := &Durable{
+		config: config, poke: make(chan struct{}, 1), functions: map[faas.Name]*function{}, leases: map[int64]*lease{}, wake: make(chan struct{}),
+	}
+	defer func() {
 		if err != nil {
-			return nil, fmt.Errorf("open queue: %w", err)
+			err = fmt.Errorf("open queue: %w", err)
+		}
+	}()
+	var hands [connections]jetstream.JetStream
+	for i := range hands {
+		if hands[i], err = config.Engine.Connect("queue"); err != nil {
+			return nil, err
+		}
+	}
+	for i := range config.Partitions {
+		// What is put off is there twice for a moment, so there is a little more than may be pushed.
+		p, err := q.openPart(ctx, i, fmt.Sprintf("INVOKE-%02d", i), fmt.Sprintf("invoke.%02d.>", i), jetstream.DiscardNew, config.MaxBytes/8*9, 0, hands[i%connections])
+		if err != nil {
+			return nil, err
 		}
 		q.parts = append(q.parts, p)
 	}
-	var err error
-	if q.later, err = q.openPart(ctx, laterStream, "later.>", most/4, -1); err != nil {
-		return nil, fmt.Errorf("open queue: %w", err)
+	// Dead letters that are too many push out the oldest: they were given up, and must not keep what
+	// lives from being given up too.
+	if q.dead, err = q.openPart(ctx, -1, deadStream, "dlq.>", jetstream.DiscardOld, config.MaxBytes/4, config.KeepBuried, hands[0]); err != nil {
+		return nil, err
 	}
-	q.dead, err = config.Engine.Stream(ctx, jetstream.StreamConfig{
-		Name: deadStream, Subjects: []string{"dlq.>"}, Storage: jetstream.FileStorage, Replicas: 1,
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: config.KeepBuried, MaxBytes: most / 4,
-		MaxMsgs: -1, MaxConsumers: -1, Duplicates: duplicates,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open queue: %w", err)
+	if q.keys, err = q.openPart(ctx, -1, keyStream, "invokekey.>", jetstream.DiscardNew, config.MaxBytes/8, keepKeys, hands[1]); err != nil {
+		return nil, err
 	}
-	// A consumer that is lost at a power cut is made again here and delivers what was not settled.
+	if q.pauses, err = config.Engine.Bucket(ctx, "queue", 1); err != nil {
+		return nil, err
+	}
+	q.index = &index{path: filepath.Join(config.Dir, "index.db"), logger: config.Logger, apply: q.apply, mend: q.mend}
+	if err := q.index.open(); err != nil {
+		return nil, err
+	}
+	if err := q.recover(ctx); err != nil {
+		return nil, errors.Join(err, q.index.close())
+	}
 	return q, nil
 }
 
-func (q *Durable) openPart(ctx context.Context, name, subjects string, most int64, pending int) (part, error) {
-	var p part
-	var err error
-	p.stream, err = q.config.Engine.Stream(ctx, jetstream.StreamConfig{
+func (q *Durable) openPart(ctx context.Context, number int, name, subjects string, full jetstream.DiscardPolicy, most int64, age time.Duration, hand jetstream.JetStream) (*part, error) {
+	_, err := q.config.Engine.Stream(ctx, jetstream.StreamConfig{
 		Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage, Replicas: 1,
-		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxBytes: most,
-		MaxMsgs: -1, MaxConsumers: -1, Duplicates: duplicates,
+		Retention: jetstream.LimitsPolicy, Discard: full, MaxBytes: most, MaxAge: age,
+		MaxMsgs: -1, MaxConsumers: -1, Duplicates: duplicates, AllowDirect: true,
 	})
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	p.consumer, err = p.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: "dispatch", FilterSubject: subjects, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: q.config.Lease, MaxAckPending: pending,
-		MaxDeliver: -1, // the engine would leave the message where it is and say nothing; see MaxAttempts
-	})
+	stream, err := hand.Stream(ctx, name)
 	if err != nil {
-		return p, fmt.Errorf("open consumer of %q: %w", name, err)
+		return nil, q.config.Engine.Classify(err)
 	}
-	return p, nil
+	return &part{number: number, name: name, stream: stream, flights: map[*flight]struct{}{}}, nil
 }
 
-// partition returns the function's place: the number of its partition and its subject there.
-func (q *Durable) partition(n faas.Name) (int, string) {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(n.String())) // never fails
-	i := int(h.Sum32() % uint32(q.config.Partitions))
-	return i, fmt.Sprintf("%02d.%s.%s", i, store.EncodePart(n.Namespace), store.EncodePart(n.Path()))
+// Close closes the index. The Engine is to be closed after it.
+func (q *Durable) Close() error {
+	q.index.writing.Lock()
+	defer q.index.writing.Unlock()
+	return q.index.close()
 }
 
-// Push implements Queue.
-func (q *Durable) Push(ctx context.Context, inv *faas.Invocation) error {
-	data, err := encode(inv)
-	if err != nil {
-		return err
-	}
-	_, place := q.partition(inv.Function.Name)
-	if err := q.publish(ctx, &nats.Msg{Subject: "invoke." + place, Data: data}, jetstream.WithMsgID(string(inv.ID))); err != nil {
-		return err
-	}
-	q.tell()
-	return nil
-}
+func (q *Durable) now() int64 { return micros(q.config.clock.wall()) }
 
-func (q *Durable) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) error {
-	const op = "queue invocation"
-	err := q.config.Engine.Room(int64(len(m.Data)))
-	if err == nil {
-		_, err = q.config.Engine.JetStream().PublishMsg(ctx, m, opts...)
-		err = q.config.Engine.Classify(err)
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, store.ErrFull):
-		return faas.Errorf(faas.Overloaded, op, "the queue is full: %w", err).WithLimit("queue_bytes").WithFix("try again later")
-	}
-	return &faas.Error{Code: codeOf(err), Op: op, Err: err}
-}
-
-func codeOf(err error) faas.Code {
-	if c := faas.CodeOf(err); c != faas.Internal {
-		return c
-	}
-	return faas.Unavailable
-}
-
-// tell wakes those who wait in Pull.
-func (q *Durable) tell() {
+// function returns what is known of a function, and begins to know it.
+func (q *Durable) function(n faas.Name) *function {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := q.functions[n]
+	if f == nil {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(n.String())) // never fails
+		p := q.parts[h.Sum32()%uint32(len(q.parts))]
+		f = &function{name: n, part: p, subject: fmt.Sprintf("%02d.%s.%s", p.number, store.EncodePart(n.Namespace), store.EncodePart(n.Path()))}
+		q.functions[n] = f
+	}
+	return f
+}
+
+// of returns the functions that a name of a function, or of a namespace, stands for.
+func (q *Durable) of(name faas.Name) []*function {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []*function
+	for n, f := range q.functions {
+		if n == name || name.Function == "" && (name.Namespace == "" || n.Namespace == name.Namespace) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// chosen returns the functions that a filter may find something of.
+func (q *Durable) chosen(f Filter) []*function {
+	all := q.of(faas.Name{Namespace: f.Namespace})
+	out := all[:0]
+	for _, x := range all {
+		if f.Namespace != "" && (f.Function == "" || x.name.Path() == f.Function) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// apply takes over what a transaction of the index changed.
+func (q *Durable) apply(changes []change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	more, sooner := false, false
+	for _, c := range changes {
+		c.f.count[c.state] += c.count
+		q.total[c.state] += c.count
+		c.f.dead += c.dead
+		c.f.bytes += c.bytes
+		q.bytes += c.bytes
+		more = more || c.state == ready && c.count > 0
+		sooner = sooner || c.state == later && c.count > 0
+	}
+	if more {
+		q.tell()
+	}
+	if sooner {
+		q.nudge()
+	}
+}
+
+// tell wakes those who wait for more to be due. It is called with mu held.
+func (q *Durable) tell() {
 	close(q.wake)
 	q.wake = make(chan struct{})
-	q.mu.Unlock()
 }
 
-// Pull implements Queue.
-func (q *Durable) Pull(ctx context.Context, most int) ([]Lease, error) {
-	for {
-		q.mu.Lock()
-		wake := q.wake // before looking, so that what comes meanwhile is not missed
-		q.mu.Unlock()
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		out, err := q.take(ctx, max(most, 1))
-		if len(out) > 0 || err != nil {
-			return out, err
-		}
-		timer := time.NewTimer(pollInterval)
-		select {
-		case <-wake:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+func (q *Durable) nudge() {
+	select {
+	case q.poke <- struct{}{}:
+	default: // Run knows
 	}
-}
-
-// take leases what is due, each time beginning with another partition. It fails only if it has
-// nothing to give: what was leased must reach the caller.
-func (q *Durable) take(ctx context.Context, most int) ([]Lease, error) {
-	var out []Lease
-	first := int(q.turn.Add(1))
-	for i := range q.parts {
-		p := q.parts[(first+i)%len(q.parts)]
-		batch, err := p.consumer.FetchNoWait(most - len(out))
-		if err == nil {
-			for m := range batch.Messages() {
-				if l := q.lease(ctx, m); l != nil {
-					out = append(out, l)
-				}
-			}
-			err = batch.Error()
-		}
-		if err != nil && len(out) == 0 {
-			return nil, &faas.Error{Code: faas.Unavailable, Op: "take from queue", Err: q.config.Engine.Classify(err)}
-		}
-		if len(out) >= most || err != nil {
-			break
-		}
-	}
-	return out, nil
-}
-
-// lease makes a lease of a message; nil if nobody can have it.
-func (q *Durable) lease(ctx context.Context, m jetstream.Msg) *lease {
-	l := &lease{queue: q, msg: m}
-	before, _ := strconv.Atoi(m.Headers().Get(attemptHeader)) // absent on the first way
-	meta, err := m.Metadata()
-	if err == nil {
-		l.inv, err = decode(m.Data())
-	}
-	if err != nil {
-		q.config.Logger.Error("invocation not readable", "subject", m.Subject(), "cause", err)
-		_ = m.Term() // it comes again if that fails
-		return nil
-	}
-	l.inv.Attempt = before + int(meta.NumDelivered)
-	q.mu.Lock()
-	q.leases[l] = struct{}{}
-	q.mu.Unlock()
-	if l.inv.Attempt > q.config.MaxAttempts {
-		why := fmt.Errorf("it was handed out %d times and never settled", l.inv.Attempt-1)
-		if err := l.Bury(ctx, why); err != nil {
-			q.config.Logger.Error("invocation not buried", "invocation", l.inv.ID, "cause", err)
-		}
-		return nil
-	}
-	return l
-}
-
-// Run keeps the leases of this process alive, and brings back what was put off for long, until
-// ctx ends. Without it leases come back to the queue after Config.Lease.
-func (q *Durable) Run(ctx context.Context) error {
-	back, err := q.later.consumer.Consume(func(m jetstream.Msg) { q.bringBack(ctx, m) })
-	if err != nil {
-		return fmt.Errorf("run queue: %w", q.config.Engine.Classify(err))
-	}
-	defer func() {
-		back.Stop()
-		<-back.Closed()
-	}()
-	tick := time.NewTicker(q.config.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		q.mu.Lock()
-		held := make([]*lease, 0, len(q.leases))
-		for l := range q.leases {
-			held = append(held, l)
-		}
-		q.mu.Unlock()
-		for _, l := range held {
-			if err := l.msg.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-				q.config.Logger.Warn("lease not kept alive", "invocation", l.inv.ID, "cause", err)
-			}
-		}
-	}
-}
-
-// Depth implements Queue.
-func (q *Durable) Depth(ctx context.Context) (int, error) {
-	n := 0
-	for _, p := range append(q.parts[:len(q.parts):len(q.parts)], q.later) {
-		info, err := p.stream.Info(ctx)
-		if err != nil {
-			return 0, &faas.Error{Code: codeOf(err), Op: "look at queue", Err: q.config.Engine.Classify(err)}
-		}
-		n += int(info.State.Msgs)
-	}
-	return n, nil
-}
-
-// Buried implements Queue.
-func (q *Durable) Buried(ctx context.Context, limit int) ([]Dead, error) {
-	const op = "look at buried invocations"
-	info, err := q.dead.Info(ctx)
-	if err != nil {
-		return nil, &faas.Error{Code: codeOf(err), Op: op, Err: q.config.Engine.Classify(err)}
-	}
-	var out []Dead
-	for seq := max(info.State.FirstSeq, 1); seq <= info.State.LastSeq && (limit <= 0 || len(out) < limit); seq++ {
-		m, err := q.dead.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, &faas.Error{Code: codeOf(err), Op: op, Err: q.config.Engine.Classify(err)}
-		}
-		inv, err := decode(m.Data)
-		if err != nil {
-			q.config.Logger.Error("invocation not readable", "subject", m.Subject, "cause", err)
-			continue
-		}
-		inv.Attempt, _ = strconv.Atoi(m.Header.Get(attemptHeader)) // always set by Bury
-		out = append(out, Dead{Invocation: inv, Why: m.Header.Get(whyHeader), At: m.Time})
-	}
-	return out, nil
 }

@@ -77,14 +77,6 @@ type Depth struct {
 	Oldest   time.Time // when the oldest that waits was accepted; zero: none waits
 }
 
-// OldQueue is to go.
-type OldQueue interface {
-	Push(ctx context.Context, inv *faas.Invocation) error
-	Pull(ctx context.Context, max int) ([]Lease, error)
-	Depth(ctx context.Context) (int, error)
-	Buried(ctx context.Context, limit int) ([]Dead, error)
-}
-
 // Lease is an invocation that was handed out. Exactly one of Done, Retry and Bury settles it; a
 // call after that returns ErrSettled. When one of them fails the invocation may come once more.
 type Lease interface {
