@@ -181,15 +181,22 @@ func (r *Registry) mount(q *request, digest faas.Digest, from string) (bool, err
 
 // link makes a blob that the depot has one of a repository's. It is called with change held.
 func (r *Registry) link(ctx context.Context, q *request, digest faas.Digest, size int64) error {
+	r.mu.RLock()
+	_, have := r.find(q.uid, q.repo).blobs[digest]
+	n := r.used(q.uid).blobs
+	r.mu.RUnlock()
+	if !have && n >= r.cfg.Limits.Blobs { // small ones count little, and each is a record in memory
+		return over("registry_blobs", "the namespace has %d blobs, as many as it may; delete images, or wait an hour for blobs that no image names", n)
+	}
 	return r.write(ctx, kindBlob, q.uid, q.repo, digest.Hex(), blob{Size: size, At: time.Now().UTC()})
 }
 
 // room says whether a namespace may have so many bytes more.
 func (r *Registry) room(uid string, more int64) error {
 	r.mu.RLock()
-	total, _, _, _ := r.used(uid)
+	used := r.used(uid)
 	r.mu.RUnlock()
-	if total+more > int64(r.cfg.Limits.Bytes) {
+	if used.bytes+more > int64(r.cfg.Limits.Bytes) {
 		return over("registry_bytes", "the images of the namespace would be larger than %s together; delete some, or have the operator raise images.push.bytes", r.cfg.Limits.Bytes)
 	}
 	return nil

@@ -223,16 +223,16 @@ func (r *Registry) whole(q *request, m *manifest) error {
 func (r *Registry) admit(q *request, digest faas.Digest, name string, size int64) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	total, manifests, tags, _ := r.used(q.uid)
+	used := r.used(q.uid)
 	repo := r.find(q.uid, q.repo)
 	_, tagged := repo.tags[name]
 	switch {
-	case repo.manifests[digest] == nil && manifests >= r.cfg.Limits.Manifests:
-		return over("registry_manifests", "the namespace has %d images, as many as it may; delete some", manifests)
-	case repo.manifests[digest] == nil && total+size > int64(r.cfg.Limits.Bytes):
+	case repo.manifests[digest] == nil && used.manifests >= r.cfg.Limits.Manifests:
+		return over("registry_manifests", "the namespace has %d images, as many as it may; delete some", used.manifests)
+	case repo.manifests[digest] == nil && used.bytes+size > int64(r.cfg.Limits.Bytes):
 		return over("registry_bytes", "the images of the namespace would be larger than %s together; delete some", r.cfg.Limits.Bytes)
-	case name != "" && !tagged && tags >= r.cfg.Limits.Tags:
-		return over("registry_tags", "the namespace has %d tags, as many as it may; delete some", tags)
+	case name != "" && !tagged && used.tags >= r.cfg.Limits.Tags:
+		return over("registry_tags", "the namespace has %d tags, as many as it may; delete some", used.tags)
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ type Namespace struct{ Name, UID string }
 type Limits struct {
 	Bytes     faas.Bytes    `koanf:"bytes"`      // of all blobs and uploads of one namespace; key registry_bytes. Default 20 GiB
 	Blob      faas.Bytes    `koanf:"blob_bytes"` // of one; key registry_blob_bytes. Default 2 GiB
+	Blobs     int           `koanf:"blobs"`      // of one namespace, in each repository; key registry_blobs. Default 30,000
 	Manifests int           `koanf:"manifests"`  // of one namespace; key registry_manifests. Default 2,000
 	Tags      int           `koanf:"tags"`       // of one namespace; key registry_tags. Default 5,000
 	Uploads   int           `koanf:"uploads"`    // of one namespace at once; key registry_uploads. Default 50
@@ -64,6 +65,7 @@ type Limits struct {
 func (l *Limits) applyDefaults() {
 	l.Bytes = cmp.Or(l.Bytes, 20*faas.GiB)
 	l.Blob = cmp.Or(l.Blob, 2*faas.GiB)
+	l.Blobs = cmp.Or(l.Blobs, 30_000)
 	l.Manifests = cmp.Or(l.Manifests, 2000)
 	l.Tags = cmp.Or(l.Tags, 5000)
 	l.Uploads = cmp.Or(l.Uploads, 50)

@@ -270,6 +270,27 @@ func TestLimits(t *testing.T) {
 	w.expect(put("team/a", "1", `{"schemaVersion":2,"manifests":[ ]}`), 403, "DENIED")
 }
 
+// Blobs of a byte take up no bytes to speak of; that there are many of them counts by itself.
+func TestManySmallBlobs(t *testing.T) {
+	w := newWorld(t, Limits{Blobs: 2})
+	w.expect(w.upload("team", "team/a", "1"), 201, "")
+	w.expect(w.upload("team", "team/b", "2"), 201, "")
+	a := w.upload("team", "team/a", "3")
+	w.expect(a, 403, "DENIED")
+	if !strings.Contains(a.body, "registry_blobs") {
+		t.Errorf("the refusal does not name the limit: %s", a.body)
+	}
+	one := sum("1")
+	w.expect(w.do("team", "POST", "/v2/team/c/blobs/uploads/?mount="+one+"&from=team/a", ""), 403, "DENIED")
+	w.expect(w.upload("team", "team/a", "1"), 201, "") // it has that one
+	w.expect(w.upload("other", "other/a", "3"), 201, "")
+	if n := w.used("uid-team").uploads; n != 0 {
+		t.Errorf("%d uploads are left of what was refused", n)
+	}
+	w.expect(w.do("team", "DELETE", "/v2/team/a/blobs/"+one, ""), 202, "")
+	w.expect(w.upload("team", "team/a", "3"), 201, "")
+}
+
 // What nothing names goes, and nothing else.
 func TestCollect(t *testing.T) {
 	w := newWorld(t, Limits{Untagged: 24 * time.Hour})

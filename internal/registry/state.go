@@ -197,9 +197,14 @@ func storeError(err error) error {
 	return err
 }
 
-// used returns what a namespace takes up: its blobs and manifests, each once, and its uploads. It is
-// called with mu held.
-func (r *Registry) used(uid string) (total int64, manifests, tags, uploads int) {
+// usage is what a namespace takes up.
+type usage struct {
+	bytes                           int64 // of blobs and manifests, each once, and of uploads
+	blobs, manifests, tags, uploads int   // in each repository
+}
+
+// used adds up what a namespace takes up. It is called with mu held.
+func (r *Registry) used(uid string) (u usage) {
 	sizes := map[faas.Digest]int64{}
 	if s := r.spaces[uid]; s != nil {
 		for _, repo := range s.repos {
@@ -209,18 +214,19 @@ func (r *Registry) used(uid string) (total int64, manifests, tags, uploads int) 
 			for d, m := range repo.manifests {
 				sizes[d] = m.Size
 			}
-			manifests += len(repo.manifests)
-			tags += len(repo.tags)
+			u.blobs += len(repo.blobs)
+			u.manifests += len(repo.manifests)
+			u.tags += len(repo.tags)
 		}
 	}
 	for _, n := range sizes {
-		total += n
+		u.bytes += n
 	}
-	for _, u := range r.uploads {
-		if u.uid == uid {
-			total += u.size.Load()
-			uploads++
+	for _, up := range r.uploads {
+		if up.uid == uid {
+			u.bytes += up.size.Load()
+			u.uploads++
 		}
 	}
-	return total, manifests, tags, uploads
+	return u
 }

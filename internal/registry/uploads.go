@@ -97,7 +97,7 @@ func (r *Registry) open(q *request) (*upload, error) {
 	u := &upload{id: id, uid: q.uid, repo: q.repo, path: r.uploadPath(q.uid, q.repo, id)}
 	u.last.Store(time.Now().UnixNano())
 	r.mu.Lock()
-	if _, _, _, n := r.used(q.uid); n >= r.cfg.Limits.Uploads {
+	if n := r.used(q.uid).uploads; n >= r.cfg.Limits.Uploads {
 		r.mu.Unlock()
 		f := fail(http.StatusTooManyRequests, "TOOMANYREQUESTS", "the namespace has %d uploads under way, as many as it may; end one, or wait an hour", n)
 		f.limit = "registry_uploads"
@@ -213,7 +213,11 @@ func (r *Registry) complete(q *request, u *upload) error {
 	}
 	r.change.RLock()
 	defer r.change.RUnlock()
-	if err := r.link(q.r.Context(), q, digest, size); err != nil {
+	err = r.link(q.r.Context(), q, digest, size)
+	if f, ok := errors.AsType[*failure](err); ok && f.limit != "" {
+		r.forget(u)
+	}
+	if err != nil {
 		return err
 	}
 	r.forget(u)
