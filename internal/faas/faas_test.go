@@ -192,3 +192,12 @@ func TestTimingIsWrittenAndReadBack(t *testing.T) {
 		t.Errorf("comes back as %+v, %v", back.Timing, err)
 	}
 }
+
+func TestALimitOfTimeIsToldWithItsUnit(t *testing.T) {
+	l := faas.DefaultLimits()
+	l.Timeout = faas.Duration(9999 * time.Hour)
+	err := l.Validate(faas.CeilingLimits())
+	if err == nil || !strings.Contains(err.Error(), "timeout_ms is 9999h0m0s; it must be from 1ms to 1h0m0s") {
+		t.Errorf("got %v", err)
+	}
+}

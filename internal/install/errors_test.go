@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
 )
 
 // What tools write when there is no way to their registry is told as that, with the registry's name.
@@ -25,5 +26,15 @@ func TestARegistryOutOfReachIsTold(t *testing.T) {
 func TestWhatToolsWriteHasNoColours(t *testing.T) {
 	if got := lastLine([]byte("\x1b[36mINFO\x1b[m Scanning\n\x1b[0m\x1b[0m\n")); got != "INFO Scanning" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A server that can give no network says that once, with what the one who deploys can do and what the operator can.
+func TestInstallingWithoutANetworkIsTold(t *testing.T) {
+	u := &sandbox.UnsupportedError{Feature: "egress", Why: "an ordinary user has no power over it", Fix: "run as root, or do without network"}
+	e := faas.AsError((&build{}).noSandbox(JobStep{Network: true}, u))
+	if e.Code != faas.Unavailable || strings.Count(e.Message()+e.Fix, "run as root") != 1 ||
+		!strings.Contains(e.Message(), "packages are installed with a network") || !strings.Contains(e.Fix, "bring the packages with the code") {
+		t.Errorf("got %q, fix %q", e.Message(), e.Fix)
 	}
 }
