@@ -193,13 +193,20 @@ func lastWords(err error, wrote []faas.LogLine) error {
 	return &told
 }
 
+// cannot is what the sandbox can't do here, in words about functions.
+type cannot struct{ u *sandbox.UnsupportedError }
+
+func (c *cannot) Error() string {
+	return "this server can't run such a function: " + c.u.Feature + ": " + c.u.Why
+}
+
+func (c *cannot) Unwrap() error { return c.u }
+
 // unsupported turns what the sandbox says it can't do into an error for the operator.
 func unsupported(err error) error {
 	var u *sandbox.UnsupportedError
 	if errors.As(err, &u) {
-		e := faas.Errorf(faas.Unavailable, "make sandbox", "this server can't run such a function: %s: %s", u.Feature, u.Why)
-		e.Fix = u.Fix
-		return e
+		return &faas.Error{Code: faas.Unavailable, Op: "make sandbox", Err: &cannot{u}, Fix: u.Fix}
 	}
 	return &faas.Error{Code: faas.CodeOf(err), Op: "make sandbox", Err: err}
 }

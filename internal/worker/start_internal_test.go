@@ -1,9 +1,14 @@
 package worker
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/sandbox"
 )
 
 func TestWhomAFailedStartConcerns(t *testing.T) {
@@ -36,5 +41,20 @@ func TestWhomAFailedStartConcerns(t *testing.T) {
 		if got := p.concerned(of); got != c.want {
 			t.Errorf("%s: %d, want %d", c.what, got, c.want)
 		}
+	}
+}
+
+// What this host cannot do is said when the server starts; a log that repeats it each minute hides the rest.
+func TestWhatAHostCannotDoIsNoSurprise(t *testing.T) {
+	u := &sandbox.UnsupportedError{Feature: "egress", Why: "an ordinary user has no power over it", Fix: "run as root"}
+	err := unsupported(fmt.Errorf("start: %w", u))
+	if got := surprise(err); got != slog.LevelDebug {
+		t.Errorf("%v: logged at %v, want %v", err, got, slog.LevelDebug)
+	}
+	if e := faas.AsError(err); e.Code != faas.Unavailable || e.Fix != u.Fix || !strings.Contains(e.Message(), "egress: an ordinary user") {
+		t.Errorf("got %v with the fix %q", err, e.Fix)
+	}
+	if got := surprise(unsupported(errors.New("out of processes"))); got != slog.LevelWarn {
+		t.Errorf("another failure: logged at %v, want %v", got, slog.LevelWarn)
 	}
 }

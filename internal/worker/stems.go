@@ -232,7 +232,7 @@ func (w *Worker) makeStem(s *stems, expected faas.Bytes, fork, unhurried bool) {
 		s.fails++
 		pause := min(time.Second<<min(s.fails-1, 10), maxRetry)
 		s.retry = time.Now().Add(pause)
-		w.cfg.Logger.Warn("stem not made; calls start cold meanwhile", "class", s.class.name, "again_in", pause, "err", err)
+		w.cfg.Logger.Log(ctx, surprise(err), "stem not made; calls start cold meanwhile", "class", s.class.name, "again_in", pause, "err", err)
 		return
 	}
 	s.fails = 0

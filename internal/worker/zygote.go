@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -88,7 +89,7 @@ func (w *Worker) renew(ctx context.Context, g *zygote, rt *runtimes.Runtime, how
 	z, err := w.startZygote(ctx, how)
 	g.take(z, err)
 	if err != nil {
-		w.cfg.Logger.Warn("no zygote; processes are started instead of forked", "runtime", rt.Name, "err", err)
+		w.cfg.Logger.Log(ctx, surprise(err), "no zygote; processes are started instead of forked", "runtime", rt.Name, "err", err)
 	}
 }
 
@@ -109,10 +110,19 @@ func (w *Worker) renewSpare(g *zygote, rt *runtimes.Runtime, how *runtimes.Stem)
 		if err == nil {
 			g.end()
 		} else if w.life.Err() == nil {
-			w.cfg.Logger.Warn("no zygote; processes are started in need, too", "runtime", rt.Name, "err", err)
+			w.cfg.Logger.Log(ctx, surprise(err), "no zygote; processes are started in need, too", "runtime", rt.Name, "err", err)
 		}
 		g.take(z, err)
 	})
+}
+
+// surprise is the level at which a failure is logged: low where this host cannot do it at all, which is
+// said when the server starts and need not be said again.
+func surprise(err error) slog.Level {
+	if _, ok := errors.AsType[*sandbox.UnsupportedError](err); ok {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 func (w *Worker) startZygote(ctx context.Context, how *runtimes.Stem) (*sandbox.Zygote, error) {
