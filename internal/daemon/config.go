@@ -59,6 +59,8 @@ type Config struct {
 		Function  int `koanf:"function"`  // calls of one function on their way at once
 		Namespace int `koanf:"namespace"` // and of one namespace
 	} `koanf:"queue"`
+	Async   asyncConfig `koanf:"async"`   // calls whose caller does not wait
+	Chain   chainConfig `koanf:"chain"`   // calls that lead to others
 	Limits  faas.Limits `koanf:"limits"`  // what a function gets that asks for nothing
 	Ceiling faas.Limits `koanf:"ceiling"` // the most that a function may ask for
 	Code    struct {

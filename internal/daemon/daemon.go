@@ -26,6 +26,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/policy"
+	"github.com/brasa-dev/brasa/internal/queue"
 	"github.com/brasa-dev/brasa/internal/registry"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/internal/store"
@@ -60,6 +61,7 @@ type node struct {
 	catalog   *catalog.Catalog
 	depot     *artifact.Depot
 	journal   *journal.Journal
+	queue     *queue.Durable
 	runtimes  *runtimes.Registry
 	host      *sandbox.Host
 	worker    *worker.Worker
@@ -110,6 +112,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	running.start(ctx, part{"keys", n.keys.Run})
 	running.start(ctx, part{"catalog", n.catalog.Run})
 	running.start(ctx, part{"journal", n.journal.Run})
+	running.start(ctx, part{"queue", n.queue.Run})
 	running.start(ctx, part{"registry", n.registry.Run})
 	running.start(ctx, part{"collector", func(ctx context.Context) error { return d.collect(ctx, n) }})
 	if d.cfg.Profile != "" {
@@ -124,6 +127,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	running.start(ctx, part{"worker", n.worker.Run})
+	running.start(ctx, part{"async", n.dispatch.Run})
 	running.start(ctx, part{"gateway", gate.Run})
 	running.start(ctx, part{"stems", func(ctx context.Context) error {
 		expect(n)
@@ -210,7 +214,7 @@ func (d *Daemon) openState(ctx context.Context, n *node, engine *store.Engine, c
 		return err
 	}
 	closing.add("journal", n.journal.Close)
-	return nil
+	return d.openQueue(ctx, n, engine, closing)
 }
 
 // openMachine finds out what this machine can run and builds what runs it.
@@ -254,8 +258,12 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 	n.dispatch = dispatch.New(dispatch.Config{
 		Catalog: n.catalog, Node: n.worker, Recorder: n.journal,
 		MaxWaiting: d.cfg.Queue.Function, MaxNamespace: d.cfg.Queue.Namespace, Logger: d.log.With("part", "dispatch"),
+		Queue: n.queue, Journal: n.journal, Async: d.cfg.async(), Chain: dispatch.ChainConfig{Depth: d.cfg.Chain.Depth, Calls: d.cfg.Chain.Calls}, Step: d.step,
 	})
-	n.catalog.OnChange(func(e catalog.Event) { follow(n, e) })
+	n.catalog.OnChange(func(e catalog.Event) {
+		follow(n, e)
+		d.dropCalls(n, e)
+	})
 	return nil
 }
 
