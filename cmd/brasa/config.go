@@ -40,7 +40,11 @@ BRASA_ and the key in capitals, with underscores for dots.`,
 				}
 				g := cli.NewGrid("KEY", "VALUE")
 				for _, v := range values {
-					g.Row(v.Key, v.Value)
+					if value := v.Value; value == "0" || value == "0B" || value == "0s" {
+						g.Row(v.Key, "(default)") // what that is depends on the machine, or on other keys
+					} else {
+						g.Row(v.Key, value)
+					}
 				}
 				return g.Write(w, a.out.OutStyles(), a.out.TableWidth())
 			})

@@ -91,7 +91,7 @@ func (a *app) listActivations(w io.Writer, page api.Activations) error {
 		return nil
 	}
 	s, now := a.out.OutStyles(), a.out.Now()
-	head := []string{"ID", "FUNCTION", "OUTCOME", "START", "TIME", "MEMORY", "WHEN"}
+	head := []string{"ID", "FUNCTION", "OUTCOME", "TIME", "WHEN", "START", "MEMORY"}
 	wide := a.out.Format == cli.Wide
 	if wide {
 		head = append(head, "CPU", "KIND", "STATUS", "REVISION", "SUBJECT")
@@ -103,8 +103,8 @@ func (a *app) listActivations(w io.Writer, page api.Activations) error {
 			memory = cli.Size(act.Memory)
 		}
 		row := []string{
-			string(act.ID), functionOf(&act), s.Outcome(act.Outcome), string(act.Start),
-			cli.Took(act.Timing.Total), memory, cli.Ago(act.Timing.Begin, now),
+			string(act.ID), functionOf(&act), s.Outcome(act.Outcome), cli.Took(act.Timing.Total),
+			cli.Ago(act.Timing.Begin, now), string(act.Start), memory,
 		}
 		if wide {
 			row = append(row, cli.Took(time.Duration(act.CPUMicros)*time.Microsecond), string(act.Kind),

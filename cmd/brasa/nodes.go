@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
 	"github.com/spf13/cobra"
 )
@@ -31,6 +34,10 @@ nobody calls. It needs an administrator's key.`,
 			g := cli.NewGrid("NODE", "KIND", "WHAT", "READY", "BUSY", "CALLS", "MEMORY", "IDLE", "KEPT")
 			for _, n := range nodes {
 				names = append(names, n.Name)
+				slices.SortFunc(n.Stems, func(a, b api.Stem) int { return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Network, b.Network)) })
+				slices.SortFunc(n.Instances, func(a, b api.Instance) int {
+					return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Function, b.Function), cmp.Compare(a.ID, b.ID))
+				})
 				for _, s := range n.Stems {
 					what := s.Class
 					if s.Network != "" && s.Network != "none" {
