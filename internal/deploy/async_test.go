@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -37,5 +38,28 @@ func TestPolicyOfAsyncCallsComesFromTheRequestThenTheManifest(t *testing.T) {
 		if faas.CodeOf(err) != faas.Invalid || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v, want one that names %s", manifest, err, word)
 		}
+	}
+}
+
+func TestAHookThatMayNotBeCalledIsRefusedAtTheDeploy(t *testing.T) {
+	var asked []string
+	s := newShop(t, func(c *deploy.Config) {
+		c.CheckHook = func(name string, to faas.Destination) error {
+			asked = append(asked, name+" "+string(to))
+			if strings.Contains(string(to), "10.0.0.1") {
+				return faas.Errorf(faas.Invalid, "check "+name, "it is private")
+			}
+			return nil
+		}
+	})
+	r := request("f.py", good)
+	r.Async = &faas.Async{OnSuccess: "https://example.com/", OnFailure: "http://10.0.0.1/"}
+	if _, err := s.Deploy(t.Context(), r, nil); faas.CodeOf(err) != faas.Invalid || !strings.Contains(err.Error(), "async.on_failure") {
+		t.Errorf("a private hook: %v", err)
+	}
+	r = request("f.py", good)
+	r.Async = &faas.Async{OnSuccess: "https://example.com/", OnFailure: "not/yet"}
+	if _, err := s.Deploy(t.Context(), r, nil); err != nil || len(asked) < 3 {
+		t.Errorf("good ones: %v, asked %q", err, asked)
 	}
 }

@@ -107,6 +107,18 @@ func checkAlone(req *Request, plan *runtimes.Plan) error {
 		WithLimit("concurrency").WithFix("deploy with --concurrency 1, or with --state %s", faas.StateKept)
 }
 
+// checkAsync checks a policy for calls whose caller does not wait. Functions that it names need not
+// exist yet: two that name each other could not be deployed.
+func (d *Deployer) checkAsync(a *faas.Async) error {
+	if err := a.Validate(); err != nil || d.cfg.CheckHook == nil {
+		return err
+	}
+	if err := d.cfg.CheckHook("async.on_success", a.OnSuccess); err != nil {
+		return err
+	}
+	return d.cfg.CheckHook("async.on_failure", a.OnFailure)
+}
+
 // checkVariable keeps out names that no environment can hold and those that are the platform's.
 func checkVariable(k, v string) error {
 	if err := runtimes.CheckEnv(k); err != nil {
@@ -144,7 +156,7 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 	}
 	plan.Async = req.Async.Fill(plan.Async)
 	if plan.Async != nil {
-		if err := plan.Async.Validate(); err != nil {
+		if err := d.checkAsync(plan.Async); err != nil {
 			return err
 		}
 	}

@@ -51,6 +51,9 @@ type Config struct {
 	Ceiling  faas.Limits     // the most it may ask for
 	Build    BuildLimits
 	ReuseAny bool // processes may serve functions of several namespaces, one after the other
+	// CheckHook says whether outcomes of a function's calls may be told to a web hook; name is said in
+	// the error. nil: all may.
+	CheckHook func(name string, to faas.Destination) error
 	// Step, if set, is told of each step before it begins, and of "done" after the last. Tests of
 	// what a kill leaves behind kill there.
 	Step   func(name string)
