@@ -251,6 +251,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		Catalog: n.catalog, Depot: n.depot, Runtimes: n.runtimes, Sandbox: n.host, Install: n.installer, Images: n.images, Builds: n.builds, Prover: n.worker, Prefetch: n.worker.Prefetch,
 		Dir: filepath.Join(d.cfg.Data, "deploy"), Unpack: artifact.Limits{Bytes: d.cfg.Code.Bytes, Entries: d.cfg.Code.Entries},
 		Defaults: d.cfg.Limits, Ceiling: d.cfg.Ceiling, ReuseAny: d.cfg.ReuseAny, Step: d.step, Logger: d.log.With("part", "deploy"),
+		CheckHook: func(name string, to faas.Destination) error { return n.dispatch.CheckHook(name, to) },
 	})
 	if err != nil {
 		return err
