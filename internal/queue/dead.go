@@ -41,7 +41,8 @@ func (q *Durable) graves(ctx context.Context, f Filter) ([]deadLetter, error) {
 		if limit <= 0 {
 			limit = -1
 		}
-		err := q.index.read(ctx, func(r *sql.Rows) error {
+		before := len(out)
+		err := q.index.read(ctx, func() { out = out[:before] }, func(r *sql.Rows) error {
 			d := deadLetter{f: x}
 			var id []byte
 			err := r.Scan(&id, &d.seq)

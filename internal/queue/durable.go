@@ -158,13 +158,21 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	if q.pauses, err = config.Engine.Bucket(ctx, "queue", 1); err != nil {
 		return nil, err
 	}
-	q.index = &index{path: filepath.Join(config.Dir, "index.db"), logger: config.Logger, apply: q.apply, mend: q.mend}
+	q.index = &index{path: filepath.Join(config.Dir, "index.db"), logger: config.Logger, apply: q.apply}
 	if err := q.index.open(); err != nil {
 		return nil, err
 	}
-	if err := q.recover(ctx); err != nil {
+	err = q.recover(ctx)
+	if isCorrupt(err) {
+		config.Logger.Warn("index of the queue begun anew", "cause", err)
+		if err = q.beginAnew(); err == nil {
+			err = q.recover(ctx)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, q.index.close())
 	}
+	q.index.mend = q.mend // from here on damage is mended where it is met
 	return q, nil
 }
 

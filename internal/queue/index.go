@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 )
@@ -40,6 +41,7 @@ type index struct {
 
 	// mend makes a damaged index again; it is called with writing held, and may run writes by once.
 	mend func() error
+	made atomic.Uint64 // how often
 }
 
 type write struct {
@@ -276,8 +278,7 @@ func (x *index) batch(batch []*write) {
 func (x *index) alone(run func(*txn) error) error {
 	err := x.once(run)
 	if isCorrupt(err) && x.mend != nil {
-		x.logger.Warn("index of the queue made again", "cause", err)
-		if err := x.mend(); err != nil {
+		if err := x.again(err); err != nil {
 			return err
 		}
 		err = x.once(run)
@@ -380,8 +381,36 @@ func eachRow(r *sql.Rows, each func(*sql.Rows) error) error {
 	return r.Err()
 }
 
-// read runs a query outside of any transaction.
-func (x *index) read(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+// read runs a query outside of any transaction, and once more if the index had to be made again
+// for it; begin is called before either.
+func (x *index) read(ctx context.Context, begin func(), each func(*sql.Rows) error, query string, args ...any) error {
+	made := x.made.Load()
+	begin()
+	err := x.readOnce(ctx, each, query, args...)
+	if !isCorrupt(err) {
+		return err
+	}
+	x.writing.Lock()
+	if x.mend != nil && made == x.made.Load() { // else another has seen to it
+		err = x.again(err)
+	}
+	x.writing.Unlock()
+	if isCorrupt(err) && made == x.made.Load() {
+		return err
+	}
+	begin()
+	return x.readOnce(ctx, each, query, args...)
+}
+
+// again makes a damaged index again. It is called with writing held.
+func (x *index) again(why error) error {
+	x.logger.Warn("index of the queue made again", "cause", why)
+	err := x.mend()
+	x.made.Add(1)
+	return err
+}
+
+func (x *index) readOnce(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
 	x.using.RLock()
 	defer x.using.RUnlock()
 	if x.reader == nil {

@@ -43,7 +43,7 @@ func (q *Durable) look(ctx context.Context, namespace string, id faas.ID) (w faa
 	if _, err := faas.ParseID(string(id)); err != nil {
 		return w, nil, err
 	}
-	err = q.index.read(ctx, func(r *sql.Rows) error {
+	err = q.index.read(ctx, func() { l = nil }, func(r *sql.Rows) error {
 		var name string
 		if w, l, err = scanWaiting(r, &name); err != nil {
 			return err
@@ -106,7 +106,8 @@ func (q *Durable) List(ctx context.Context, f Filter) ([]faas.Waiting, error) {
 		if limit <= 0 {
 			limit = -1
 		}
-		err := q.index.read(ctx, func(r *sql.Rows) error {
+		before := len(out)
+		err := q.index.read(ctx, func() { out = out[:before] }, func(r *sql.Rows) error {
 			w, _, err := scanWaiting(r)
 			w.Function = x.name
 			out = append(out, w)
@@ -143,7 +144,7 @@ func (q *Durable) Depths(ctx context.Context, namespace string) ([]Depth, error)
 			continue
 		}
 		if d.Waiting > 0 {
-			err := q.index.read(ctx, func(r *sql.Rows) error {
+			err := q.index.read(ctx, func() {}, func(r *sql.Rows) error {
 				var at int64
 				err := r.Scan(&at)
 				d.Oldest = time.UnixMicro(at)

@@ -59,13 +59,26 @@ func (q *Durable) Pull(ctx context.Context, function faas.Name, most int) ([]Lea
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q.mu.Lock()
-	f := q.functions[function]
-	none := most <= 0 || f == nil || f.paused || f.count[ready] == 0
-	q.mu.Unlock()
-	if none {
-		return nil, nil
+	for {
+		q.mu.Lock()
+		f := q.functions[function]
+		none := most <= 0 || f == nil || f.paused || f.count[ready] == 0
+		q.mu.Unlock()
+		if none {
+			return nil, nil
+		}
+		out, err := q.take(ctx, f, most)
+		if len(out) > 0 || err != nil {
+			return out, q.failure(op, err)
+		}
+		if err := ctx.Err(); err != nil { // all that was marked is nobody's to have: there may be more
+			return nil, err
+		}
 	}
+}
+
+// take marks what goes next, and reads it.
+func (q *Durable) take(ctx context.Context, f *function, most int) ([]Lease, error) {
 	var marked []*lease
 	err := q.index.do(func(t *txn) error {
 		marked = nil
@@ -80,7 +93,7 @@ func (q *Durable) Pull(ctx context.Context, function faas.Name, most int) ([]Lea
 		return nil
 	})
 	if err != nil {
-		return nil, q.failure(op, err)
+		return nil, err
 	}
 	fault("pull: marked")
 	var out []Lease
@@ -101,7 +114,7 @@ func (q *Durable) Pull(ctx context.Context, function faas.Name, most int) ([]Lea
 				q.config.Logger.Warn("invocations not put back", "function", f.name, "cause", err)
 			}
 			if len(out) == 0 {
-				return nil, q.failure(op, err)
+				return nil, err
 			}
 			break // what was leased must reach the caller
 		}

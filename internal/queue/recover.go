@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -26,7 +27,7 @@ func (q *Durable) recover(ctx context.Context) error {
 	if err := q.loadPauses(ctx); err != nil {
 		return err
 	}
-	if err := q.catchUp(ctx, q.index.do, false); err != nil {
+	if err := q.catchUp(ctx, q.index.do); err != nil {
 		return err
 	}
 	if err := q.comeBack(ctx); err != nil {
@@ -102,17 +103,17 @@ func (q *Durable) load() error {
 // streams returns all, those first of which the others' entries depend.
 func (q *Durable) streams() []*part { return append([]*part{q.dead, q.keys}, q.parts...) }
 
-// catchUp reads what the index has not seen of the streams. With all it reads them whole.
-func (q *Durable) catchUp(ctx context.Context, do doer, all bool) error {
+// catchUp reads what the index has not seen of the streams.
+func (q *Durable) catchUp(ctx context.Context, do doer) error {
 	for _, p := range q.streams() {
-		if err := q.catchUpPart(ctx, p, do, all); err != nil {
+		if err := q.catchUpPart(ctx, p, do); err != nil {
 			return fmt.Errorf("read stream %s: %w", p.name, err)
 		}
 	}
 	return nil
 }
 
-func (q *Durable) catchUpPart(ctx context.Context, p *part, do doer, all bool) error {
+func (q *Durable) catchUpPart(ctx context.Context, p *part, do doer) error {
 	lost := p.lost()
 	info, err := p.stream.Info(ctx)
 	if err != nil {
@@ -126,9 +127,6 @@ func (q *Durable) catchUpPart(ctx context.Context, p *part, do doer, all bool) e
 			return err
 		}
 		p.restart()
-		from = 1
-	}
-	if all {
 		from = 1
 	}
 	from = max(from, info.State.FirstSeq)
@@ -456,8 +454,8 @@ func (q *Durable) sweep(do doer, p *part, there []uint64) error {
 	}
 }
 
-// mend makes the index again from nothing. It is called with index.writing held.
-func (q *Durable) mend() error {
+// beginAnew replaces the index by an empty one.
+func (q *Durable) beginAnew() error {
 	if err := q.index.close(); err != nil {
 		q.config.Logger.Debug("damaged index closed", "cause", err)
 	}
@@ -473,13 +471,23 @@ func (q *Durable) mend() error {
 		f.id, f.count, f.dead, f.bytes = 0, [states]int{}, 0, 0
 	}
 	q.total = [states]int{}
-	held := make([]*lease, 0, len(q.leases))
-	for _, l := range q.leases {
-		held = append(held, l)
+	q.mu.Unlock()
+	for _, p := range q.streams() {
+		p.restart()
 	}
+	return nil
+}
+
+// mend makes the index again from nothing. It is called with index.writing held.
+func (q *Durable) mend() error {
+	if err := q.beginAnew(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	held := slices.Collect(maps.Values(q.leases))
 	q.mu.Unlock()
 	ctx := context.Background() // whoever met the damage waits for it, as do all others
-	if err := q.catchUp(ctx, q.index.once, true); err != nil {
+	if err := q.catchUp(ctx, q.index.once); err != nil {
 		return err
 	}
 	return q.index.once(func(t *txn) error {

@@ -148,7 +148,7 @@ func (q *Durable) pay(ctx context.Context) {
 	}
 	for _, p := range q.streams() {
 		if len(p.lost()) > 0 {
-			q.warn(q.catchUpPart(ctx, p, q.index.do, false), "index of the queue not brought up to its stream")
+			q.warn(q.catchUpPart(ctx, p, q.index.do), "index of the queue not brought up to its stream")
 		}
 	}
 }
