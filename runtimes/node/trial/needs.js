@@ -49,11 +49,11 @@ const needs = {
       parentPort.on('message', (n) => { parentPort.postMessage([n + 1, Math.random()]); parentPort.close(); });`;
     const drawn = await Promise.all([1, 2].map(async (n) => {
       const worker = new Worker(code, { eval: true });
+      const ended = once(worker, 'exit'); // which may come in one breath with the message
       worker.postMessage(n);
       const [[answer, random]] = await once(worker, 'message');
       assert.strictEqual(answer, n + 1);
-      const [status] = await once(worker, 'exit');
-      assert.strictEqual(status, 0);
+      assert.strictEqual((await ended)[0], 0);
       return random;
     }));
     assert.notStrictEqual(drawn[0], drawn[1]);
@@ -120,10 +120,10 @@ const needs = {
     assert.strictEqual(out, 'b\n');
     const cat = spawn('/bin/cat');
     cat.stdin.end('c');
+    const closed = once(cat, 'close');
     const [data] = await once(cat.stdout, 'data');
     assert.strictEqual(data.toString(), 'c');
-    const [status] = await once(cat, 'close');
-    assert.strictEqual(status, 0);
+    assert.strictEqual((await closed)[0], 0);
   },
   async signals() {
     const came = once(process, 'SIGUSR2');
