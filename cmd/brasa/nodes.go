@@ -34,7 +34,9 @@ nobody calls. It needs an administrator's key.`,
 			g := cli.NewGrid("NODE", "KIND", "WHAT", "READY", "BUSY", "CALLS", "MEMORY", "IDLE", "KEPT")
 			for _, n := range nodes {
 				names = append(names, n.Name)
-				slices.SortFunc(n.Stems, func(a, b api.Stem) int { return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Network, b.Network)) })
+				slices.SortFunc(n.Stems, func(a, b api.Stem) int {
+					return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Network, b.Network))
+				})
 				slices.SortFunc(n.Instances, func(a, b api.Instance) int {
 					return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Function, b.Function), cmp.Compare(a.ID, b.ID))
 				})
