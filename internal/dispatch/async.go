@@ -123,6 +123,12 @@ func (r readFaults) Read(p []byte) (int, error) {
 // Standing says where a call is whose caller does not wait: in the queue, among the dead letters, or,
 // by its activation, at its end. NotFound if nothing is known of it.
 func (d *Dispatcher) Standing(ctx context.Context, namespace string, id faas.ID) (faas.Waiting, error) {
+	// What is left to be done after the outcome is known and kept is none of the caller's.
+	if a := d.underway.get(namespace, id); a != nil {
+		if act := a.final.Load(); act != nil && (act.Outcome == faas.OK || act.Outcome == faas.Canceled) {
+			return ended(act), nil
+		}
+	}
 	w, err := d.cfg.Queue.Find(ctx, namespace, id)
 	if err == nil || faas.CodeOf(err) != faas.NotFound {
 		return w, err

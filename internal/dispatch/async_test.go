@@ -52,7 +52,7 @@ func (m *memo) all() []*faas.Activation {
 }
 
 // deployed has functions by their full names, each with a policy.
-func deployed(t *testing.T, functions map[string]*faas.Async) *catalog.Catalog {
+func deployed(t testing.TB, functions map[string]*faas.Async) *catalog.Catalog {
 	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -80,6 +80,10 @@ func deployed(t *testing.T, functions map[string]*faas.Async) *catalog.Catalog {
 		}
 	}
 	return c
+}
+
+func deployedFor(b *testing.B) *catalog.Catalog {
+	return deployed(b, map[string]*faas.Async{"default/f": {}})
 }
 
 // bench is a dispatcher with all that is around it, to be made inside of a bubble.

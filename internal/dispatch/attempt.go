@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -36,9 +37,10 @@ type attempt struct {
 	inv    *faas.Invocation
 	cancel context.CancelCauseFunc
 
-	settled chan struct{} // closed when the lease is
-	code    faas.Code     // how the call ended; good after settled
-	err     error         // that the lease was not settled; good after settled
+	final   atomic.Pointer[faas.Activation] // its outcome, once that is kept for good; nil before
+	settled chan struct{}                   // closed when the lease is
+	code    faas.Code                       // how the call ended; good after settled
+	err     error                           // that the lease was not settled; good after settled
 }
 
 // outcomeOf is what an attempt came to.
@@ -149,7 +151,7 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 	defer cancel()
 	switch {
 	case act.Outcome == faas.OK:
-		d.record(ctx, act)
+		d.record(ctx, a, act)
 		d.cfg.Step("async: recorded")
 		if err := d.handOn(ctx, inv, o, o.next); err != nil {
 			return d.putBack(ctx, a, err)
@@ -157,7 +159,7 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 		d.cfg.Step("async: handed on")
 		return a.lease.Done(ctx)
 	case act.Outcome == faas.Canceled && errors.Is(cause, errCanceled):
-		d.record(ctx, act)
+		d.record(ctx, a, act)
 		return a.lease.Done(ctx)
 	case act.Outcome == faas.Canceled && cause != nil: // the server stops
 		d.recordAttempt(inv, act)
@@ -174,7 +176,7 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 		}
 		return a.lease.Retry(ctx, next.After, errors.New(next.Why))
 	}
-	d.record(ctx, act)
+	d.record(ctx, a, act)
 	d.cfg.Step("async: recorded")
 	// A chain that was refused ends here: to tell others of it would make it longer.
 	if d.chains.over(inv) == nil {
@@ -194,11 +196,13 @@ func (d *Dispatcher) putBack(ctx context.Context, a *attempt, err error) error {
 }
 
 // record keeps the final activation of a call, for good before the queue forgets the call.
-func (d *Dispatcher) record(ctx context.Context, act *faas.Activation) {
+func (d *Dispatcher) record(ctx context.Context, a *attempt, act *faas.Activation) {
 	d.cfg.Recorder.Record(act)
 	if err := d.cfg.Journal.Flush(ctx); err != nil {
 		d.cfg.Logger.Warn("outcome of call not yet on disk", "invocation", act.ID, "cause", err)
+		return
 	}
+	a.final.Store(act)
 }
 
 // recordAttempt keeps an attempt that is not the last one, under an ID of its own.

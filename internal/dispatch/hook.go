@@ -175,7 +175,7 @@ func (d *Dispatcher) deliver(ctx context.Context, a *attempt, release func()) {
 	cause := context.Cause(ctx)
 	switch {
 	case err == nil, act.Outcome == faas.Canceled && errors.Is(cause, errCanceled):
-		d.record(quiet, act)
+		d.record(quiet, a, act)
 		a.err = a.lease.Done(quiet)
 		return
 	case act.Outcome == faas.Canceled && cause != nil:
@@ -188,6 +188,6 @@ func (d *Dispatcher) deliver(ctx context.Context, a *attempt, release func()) {
 		a.err = a.lease.Retry(quiet, next.After, errors.New(next.Why)) // it counts: a hook that is never there is given up
 		return
 	}
-	d.record(quiet, act)
+	d.record(quiet, a, act)
 	a.err = a.lease.Bury(quiet, errors.New(next.Why))
 }

@@ -72,8 +72,9 @@ func (l *loop) run(ctx context.Context) {
 				look = false
 			}
 		}
+		more := false
 		if err == nil {
-			err = l.take(ctx)
+			more, err = l.take(ctx)
 		}
 		var again <-chan time.Time
 		news := changed
@@ -87,6 +88,10 @@ func (l *loop) run(ctx context.Context) {
 			pause = min(2*pause, queueBackoffMost)
 		default:
 			pause = queueBackoff
+			if more && !look {
+				look = true
+				continue
+			}
 			again = time.After(lookAgain)
 			if look {
 				news = nil // known already
@@ -103,12 +108,13 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// take starts what there are places for, one function after the other.
-func (l *loop) take(ctx context.Context) error {
+// take starts what there are places for, one function after the other. more says that a function had
+// fewer calls than it had places: some may have been left out, such as those that are gone.
+func (l *loop) take(ctx context.Context) (more bool, err error) {
 	for {
 		name, n, ok := l.turns.next()
 		if !ok {
-			return nil
+			return more, nil
 		}
 		leases, err := l.d.cfg.Queue.Pull(ctx, name, n)
 		l.turns.took(name, n, len(leases))
@@ -116,8 +122,9 @@ func (l *loop) take(ctx context.Context) error {
 			l.start(name, lease)
 		}
 		if err != nil {
-			return err
+			return more, err
 		}
+		more = more || 0 < len(leases) && len(leases) < n
 	}
 }
 
