@@ -1,0 +1,387 @@
+package queue
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+const (
+	childEnv = "BRASA_TEST_CHILD" // the child's data directory
+	faultEnv = "BRASA_TEST_FAULT" // where the child kills itself, and after how many times there
+	onlyEnv  = "BRASA_TEST_ONLY"  // the child only pushes
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// crasher does all that a queue can do, in a loop, and says before and after what is acknowledged.
+type crasher struct {
+	q   *Durable
+	ctx context.Context
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
+		os.Exit(1)
+	}
+}
+
+func child(dir string) {
+	point, count, _ := strings.Cut(os.Getenv(faultEnv), "@")
+	n, _ := strconv.Atoi(count)
+	var left atomic.Int64
+	left.Store(int64(n))
+	fault = func(at string) {
+		if at == point && left.Add(-1) == 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // it takes a moment
+		}
+	}
+	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
+	fail(err)
+	ctx := context.Background()
+	q, err := Open(ctx, Config{Engine: e, Partitions: 4})
+	fail(err)
+	go func() { fail(q.Run(ctx)) }()
+	c := &crasher{q: q, ctx: ctx}
+	fmt.Println("ready")
+	only := os.Getenv(onlyEnv) != ""
+	for i := 0; ; i++ {
+		c.push(i)
+		if !only {
+			c.settle(i)
+			c.others(i)
+		}
+	}
+}
+
+func (c *crasher) pushOne(function string, w faas.Wait) faas.ID {
+	inv := invocation(function, w)
+	fmt.Println("pushing", inv.ID)
+	id, err := c.q.Push(c.ctx, inv)
+	fail(err)
+	if id != inv.ID {
+		fmt.Println("other", inv.ID)
+	} else {
+		fmt.Println("pushed", id)
+	}
+	if w.Key != "" {
+		fmt.Println("key", id, w.Key)
+	}
+	return id
+}
+
+// push pushes from several goroutines: plain ones, some in a row, some with a key that others use
+// at the same time, some for later.
+func (c *crasher) push(i int) {
+	var wg sync.WaitGroup
+	f := fmt.Sprintf("f%d", i%5)
+	for k := range 6 {
+		wg.Go(func() {
+			switch k {
+			case 0:
+				c.pushOne(f, faas.Wait{Order: fmt.Sprint("row", i%3)})
+			case 1, 2:
+				c.pushOne(f, faas.Wait{Key: fmt.Sprintf("key-%s-%d", f, i/10)})
+			case 3:
+				c.pushOne(f, faas.Wait{NotBefore: time.Now().Add(time.Hour), Priority: faas.PriorityHigh})
+			default:
+				c.pushOne(f, faas.Wait{})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *crasher) settle(i int) {
+	leases, err := c.q.Pull(c.ctx, name(fmt.Sprintf("f%d", (i+2)%5)), 5)
+	fail(err)
+	var wg sync.WaitGroup
+	for k, l := range leases {
+		wg.Go(func() {
+			id := l.Invocation().ID
+			switch (i + k) % 6 {
+			case 0, 1:
+				fmt.Println("finishing", id)
+				fail(l.Done(c.ctx))
+				fmt.Println("finished", id)
+			case 2:
+				fail(l.Retry(c.ctx, 0, errors.New("once more")))
+			case 3:
+				fmt.Println("burying", id)
+				fail(l.Bury(c.ctx, errors.New("on purpose")))
+				fmt.Println("buried", id)
+			case 4:
+				fail(l.Retry(c.ctx, time.Hour, errors.New("much later")))
+			case 5:
+				fail(l.Retry(c.ctx, time.Millisecond, nil))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *crasher) others(i int) {
+	f := name(fmt.Sprintf("f%d", i%5))
+	if i%2 == 0 {
+		waiting, err := c.q.List(c.ctx, Filter{Namespace: "default", Function: f.Function, Stage: faas.StageQueued, Limit: 3})
+		fail(err)
+		if len(waiting) == 3 {
+			id := waiting[2].ID
+			fmt.Println("cancelling", id)
+			_, err := c.q.Cancel(c.ctx, "default", id)
+			fail(err)
+			fmt.Println("cancelled", id)
+		}
+	}
+	if i%3 == 0 {
+		dead, err := c.q.Buried(c.ctx, Filter{Namespace: "default", Function: f.Function, Limit: 2})
+		fail(err)
+		for k, d := range dead {
+			id := d.Invocation.ID
+			if k == 0 {
+				fmt.Println("redriving", id)
+				_, err = c.q.Redrive(c.ctx, Filter{Namespace: "default", ID: id})
+				fail(err)
+				fmt.Println("pushed", id)
+			} else if i%6 == 0 {
+				fmt.Println("finishing", id)
+				_, err = c.q.Purge(c.ctx, Filter{Namespace: "default", ID: id})
+				fail(err)
+				fmt.Println("finished", id)
+			}
+		}
+	}
+	paused := i%4 < 2
+	fmt.Println("pausing")
+	fail(c.q.Pause(c.ctx, name("p"), paused))
+	fmt.Println("paused", paused)
+	if i%9 == 8 { // what is cleared, and one that is handed out meanwhile
+		kept := c.pushOne("c", faas.Wait{})
+		leases, err := c.q.Pull(c.ctx, name("c"), 1000)
+		fail(err)
+		gone := c.pushOne("c", faas.Wait{})
+		fmt.Println("finishing", gone)
+		_, err = c.q.Clear(c.ctx, name("c"))
+		fail(err)
+		fmt.Println("finished", gone)
+		_ = kept
+		for _, l := range leases {
+			fail(l.Retry(c.ctx, 0, nil))
+		}
+	}
+	if i%11 == 10 {
+		id := c.pushOne("d", faas.Wait{})
+		fmt.Println("finishing", id)
+		fail(c.q.Drop(c.ctx, name("d")))
+		fmt.Println("finished", id)
+	}
+}
+
+// told is what children said was acknowledged.
+type told struct {
+	state  map[faas.ID]string
+	keys   map[string]map[faas.ID]bool
+	paused string // "true", "false" or "": it was about to change
+}
+
+// run starts a child, has it killed, and takes in what it said.
+func (s *told) run(t *testing.T, dir, at string, env ...string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), childEnv+"="+dir, faultEnv+"="+at), env...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() })
+	defer limit.Stop()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		switch word {
+		case "error":
+			t.Fatalf("child that was to be killed at %q: %s", at, rest)
+		case "ready":
+			if at == "" {
+				time.AfterFunc(time.Duration(100+rand.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
+		case "key":
+			id, key, _ := strings.Cut(rest, " ")
+			if s.keys[key] == nil {
+				s.keys[key] = map[faas.ID]bool{}
+			}
+			s.keys[key][faas.ID(id)] = true
+		case "pausing":
+			s.paused = ""
+		case "paused":
+			s.paused = rest
+		default:
+			s.state[faas.ID(rest)] = word
+		}
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the child for %q ended with %v, want to see it killed", at, err)
+	}
+	if !limit.Stop() {
+		t.Errorf("the child never came to %q", at)
+	}
+}
+
+func TestKillNine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs children for seconds")
+	}
+	dir := t.TempDir()
+	s := &told{state: map[faas.ID]string{}, keys: map[string]map[faas.ID]bool{}}
+	index := filepath.Join(dir, "queue", "index.db")
+	for i, at := range []string{
+		"push: stored@2000", // thousands first
+		"", "push: stored@9", "push: key stored@3", "push: entered@20", "pull: marked@3", "done: removed@4",
+		"retry: copied@2", "retry: removed@2", "bury: copied@2", "bury: removed@2", "cancel: marked@3", "cancel: removed@2",
+		"pause: stored@3", "redrive: copied@1", "redrive: removed@1", "clear: copied@1", "drop: purged@1", "drop: purged@2",
+		"index: to be committed@30", "index: committed@30", "", "",
+	} {
+		switch i {
+		case 8, 14: // lost
+			if err := os.RemoveAll(filepath.Dir(index)); err != nil {
+				t.Fatal(err)
+			}
+		case 11: // not a database
+			if err := os.WriteFile(index, []byte(strings.Repeat("x", 50_000)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 0 {
+			s.run(t, dir, at, onlyEnv+"=1")
+		} else {
+			s.run(t, dir, at)
+		}
+	}
+	s.check(t, dir)
+}
+
+// check opens what the children left and holds it to what they said.
+func (s *told) check(t *testing.T, dir string) {
+	t.Helper()
+	far := func() time.Time { return time.Now().Add(10 * time.Hour) } // all is due
+	begun := time.Now()
+	o := openOn(t, store.Config{Dir: dir, MaxBytes: 1 << 30}, Config{Partitions: 4, clock: clock{wall: far, steady: func() time.Duration { return time.Since(begun) }}})
+	waiting, dead := map[faas.ID]int{}, map[faas.ID]int{}
+	all, err := o.List(t.Context(), Filter{Namespace: "default"})
+	must(t, err)
+	for _, w := range all {
+		waiting[w.ID]++
+	}
+	buried, err := o.Buried(t.Context(), Filter{Namespace: "default"})
+	must(t, err)
+	for _, d := range buried {
+		dead[d.Invocation.ID]++
+	}
+	count := map[string]int{}
+	for id, state := range s.state {
+		count[state]++
+		w, d := waiting[id], dead[id]
+		ok := false
+		switch state {
+		case "pushing", "finishing", "cancelling":
+			ok = w+d <= 1
+		case "pushed":
+			ok = w == 1 && d == 0
+		case "finished", "cancelled", "other":
+			ok = w+d == 0
+		case "burying", "redriving":
+			ok = w+d == 1
+		case "buried":
+			ok = w == 0 && d == 1
+		}
+		if !ok {
+			t.Errorf("%s, of which the last word was %q, waits %d times and is dead %d times", id, state, w, d)
+		}
+	}
+	for key, ids := range s.keys {
+		if len(ids) != 1 {
+			t.Errorf("%s was acknowledged as %d invocations", key, len(ids))
+		}
+	}
+	if p := o.depth(t, "p").Paused; s.paused != "" && fmt.Sprint(p) != s.paused {
+		t.Errorf("paused is %v, want %s", p, s.paused)
+	}
+	s.drain(t, o, waiting)
+	t.Logf("%d were told of: %v", len(s.state), count)
+	if count["pushed"] < 2000 || count["finished"] < 20 || count["buried"] < 5 || count["cancelled"] < 5 {
+		t.Errorf("too few to tell: %v", count)
+	}
+}
+
+// drain takes all out: each comes once, whole, and the streams are empty then.
+func (s *told) drain(t *testing.T, o *opened, waiting map[faas.ID]int) {
+	t.Helper()
+	came := 0
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		names, more, err := o.Due(t.Context())
+		must(t, err)
+		if len(names) == 0 {
+			if came >= len(waiting) {
+				break
+			}
+			select {
+			case <-more:
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		for _, n := range names {
+			leases, err := o.Pull(t.Context(), n, 100)
+			must(t, err)
+			var wg sync.WaitGroup
+			for _, l := range leases {
+				inv := l.Invocation()
+				if waiting[inv.ID] != 1 || inv.Length != 4 {
+					t.Errorf("%s came, which waited %d times, with %d bytes", inv.ID, waiting[inv.ID], inv.Length)
+				}
+				waiting[inv.ID]--
+				came++
+				wg.Go(func() {
+					if err := l.Done(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	}
+	if came != len(waiting) {
+		t.Errorf("%d came, and %d waited", came, len(waiting))
+	}
+	for _, p := range o.parts {
+		if info, err := p.stream.Info(t.Context()); err != nil || info.State.Msgs > 0 {
+			t.Errorf("%s has %d messages left, %v", p.name, info.State.Msgs, err)
+		}
+	}
+}
