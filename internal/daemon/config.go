@@ -48,6 +48,8 @@ type Config struct {
 	Stems struct {
 		Off    bool       `koanf:"off"`    // no process is started before it is known whose it will be
 		Memory faas.Bytes `koanf:"memory"` // that stems may hold together; 0: an eighth of Memory
+		// NoForks has processes of Node.js started in need, too.
+		NoForks bool `koanf:"no_forks"`
 	} `koanf:"stems"`
 	ReuseAny  bool          `koanf:"reuse_any"` // functions may have "reuse": "any", which crosses namespaces
 	Drain     time.Duration `koanf:"drain"`     // grace for calls in flight when the server stops

@@ -238,7 +238,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		},
 		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Oracle: d.cfg.Keep.Policy == keepOracle, Idle: d.cfg.Keep.Idle, Price: d.cfg.Keep.Price},
 		Histories: filepath.Join(d.cfg.Data, "histories"), Resolve: n.active, Logger: d.log.With("part", "worker"),
-		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory,
+		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory, Forks: !d.cfg.Stems.Off && !d.cfg.Stems.NoForks,
 	})
 	if n.installer, err = d.newInstaller(n); err != nil {
 		return err
@@ -300,7 +300,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
-		Doctor:   func(context.Context) api.Doctor { return examine(n.host.Features(), n.runtimes) },
+		Doctor:   func(ctx context.Context) api.Doctor { return n.examine(ctx) },
 		Ready: func() (bool, string) {
 			if d.ready.Load() {
 				return true, ""

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/sandbox"
+	"github.com/brasa-dev/brasa/internal/worker"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -66,6 +70,39 @@ func archiveChecks(reg *runtimes.Registry) []api.Check {
 		out = append(out, c)
 	}
 	return out
+}
+
+// forkTime is how long doctor waits to be told whether processes can be forked. To find out takes a
+// second, once.
+const forkTime = 20 * time.Second
+
+// forkChecks says of each language whose processes may be forked in need whether they are.
+func (n *node) forkChecks(ctx context.Context) []api.Check {
+	ctx, cancel := context.WithTimeout(ctx, forkTime)
+	defer cancel()
+	var out []api.Check
+	for _, i := range n.runtimes.Runtimes() {
+		ok, err := n.worker.Forks(ctx, i.Name)
+		if !ok {
+			continue
+		}
+		c := api.Check{Name: "forks of " + i.Name, OK: true, Detail: "when a burst has taken all processes that wait, others are forked"}
+		switch {
+		case errors.Is(err, worker.ErrNoForks):
+			c.Detail = "not wanted (stems.no_forks, stems.off): in a burst processes are started"
+		case err != nil:
+			c.OK, c.Detail, c.Lost = false, err.Error(), "in a burst of calls, processes in "+i.Title+" are started, which takes longer and more memory than to fork them"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// examine says what this machine gives to functions, and what is lost where it doesn't.
+func (n *node) examine(ctx context.Context) api.Doctor {
+	d := examine(n.host.Features(), n.runtimes)
+	d.Checks = append(d.Checks, n.forkChecks(ctx)...)
+	return d
 }
 
 // examine says what this machine gives to functions, and what is lost where it doesn't.
