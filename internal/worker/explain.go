@@ -19,32 +19,20 @@ import (
 // its exit can be told.
 const deathWait = 2 * time.Second
 
-// explainWait says why a call got no instance, and if its time was up, which clock has fired and
-// what it was waiting for then.
-func (w *Worker) explainWait(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, err error) error {
-	if ctx.Err() == nil {
-		return faas.AsError(err)
-	}
+// outOfLine says why a call got no instance whose context has ended: if its time was up, which clock
+// has fired and what it was waiting for then. The caller holds mu.
+func (p *pool) outOfLine(ctx context.Context, inv *faas.Invocation) error {
 	if !timedOut(ctx) {
 		return faas.Errorf(faas.Canceled, "wait for instance", "the caller went away while the call waited for an instance")
 	}
-	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Overloaded {
-		return e // it was refused at the same moment, and that says more
-	}
-	w.mu.Lock()
-	p := w.pools[keyOf(rev)]
-	starting := p != nil && p.starting > 0 && len(p.instances) == 0
-	w.mu.Unlock()
-	own, clock := clockOf(rev, inv)
-	if starting {
+	own, clock := clockOf(p.rev, inv)
+	if p.starting > 0 && len(p.instances) == 0 {
 		e := faas.Errorf(faas.Timeout, "load function", "%s was over while an instance was still being made", clock)
 		if !own {
 			return e.WithFix("give the call more time; see where it goes: brasa trace ID")
 		}
 		return e.WithLimit("timeout_ms").WithFix("see where the time goes: brasa trace ID; raise it with: brasa deploy PATH --timeout 1m")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	limit, fix := p.bottleneck()
 	if own && limit == "" {
 		limit = "timeout_ms"
@@ -62,12 +50,10 @@ func clockOf(rev *faas.Revision, inv *faas.Invocation) (own bool, clock string) 
 	return true, fmt.Sprintf("the function's timeout of %s", rev.Limits.Timeout)
 }
 
-// bottleneck names the limit that keeps a pool's calls in line, and what to do about it. The pool may
-// be nil. The caller holds Worker.mu.
+// bottleneck names the limit that keeps a pool's calls in line, and what to do about it. The caller
+// holds Worker.mu.
 func (p *pool) bottleneck() (limit, fix string) {
 	switch {
-	case p == nil:
-		return "", "send the call again later"
 	case p.rev.Limits.MaxInstances > 0 && len(p.instances)+p.starting >= p.rev.Limits.MaxInstances:
 		return "max_instances", "send the call again later, or let the function have more instances: brasa deploy PATH --max-instances N"
 	case p.short:
@@ -76,12 +62,8 @@ func (p *pool) bottleneck() (limit, fix string) {
 	return "", "send the call again later, or let an instance serve more calls at once: brasa deploy PATH --concurrency N"
 }
 
-// soon guesses when those that are in line now will be served. The pool may be nil. The caller holds
-// Worker.mu.
+// soon guesses when those that are in line now will be served. The caller holds Worker.mu.
 func (p *pool) soon() time.Duration {
-	if p == nil {
-		return 0
-	}
 	slots := max(1, len(p.instances)) * max(1, p.rev.Limits.Concurrency)
 	return min(time.Duration(p.line.len()/slots+1)*p.pace.known().Least, mostAfter)
 }

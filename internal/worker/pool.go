@@ -139,6 +139,7 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 	}
 	w.mu.Lock()
 	left := p.line.leave(wt)
+	err := p.outOfLine(ctx, c.inv)
 	w.dropIfEmpty(p)
 	w.mu.Unlock()
 	if !left { // the grant came at the same moment; the call is over all the same
@@ -147,7 +148,7 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 		}
 	}
 	c.inv.Timing.Add(faas.PhaseQueue, time.Since(since))
-	return nil, context.Cause(ctx)
+	return nil, err
 }
 
 // take takes a slot of the most recently used free instance, if there is one and the memory that

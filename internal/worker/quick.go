@@ -176,7 +176,7 @@ func (w *Worker) runQuick(ctx context.Context, in *instance, rev *faas.Revision,
 	c.slow = true
 	if in, err = w.acquire(ctx, rev, rt, c); err != nil {
 		c.report()
-		return nil, w.explainWait(ctx, rev, c.inv, err)
+		return nil, faas.AsError(err)
 	}
 	return w.run(ctx, in, c)
 }

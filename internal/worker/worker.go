@@ -206,7 +206,7 @@ func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 	in, err := w.acquire(ctx, rev, rt, call)
 	if err != nil {
 		call.report()
-		return nil, w.explainWait(ctx, rev, inv, err)
+		return nil, faas.AsError(err)
 	}
 	if !in.quick {
 		return w.run(ctx, in, call)
@@ -252,7 +252,7 @@ func (w *Worker) Prove(ctx context.Context, rev *faas.Revision) (faas.Proof, err
 		err = nil // a figure that can't be read is no reason to refuse a deploy
 		w.release(in, c, keep, proof.Memory)
 	} else {
-		err = w.explainWait(ctx, rev, c.inv, err)
+		err = faas.AsError(err)
 	}
 	c.inv.Timing.Total = time.Since(c.inv.Timing.Begin)
 	proof.Timing = c.inv.Timing
