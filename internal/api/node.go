@@ -39,6 +39,7 @@ type Stem struct {
 	Class   string     `json:"class" doc:"The runtime, and what of its start cannot be changed later"`
 	Network string     `json:"network"`
 	Ready   int        `json:"ready"`
+	Forked  int        `json:"forked" doc:"Of those that are ready; see the runtime's documentation"`
 	Making  int        `json:"making"`
 	Memory  faas.Bytes `json:"memory_bytes" doc:"Held by those that are ready, together"`
 }
@@ -56,7 +57,7 @@ func nodeOf(s *faas.NodeStatus) Node {
 		})
 	}
 	for _, st := range s.Stems {
-		n.Stems = append(n.Stems, Stem{Class: st.Class, Network: string(st.Network), Ready: st.Ready, Making: st.Making, Memory: st.Memory})
+		n.Stems = append(n.Stems, Stem{Class: st.Class, Network: string(st.Network), Ready: st.Ready, Forked: st.Forked, Making: st.Making, Memory: st.Memory})
 	}
 	return n
 }
