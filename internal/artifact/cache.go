@@ -39,7 +39,7 @@ func (d *Depot) path(k kind, digest faas.Digest) string {
 }
 
 func (d *Depot) openCache() error {
-	if err := removeTree(d.tmp()); err != nil {
+	if err := RemoveTree(d.tmp()); err != nil {
 		return err
 	}
 	kinds := []kind{code, roots}
@@ -214,7 +214,7 @@ func (d *Depot) layOut(digest faas.Digest, k kind) (int64, faas.From, error) {
 		return 0, "", d.ctx.Err()
 	default:
 		d.config.Logger.Warn("laid-out code replaced", "digest", digest, "found", got, "cause", err)
-		if err := removeTree(path); err != nil {
+		if err := RemoveTree(path); err != nil {
 			return 0, "", err
 		}
 	}
@@ -232,7 +232,7 @@ func (d *Depot) layOut(digest faas.Digest, k kind) (int64, faas.From, error) {
 		err = os.Rename(work, path)
 	}
 	if err != nil {
-		return 0, "", errors.Join(err, removeTree(work))
+		return 0, "", errors.Join(err, RemoveTree(work))
 	}
 	noteCompared(path)
 	return size, faas.FromStore, nil
@@ -308,23 +308,7 @@ func (d *Depot) evict(digest faas.Digest) error {
 		d.bytes -= t.size
 	}
 	d.mu.Unlock()
-	return errors.Join(removeTree(trash+"-0"), removeTree(trash+"-1"))
-}
-
-// removeTree removes a directory whose parts are read-only, which only root could do without
-// changing their modes first.
-func removeTree(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
+	return errors.Join(RemoveTree(trash+"-0"), RemoveTree(trash+"-1"))
 }
 
 func diskUsage(path string) (int64, error) {

@@ -59,7 +59,7 @@ func openDepot(t testing.TB, dir string, objects store.Objects, most faas.Bytes)
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
-		_ = removeTree(dir)
+		_ = RemoveTree(dir)
 	})
 	return d
 }
@@ -291,7 +291,7 @@ func TestTreesAreCheckedAfterARestart(t *testing.T) {
 		func() error { return os.WriteFile(filepath.Join(path, "more"), nil, 0o600) },
 		func() error { return os.Remove(filepath.Join(path, "lib/a/b.txt")) },
 		func() error { return os.Chmod(filepath.Join(path, "main.py"), 0o755) },
-		func() error { return removeTree(path) },
+		func() error { return RemoveTree(path) },
 	} {
 		_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error { return os.Chmod(p, 0o777) })
 		if err := damage(); err != nil {

@@ -91,7 +91,7 @@ func TestRootKeepsItsDigest(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := removeTree(filepath.Join(w.dir, "roots", digest.Hex())); err != nil {
+	if err := RemoveTree(filepath.Join(w.dir, "roots", digest.Hex())); err != nil {
 		t.Fatal(err)
 	}
 	w.open()
@@ -133,7 +133,7 @@ func TestRootsAndCodeAreApart(t *testing.T) {
 		if err := w.Close(); err != nil { // the second time nothing is known of either
 			t.Fatal(err)
 		}
-		if err := removeTree(filepath.Join(w.dir, "roots")); err != nil {
+		if err := RemoveTree(filepath.Join(w.dir, "roots")); err != nil {
 			t.Fatal(err)
 		}
 		w.open()

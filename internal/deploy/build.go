@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -163,8 +164,16 @@ func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) e
 		return &faas.Error{Code: faas.Unavailable, Op: "build function", Err: err}
 	}
 	defer box.Close()
+	guard := d.guardOf(spec)
+	full := guard.Watch(box, func(faas.Bytes) {})
+	defer guard.Stop()
 	select {
 	case <-box.Done():
+	case err := <-full:
+		box.Kill()
+		<-box.Done()
+		d.giveUpCaches(spec)
+		return err
 	case <-ctx.Done():
 		if context.Cause(ctx) == context.DeadlineExceeded {
 			return faas.Errorf(faas.Failed, "build function", "the build took longer than %s", d.cfg.Build.Timeout).WithLimit("build_timeout")
@@ -172,6 +181,11 @@ func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) e
 		return context.Cause(ctx)
 	}
 	copying.Wait()
+	guard.Stop()
+	if err := guard.Check(); err != nil { // what was written last
+		d.giveUpCaches(spec)
+		return err
+	}
 	x := box.Exit()
 	switch {
 	case x.OOM:
@@ -182,6 +196,39 @@ func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) e
 		return e
 	}
 	return nil
+}
+
+const (
+	// maxBuildBytes is what a build may take in its directories and in its namespace's cache together:
+	// build scripts and annotation processors are programs, and write there.
+	maxBuildBytes   = maxBuildCache + 2*faas.GiB
+	maxBuildEntries = 1_000_000
+)
+
+// guardOf looks after what a build writes to the disk.
+func (d *Deployer) guardOf(spec sandbox.Spec) *install.DiskGuard {
+	g := &install.DiskGuard{
+		Bytes: cmp.Or(d.cfg.Build.Bytes, maxBuildBytes), Entries: maxBuildEntries, Op: "build function", Key: "build", What: "the build takes",
+		Fix: "see what its build scripts write; what was kept of earlier builds is thrown away, so it may be enough to deploy again",
+	}
+	for _, m := range spec.Mounts {
+		if m.Writable {
+			g.Dirs = append(g.Dirs, m.Source)
+		}
+	}
+	return g
+}
+
+// giveUpCaches throws the caches away that a build wrote to which took too much.
+func (d *Deployer) giveUpCaches(spec sandbox.Spec) {
+	for _, m := range spec.Mounts {
+		if !m.Writable || m.Target != "/cache" {
+			continue
+		}
+		if err := artifact.RemoveTree(m.Source); err != nil {
+			d.cfg.Logger.Warn("build cache not removed", "dir", m.Source, "error", err)
+		}
+	}
 }
 
 // tail keeps the end of what is written to it.

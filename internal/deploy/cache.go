@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -39,7 +40,7 @@ func (d *Deployer) collectCache(name string) error {
 		if live[e.Name()] && sizeOf(dir) <= maxBuildCache {
 			continue
 		}
-		errs = append(errs, os.RemoveAll(dir))
+		errs = append(errs, artifact.RemoveTree(dir))
 	}
 	return errors.Join(errs...)
 }

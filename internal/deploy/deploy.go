@@ -66,6 +66,7 @@ type BuildLimits struct {
 	CPU     int // thousandths of a core
 	PIDs    int
 	Timeout time.Duration
+	Bytes   faas.Bytes // on the disk, its namespace's cache included. Default 4 GiB
 }
 
 // DefaultBuildLimits are enough for the Go compiler and its linker.
@@ -90,7 +91,7 @@ func New(cfg Config) (*Deployer, error) {
 	}
 	cfg.Defaults = cfg.Defaults.Fill(faas.DefaultLimits())
 	cfg.Ceiling = cfg.Ceiling.Fill(faas.CeilingLimits())
-	if err := os.RemoveAll(filepath.Join(cfg.Dir, "work")); err != nil {
+	if err := artifact.RemoveTree(filepath.Join(cfg.Dir, "work")); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "work"), 0o700); err != nil {
@@ -239,7 +240,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 		return nil, faas.AsError(err)
 	}
 	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := artifact.RemoveTree(dir); err != nil {
 			d.cfg.Logger.Warn("remove work directory", "dir", dir, "error", err)
 		}
 	}()

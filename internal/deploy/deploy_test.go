@@ -424,6 +424,34 @@ func TestGoSourceIsBuiltInASandbox(t *testing.T) {
 	}
 }
 
+// Compilers and what they run write to the server's disk: a build that writes without end is ended, and
+// what it has left in its namespace's cache goes.
+func TestABuildThatFillsTheDiskIsEnded(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: builds run in sandboxes of the initial user namespace")
+	}
+	var dir string
+	s := newShop(t, func(d *deploy.Config) {
+		dir = d.Dir
+		if _, err := d.Runtimes.Lookup(runtimes.Go); err != nil {
+			t.Skip(err)
+		}
+		sandboxed(t, d, "dfull")
+		d.Build = deploy.DefaultBuildLimits()
+		d.Build.Bytes = 128 * faas.KiB // the compiled runtime alone is larger
+	})
+	_, err := s.Deploy(t.Context(), request("f.go", "package main\n\nfunc Main(args map[string]any) (any, error) { return args, nil }\n"), nil)
+	if e := faas.AsError(err); e == nil || e.Code != faas.TooLarge || e.Limit != "build_bytes" {
+		t.Errorf("got %v, want it refused for its size on the disk", err)
+	}
+	if caches, err := os.ReadDir(filepath.Join(dir, "gocache")); err != nil || len(caches) > 0 {
+		t.Errorf("caches %v, %v; want what it wrote gone", caches, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "work")); err != nil || len(left) > 0 {
+		t.Errorf("work left behind: %v, %v", left, err)
+	}
+}
+
 func TestBuildCachesGoWithTheirNamespaces(t *testing.T) {
 	s := newShop(t, nil)
 	keep, err := s.catalog.CreateNamespace(t.Context(), "keep")

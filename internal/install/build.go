@@ -30,7 +30,7 @@ type build struct {
 	out        *fanOut
 
 	dir, src, access, target, scratch string
-	guard                             *diskGuard
+	guard                             *DiskGuard
 }
 
 // run makes the layer and keeps it.
@@ -46,7 +46,7 @@ func (b *build) run(ctx context.Context) (*keptLayer, error) {
 		return nil, faas.AsError(err)
 	}
 	defer func() {
-		if err := removeAll(b.dir); err != nil {
+		if err := artifact.RemoveTree(b.dir); err != nil {
 			b.i.cfg.Logger.Warn("remove work directory", "dir", b.dir, "error", err)
 		}
 	}()
@@ -91,9 +91,17 @@ func (b *build) prepare() (err error) {
 	if err := writeFiles(b.access, b.job.Access.Files, 0o644); err != nil {
 		return err
 	}
-	b.guard = &diskGuard{dirs: []string{b.target, b.scratch}, most: int64(b.i.cfg.Limits.Bytes)}
+	l := b.i.cfg.Limits
+	b.guard = &DiskGuard{
+		Dirs: []string{b.target, b.scratch}, Bytes: l.Bytes, Entries: entriesOnTheWay * l.Entries, Op: op, Key: "install", What: "the packages take",
+		Fix: "name fewer or smaller packages, or have the operator raise install.bytes or install.entries",
+	}
 	return nil
 }
+
+// entriesOnTheWay is how many times what a layer may hold tools may write on the way to it: they unpack
+// and cache what they then copy.
+const entriesOnTheWay = 4
 
 // writeFiles writes files by their slash-separated paths below dir. The paths come from the code.
 func writeFiles(dir string, files map[string][]byte, mode fs.FileMode) error {
@@ -161,8 +169,8 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 		return b.noSandbox(step, err)
 	}
 	defer box.Close()
-	full := b.guard.watch(box, b.out.grown)
-	defer b.guard.stop()
+	full := b.guard.Watch(box, b.out.grown)
+	defer b.guard.Stop()
 	var over error
 	select {
 	case <-box.Done():
@@ -177,7 +185,7 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 		box.Kill()
 		<-box.Done()
 	}
-	b.guard.stop()
+	b.guard.Stop()
 	_ = box.Close() // whoever holds the pipe is gone then
 	copying.Wait()
 	if over != nil {
@@ -186,7 +194,7 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 		}
 		return over
 	}
-	if err := b.guard.check(); err != nil { // what was written last
+	if err := b.guard.Check(); err != nil { // what was written last
 		return b.failed(log, faas.AsError(err))
 	}
 	x := box.Exit()
@@ -228,7 +236,7 @@ func (b *build) clear(takes []string) error {
 		}
 	}
 	for _, dir := range []string{b.scratch, b.target} {
-		if err := removeAll(dir); err != nil {
+		if err := artifact.RemoveTree(dir); err != nil {
 			return err
 		}
 		if err := os.Mkdir(dir, 0o755); err != nil {

@@ -1,10 +1,10 @@
 package install
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,21 +22,28 @@ const (
 	guardEvery = 200 * time.Millisecond
 	// diskFloor is what is left free on the disk for everybody else.
 	diskFloor = 512 << 20
+	// filesFloor is the same of what files and directories are counted by.
+	filesFloor = 10_000
 )
 
-// diskGuard ends a tool that writes more than it may. A quota of the kernel would be exact; but it
+// DiskGuard ends a sandbox that writes more than it may. A quota of the kernel would be exact; but it
 // needs a file system that has them, or a loop device, and neither is to be had everywhere.
-type diskGuard struct {
-	dirs []string
-	most int64
+type DiskGuard struct {
+	Dirs    []string   // directories of the host that the sandbox writes to
+	Bytes   faas.Bytes // what they may take together
+	Entries int        // how many files and directories they may hold
+	Op      string     // for errors
+	Key     string     // of the limits, to which _bytes and _entries are added
+	What    string     // takes them, for people: "the packages take"
+	Fix     string
 
 	mu   sync.Mutex
 	quit chan struct{} // guarded by mu
 	done chan struct{} // guarded by mu
 }
 
-// watch looks after what box writes until stop. It sends an error once, when it is too much.
-func (g *diskGuard) watch(box *sandbox.Sandbox, told func(faas.Bytes)) <-chan error {
+// Watch looks after what box writes until Stop. It sends an error once, when it is too much.
+func (g *DiskGuard) Watch(box *sandbox.Sandbox, told func(faas.Bytes)) <-chan error {
 	full := make(chan error, 1)
 	quit, done := make(chan struct{}), make(chan struct{})
 	g.mu.Lock()
@@ -52,12 +59,12 @@ func (g *diskGuard) watch(box *sandbox.Sandbox, told func(faas.Bytes)) <-chan er
 			case <-time.After(pause):
 			}
 			began := time.Now()
-			size, err := g.size(box)
+			size, entries, err := g.size(box)
 			// A large tree takes a while to walk: the walk may cost a tenth of the time.
 			pause = max(guardEvery, 9*time.Since(began))
 			if err == nil {
 				told(faas.Bytes(size))
-				err = g.judge(size)
+				err = g.judge(size, entries)
 			}
 			if err != nil {
 				full <- err
@@ -68,8 +75,8 @@ func (g *diskGuard) watch(box *sandbox.Sandbox, told func(faas.Bytes)) <-chan er
 	return full
 }
 
-// stop ends the watch; a second time is no harm.
-func (g *diskGuard) stop() {
+// Stop ends the watch; a second time is no harm.
+func (g *DiskGuard) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.quit != nil {
@@ -79,67 +86,121 @@ func (g *diskGuard) stop() {
 	}
 }
 
-// check looks once more.
-func (g *diskGuard) check() error {
-	size, err := g.size(nil)
+// Check looks once more.
+func (g *DiskGuard) Check() error {
+	size, entries, err := g.size(nil)
 	if err != nil {
 		return err
 	}
-	return g.judge(size)
+	return g.judge(size, entries)
 }
 
-func (g *diskGuard) judge(size int64) error {
-	if size > g.most {
-		return faas.Errorf(faas.TooLarge, op, "the packages take more than %s of disk", faas.Bytes(g.most)).WithLimit("install_bytes").
-			WithFix("name fewer or smaller packages, or have the operator raise install.bytes")
+func (g *DiskGuard) judge(size int64, entries int) error {
+	tooMuch := func(what, key string) error {
+		return faas.Errorf(faas.TooLarge, g.Op, "%s more than %s", g.What, what).WithLimit(g.Key+key).WithFix("%s", g.Fix)
+	}
+	if size > int64(g.Bytes) {
+		return tooMuch(g.Bytes.String()+" of disk", "_bytes")
+	}
+	if entries > g.Entries {
+		return tooMuch(fmt.Sprint(g.Entries, " files and directories"), "_entries")
 	}
 	var fs unix.Statfs_t
-	if err := unix.Statfs(g.dirs[0], &fs); err != nil {
+	if err := unix.Statfs(g.Dirs[0], &fs); err != nil {
 		return fmt.Errorf("look at the disk: %w", err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < diskFloor {
-		return faas.Errorf(faas.Unavailable, op, "the server's disk is full but for %s", faas.Bytes(free)).WithLimit("store_bytes").
+	full := func(what string) error {
+		return faas.Errorf(faas.Unavailable, g.Op, "the server's disk is full but for %s", what).WithLimit("store_bytes").
 			WithFix("the operator has to make room on the server's disk")
+	}
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free < diskFloor {
+		return full(faas.Bytes(free).String())
+	}
+	if fs.Files > 0 && fs.Ffree < filesFloor { // file systems that make them as they are needed say 0
+		return full(fmt.Sprint(fs.Ffree, " files"))
 	}
 	return nil
 }
 
-// size returns what the directories take up, and files that have no name any more but are still
-// open in the sandbox.
-func (g *diskGuard) size(box *sandbox.Sandbox) (sum int64, err error) {
+// size returns what the directories take up, how much there is in them, and adds files that have no
+// name any more but are still open in the sandbox.
+func (g *DiskGuard) size(box *sandbox.Sandbox) (sum int64, entries int, err error) {
 	seen := map[inode]bool{}
-	count := func(info fs.FileInfo) {
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return
-		}
-		id := inode{uint64(st.Dev), st.Ino}
-		if st.Nlink != 1 && !info.IsDir() {
+	count := func(dev, ino uint64, blocks int64, links uint64, dir bool) {
+		entries++
+		if id := (inode{dev, ino}); links != 1 && !dir {
 			if seen[id] {
 				return
 			}
 			seen[id] = true
 		}
-		sum += st.Blocks * 512
+		sum += blocks * 512
 	}
-	for _, dir := range g.dirs {
-		err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-			if err != nil {
-				return nil // it comes and goes while the tool works
-			}
-			if info, err := e.Info(); err == nil {
-				count(info)
-			}
-			return nil
-		})
+	for _, dir := range g.Dirs {
+		at, err := os.Open(dir)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
+		}
+		err = eachBelow(at, 0, func(st *unix.Stat_t) {
+			count(st.Dev, st.Ino, st.Blocks, uint64(st.Nlink), st.Mode&unix.S_IFMT == unix.S_IFDIR)
+		})
+		if errors.Is(err, errTooDeep) {
+			return 0, 0, faas.Errorf(faas.TooLarge, g.Op, "directories lie more than %d deep in each other", guardDeep).WithLimit(g.Key + "_entries")
+		}
+		if err != nil {
+			return 0, 0, err
 		}
 	}
 	if box != nil {
-		eachNameless(box, count)
+		eachNameless(box, func(info fs.FileInfo) {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				count(st.Dev, st.Ino, st.Blocks, uint64(st.Nlink), false)
+			}
+		})
 	}
-	return sum, nil
+	return sum, entries, nil
+}
+
+// guardDeep is how deep directories may lie in each other: each costs a descriptor while they are looked
+// at, no layer may be as deep, and below the length of a path programs could hide what they write.
+const guardDeep = 500
+
+var errTooDeep = errors.New("too deep")
+
+// eachBelow tells f of all below a directory, which it closes. What comes and goes meanwhile may be left
+// out. It goes from descriptor to descriptor, since paths have an end where directories have none.
+func eachBelow(dir *os.File, deep int, f func(*unix.Stat_t)) error {
+	defer dir.Close() // only read
+	if deep > guardDeep {
+		return errTooDeep
+	}
+	const some = 4096
+	for {
+		names, err := dir.Readdirnames(some)
+		for _, name := range names {
+			var st unix.Stat_t
+			if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+				continue // it is gone
+			}
+			f(&st)
+			if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+				continue
+			}
+			fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			switch {
+			case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+				return err
+			case err != nil:
+				continue // the same
+			}
+			if err := eachBelow(os.NewFile(uintptr(fd), name), deep+1, f); err != nil {
+				return err
+			}
+		}
+		if err != nil || len(names) == 0 {
+			return nil // at its end, or it is gone
+		}
+	}
 }
 
 type inode struct{ dev, ino uint64 }

@@ -119,7 +119,7 @@ func New(cfg Config) (*Installer, error) {
 			i.ways[runtime] = append(i.ways[runtime], make(tools))
 		}
 	}
-	if err := removeAll(i.workDir()); err != nil {
+	if err := artifact.RemoveTree(i.workDir()); err != nil {
 		return nil, fmt.Errorf("empty the installer's work directory: %w", err)
 	}
 	for _, dir := range []string{i.workDir(), i.layersDir()} {

@@ -192,19 +192,3 @@ func (i *Installer) eachKept(f func(file string, used time.Time, k *keptLayer) e
 	})
 	return errors.Join(append(errs, err)...)
 }
-
-// removeAll removes a directory whose parts may be read-only, which only root could do without
-// changing their modes first.
-func removeAll(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
-}

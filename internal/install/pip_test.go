@@ -375,6 +375,8 @@ def _hook(out):
     import time
     time.sleep(60)
 `)
+	x.source(t, "delver", "1.0", "def _hook(out):\n    import time\n    for n in range(5000):\n        os.mkdir('directory'); os.chdir('directory')\n    open('hoard', 'wb').write(b'x' * (128 << 20))\n    time.sleep(60)\n")
+	x.source(t, "crumbs", "1.0", "def _hook(out):\n    import time\n    os.mkdir('/work/crumbs')\n    for n in range(20000): open('/work/crumbs/%d' % n, 'w').close()\n    time.sleep(60)\n")
 	x.source(t, "forker", "1.0", "def _hook(out):\n    import time\n    for i in range(10000):\n        if os.fork() == 0: time.sleep(60)\n")
 	tight := func(c *install.Config) {
 		c.Limits = install.Limits{Bytes: 64 * faas.MiB, Memory: 512 * faas.MiB, Timeout: 30 * time.Second, PIDs: 64}
@@ -412,6 +414,13 @@ def _hook(out):
 	})
 	t.Run("one that hides what it writes", func(t *testing.T) {
 		i.refuses(t, requirements("hoard"), scripts, faas.TooLarge, "install_bytes")
+	})
+	t.Run("one that hides what it writes deeper than paths go", func(t *testing.T) {
+		i.refuses(t, requirements("delver"), scripts, faas.TooLarge, "install_entries", "deep")
+	})
+	t.Run("one that makes files without bytes", func(t *testing.T) {
+		i := s.installer(t, x.url(), func(c *install.Config) { c.Limits.Entries, c.Limits.Timeout = 1000, time.Minute })
+		i.refuses(t, requirements("crumbs"), scripts, faas.TooLarge, "install_entries", "4000 files")
 	})
 	t.Run("one that forks on and on", func(t *testing.T) {
 		i := s.installer(t, x.url(), func(c *install.Config) { c.Limits.PIDs, c.Limits.Timeout = 64, 6*time.Second })
