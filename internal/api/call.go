@@ -21,6 +21,7 @@ type callQuery struct {
 	logs     bool // the envelope has what the function wrote
 	revision faas.RevisionID
 	timeout  time.Duration
+	values   url.Values // all that was said
 }
 
 func parseCallQuery(r *http.Request) (callQuery, error) {
@@ -40,6 +41,7 @@ func parseCallQuery(r *http.Request) (callQuery, error) {
 		}
 		return on
 	}
+	q.values = values
 	q.raw, q.logs = flag("raw"), flag("logs")
 	if err != nil {
 		return q, err
@@ -53,28 +55,6 @@ func parseCallQuery(r *http.Request) (callQuery, error) {
 		q.timeout = time.Duration(ms) * time.Millisecond
 	}
 	return q, nil
-}
-
-// preferred reads the one preference (RFC 7240) that is understood: wait, in seconds, how long
-// the caller is willing to wait. It returns the shorter of it and timeout.
-func preferred(w http.ResponseWriter, r *http.Request, timeout time.Duration) time.Duration {
-	for _, v := range r.Header["Prefer"] {
-		for p := range strings.SplitSeq(v, ",") {
-			name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
-			if !strings.EqualFold(name, "wait") {
-				continue
-			}
-			s, err := strconv.Atoi(strings.Trim(value, `" `))
-			if err != nil || s < 1 || s > 86400 {
-				continue // a preference that makes no sense is ignored, says the RFC
-			}
-			w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(s))
-			if wait := time.Duration(s) * time.Second; timeout == 0 || wait < timeout {
-				return wait
-			}
-		}
-	}
-	return timeout
 }
 
 // invocation makes the invocation that a request asks for. guarded says that the Authorization
@@ -112,19 +92,42 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, c Caller) error 
 		}
 		ref.Revision = rev.ID
 	}
+	p := preferencesOf(r)
+	wait, err := waitOf(r, q.values, p.async)
+	if err != nil {
+		return err
+	}
 	inv := invocation(r, c, faas.KindInvoke, true)
 	inv.Function = ref
-	if t := preferred(w, r, q.timeout); t > 0 {
+	if t := p.deadline(q.timeout); t > 0 {
 		inv.Deadline = c.Begin.Add(t)
 	}
-	duplex(w)
 	functionHeaders(w.Header(), inv.ID, faas.OK)
+	if p.async {
+		inv.Wait = wait
+		err := s.enqueue(w, r, inv, p, func(a *faas.Activation) error { return s.answerInvoke(w, r, a, q) })
+		if err != nil {
+			w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+		}
+		return err
+	}
+	p.applied(w.Header())
+	duplex(w)
 	res, err := s.cfg.Dispatcher.Invoke(r.Context(), inv)
 	if err != nil {
 		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
 		return err
 	}
 	return s.answer(w, r, inv, res, q)
+}
+
+// answerInvoke gives the answer of a call that ended while its caller was willing to wait.
+func (s *Server) answerInvoke(w http.ResponseWriter, r *http.Request, a *faas.Activation, q callQuery) error {
+	if q.raw {
+		return s.answerKept(w, r, &Record{ID: a.ID, Activation: a})
+	}
+	w.Header().Set(HeaderOutcome, a.Outcome.String())
+	return s.replyKept(w, a, q.logs)
 }
 
 // answer gives a result back as the caller wants it. It closes the result's body.
@@ -153,7 +156,6 @@ func callParameters() []*huma.Param {
 		query("raw", huma.TypeBoolean, "Answer with the function's own bytes, streamed"),
 		query("logs", huma.TypeBoolean, "Have what the function wrote in the envelope"),
 		query("timeout_ms", huma.TypeInteger, "Cut the call's deadline; it is the function's own at most"),
-		headerParam("Prefer", "wait=SECONDS cuts the call's deadline (RFC 7240)"),
 		headerParam(HeaderCause, "The id of the invocation that led to this one"),
 	}
 }
@@ -178,12 +180,14 @@ func anyBody(doc string) *huma.RequestBody {
 func (s *Server) callRoutes() {
 	op := operation("invoke", http.MethodPost, aFunction+"/invoke", "Call a function and wait for its answer", "calls")
 	op.Parameters = append(callParameters(), query("revision", huma.TypeString, "Pin a revision by its id or the first digits of it"))
+	op.Parameters = append(op.Parameters, waitParameters(true)...)
 	op.RequestBody = anyBody("What the function is called with")
 	op.Responses = s.callResponses()
+	op.Responses["202"] = s.json(reflect.TypeFor[Answer[Accepted]](), "Accepted; it is durable, and runs when it is its turn")
 	s.raw(accessNamespace, op, s.invoke)
 
 	op = operation("run", http.MethodPost, inNamespace+"/run", "Run ad-hoc code; nothing is deployed", "calls")
-	op.Parameters = callParameters()
+	op.Parameters = append(callParameters(), headerParam("Prefer", "wait=SECONDS cuts the call's deadline (RFC 7240)"))
 	op.RequestBody = s.codeBody(reflect.TypeFor[RunSpec](), true)
 	op.Responses = s.callResponses()
 	s.raw(accessNamespace, op, s.run)
@@ -191,10 +195,13 @@ func (s *Server) callRoutes() {
 	for _, method := range functionMethods {
 		op := operation("call-"+strings.ToLower(method), method, functionPrefix+"{namespace}/{name}/{path}", "Call a function at its own URL", "calls")
 		op.Description = "Goes to the function as it is, and its answer comes back as it is, both streamed. The path, which may be empty and may have slashes, is what follows the function's name. A public function needs no key."
+		op.Parameters = waitParameters(false)
 		if method != http.MethodGet && method != http.MethodHead {
 			op.RequestBody = anyBody("What the function is sent")
 		}
-		op.Responses = map[string]*huma.Response{"default": {Description: "The function's own answer, or the envelope with what went wrong", Content: map[string]*huma.MediaType{"*/*": {}}}}
+		op.Responses = map[string]*huma.Response{"default": {Description: "The function's own answer, or the envelope with what went wrong", Content: map[string]*huma.MediaType{"*/*": {}}},
+			"202": s.json(reflect.TypeFor[Answer[Accepted]](), "Accepted, if Prefer: respond-async was sent; else the function's own answer")}
+		op.Responses["202"].Content["*/*"] = &huma.MediaType{}
 		s.documented(accessFunction, &op)
 	}
 }
@@ -226,7 +233,10 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, c Caller) error {
 		inv.Body, inv.Length = bytes.NewReader(up.value), int64(len(up.value))
 		inv.Header["Content-Type"] = []string{jsonType}
 	}
-	if t := preferred(w, r, q.timeout); t > 0 {
+	p := preferencesOf(r)
+	p.async = false // code that is not kept has nothing that could run later
+	p.applied(w.Header())
+	if t := p.deadline(q.timeout); t > 0 {
 		inv.Deadline = inv.Timing.Begin.Add(t)
 	}
 	functionHeaders(w.Header(), inv.ID, faas.OK)

@@ -39,7 +39,7 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request, c Caller, 
 		return err
 	}
 	name := faas.Name{Namespace: t.namespace, Function: t.name}
-	fn, _, err := s.cfg.Catalog.Resolve(faas.Ref{Name: name})
+	fn, rev, err := s.cfg.Catalog.Resolve(faas.Ref{Name: name})
 	public := err == nil && fn.Public
 	if !public {
 		// Before anything is said of the function, so that nobody learns which exist.
@@ -53,8 +53,16 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request, c Caller, 
 	inv := invocation(r, c, faas.KindHTTP, !public)
 	inv.Function = faas.Ref{Name: name}
 	inv.Method, inv.Path, inv.Query = r.Method, t.path, printable(r.URL.RawQuery)
-	duplex(w)
 	functionHeaders(w.Header(), inv.ID, faas.OK)
+	p := preferencesOf(r)
+	wait, err := waitOf(r, nil, p.async)
+	if err != nil {
+		return err
+	}
+	if p.async {
+		return s.enqueueFunction(w, r, c, inv, rev, wait, p)
+	}
+	duplex(w)
 	res, err := s.cfg.Dispatcher.Invoke(r.Context(), inv)
 	if err == nil {
 		w.Header().Set(HeaderStart, string(inv.Report.Start))
@@ -67,6 +75,26 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request, c Caller, 
 	if err != nil {
 		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
 		if s.allow(c, accessFunction, t.namespace) != nil {
+			err = forStrangers(err)
+		}
+	}
+	return err
+}
+
+// enqueueFunction accepts a request for a function's own URL whose caller does not wait.
+func (s *Server) enqueueFunction(w http.ResponseWriter, r *http.Request, c Caller, inv *faas.Invocation, rev *faas.Revision, wait *faas.Wait, p preferences) error {
+	stranger := s.allow(c, accessFunction, inv.Function.Name.Namespace) != nil
+	err := error(nil)
+	if stranger {
+		err = strangersMay(c, rev, wait)
+	}
+	if err == nil {
+		inv.Wait = wait
+		err = s.enqueue(w, r, inv, p, func(a *faas.Activation) error { return s.answerKept(w, r, &Record{ID: a.ID, Activation: a}) })
+	}
+	if err != nil {
+		w.Header().Set(HeaderOutcome, faas.CodeOf(err).String())
+		if stranger {
 			err = forStrangers(err)
 		}
 	}

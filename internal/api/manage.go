@@ -49,6 +49,8 @@ func (s *Server) routes() {
 	s.functionRoutes()
 	s.callRoutes()
 	s.recordRoutes()
+	s.standingRoutes()
+	s.queueRoutes()
 }
 
 func (s *Server) serverRoutes() {

@@ -113,13 +113,6 @@ func (s *Server) recordRoutes() {
 		}
 		return out, nil
 	})
-	manage(s, accessNamespace, operation("get-activation", http.MethodGet, inNamespace+"/activations/{id}", "Look up what happened, with its logs", "records"), func(ctx context.Context, in *activationPath) (faas.Activation, error) {
-		a, err := s.activation(ctx, in)
-		if err != nil {
-			return faas.Activation{}, err
-		}
-		return *a, nil
-	})
 	manage(s, accessNamespace, operation("get-activation-logs", http.MethodGet, inNamespace+"/activations/{id}/logs", "Read what one call wrote", "records"), func(ctx context.Context, in *activationPath) (Logs, error) {
 		a, err := s.activation(ctx, in)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -55,7 +56,19 @@ var examples = map[string]example{
 	"invoke":              {query: "logs=true", body: `{"name":"Ada"}`},
 	"run":                 {body: `{"language":"exec","code":"#!/bin/sh\ncat\n","filename":"run.sh","input":[1]}`},
 	"list-activations":    {query: "outcome=ok&limit=10&since=1h"},
-	"get-activation":      {},
+	"get-activation":      {query: "wait=1"},
+	"cancel-activation":   {},
+	"get-result":          {query: "wait=1"},
+	"list-queues":         {},
+	"list-waiting":        {query: "function=pay&stage=queued&limit=10"},
+	"get-queue":           {},
+	"pause-queue":         {},
+	"resume-queue":        {},
+	"clear-queue":         {},
+	"list-dead":           {query: "function=pay&limit=10"},
+	"get-dead":            {},
+	"redrive-dead":        {body: `{"id":"DEAD"}`},
+	"purge-dead":          {body: `{"function":"pay"}`},
 	"get-activation-logs": {},
 	"logs":                {query: "limit=5"},
 	"list-builds":         {},
@@ -117,6 +130,7 @@ func TestTheDocumentIsValid(t *testing.T) {
 // room is a namespace with one of each thing in it.
 type room struct {
 	namespace, key, keyID, revoked, activation, revision, build string
+	waiting, answered, dead                                     string // calls whose caller does not wait
 }
 
 func furnish(t *testing.T, d *gatewaytest.Door, namespace string, public bool) room {
@@ -140,7 +154,13 @@ func furnish(t *testing.T, d *gatewaytest.Door, namespace string, public bool) r
 	r.keyID = info.ID
 	_, err = d.Catalog.PutSecret(t.Context(), namespace, "TOKEN", []byte("x"))
 	must(err)
-	fn := d.Function(namespace, "pay", public, nil)
+	fn := d.FunctionWith(namespace, "pay", public, nil, func(ctx context.Context, inv *faas.Invocation) (*faas.Result, error) {
+		res, err := gatewaytest.Echo(ctx, inv)
+		if body, ok := res.Body.(*faas.BytesBody); ok && err == nil && body.Len() == len("no") {
+			return nil, faas.Errorf(faas.Invalid, "", "it is no") // which is not tried again
+		}
+		return res, err
+	})
 	r.revision = string(fn.Active)
 	c, err := api.NewClient(d.URL, r.key)
 	must(err)
@@ -148,6 +168,25 @@ func furnish(t *testing.T, d *gatewaytest.Door, namespace string, public bool) r
 	reply, err := c.Invoke(t.Context(), namespace, "pay", api.CallOptions{}, strings.NewReader("1"))
 	must(err)
 	r.activation = string(reply.ID)
+	for _, call := range []struct {
+		input string
+		id    *string
+		wait  api.Wait
+		want  faas.Stage
+	}{
+		{"1", &r.waiting, api.Wait{Delay: time.Hour}, faas.StageQueued},
+		{"1", &r.answered, api.Wait{}, faas.StageSucceeded},
+		{"no", &r.dead, api.Wait{}, faas.StageDead},
+	} {
+		accepted, err := c.Enqueue(t.Context(), namespace, "pay", api.CallOptions{}, call.wait, strings.NewReader(call.input))
+		must(err)
+		*call.id = string(accepted.ID)
+		rec, err := c.Record(t.Context(), namespace, *call.id, map[bool]time.Duration{true: 20 * time.Second}[call.want != faas.StageQueued])
+		must(err)
+		if rec.Stage != call.want {
+			t.Fatalf("a call that is to be %s is %s: %s", call.want, rec.Stage, rec.Last)
+		}
+	}
 	ns, err := d.Catalog.Namespace(namespace)
 	must(err)
 	build := d.Builds.Begin(ns.UID, "pay")
@@ -164,14 +203,19 @@ func request(t *testing.T, d *gatewaytest.Door, r route, in room, key string) *h
 	if !ok {
 		t.Fatalf("%s %s (%s) has no example in this test; add one", r.method, r.path, r.op.OperationID)
 	}
+	activation := in.activation
+	if r.op.OperationID == "cancel-activation" {
+		activation = in.waiting
+	}
 	path := strings.NewReplacer(
-		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}", "activations/"+in.activation, "builds/{id}", "builds/"+in.build,
+		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}/result", "activations/"+in.answered+"/result",
+		"activations/{id}", "activations/"+activation, "dead-letters/{id}", "dead-letters/"+in.dead, "builds/{id}", "builds/"+in.build,
 		"secrets/{name}", "secrets/TOKEN", "{name}", "pay",
 	).Replace(r.path)
 	if ex.query != "" {
 		path += "?" + ex.query
 	}
-	body, contentType := strings.NewReplacer("NEW", in.namespace+"-new", "REVISION", in.revision).Replace(ex.body), "application/json"
+	body, contentType := strings.NewReplacer("NEW", in.namespace+"-new", "REVISION", in.revision, "DEAD", in.dead).Replace(ex.body), "application/json"
 	if ex.form != nil {
 		var b bytes.Buffer
 		m := multipart.NewWriter(&b)

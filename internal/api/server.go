@@ -23,6 +23,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/queue"
 )
 
 // Config says what a Server is made of.
@@ -30,6 +31,7 @@ type Config struct {
 	Catalog    *catalog.Catalog
 	Dispatcher *dispatch.Dispatcher
 	Deployer   *deploy.Deployer
+	Queue      queue.Queue // of calls whose callers do not wait, the dispatcher's own; nil: there are none
 	Journal    *journal.Journal
 	Builds     *install.Builds // logs of what was installed and built; nil: none are kept
 	Keys       *auth.Keys

@@ -297,7 +297,7 @@ func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines
 // openDoor builds the API and the gateway before it.
 func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
-		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
+		Catalog: n.catalog, Dispatcher: n.dispatch, Queue: n.queue, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(ctx context.Context) api.Doctor { return n.examine(ctx) },

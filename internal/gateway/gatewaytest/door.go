@@ -29,6 +29,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/gateway"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/queue"
 	"github.com/brasa-dev/brasa/internal/store"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -47,6 +48,7 @@ type Door struct {
 	Keys    *auth.Keys
 	Journal *journal.Journal
 	Builds  *install.Builds
+	Queue   queue.Queue
 	API     *api.Server
 	Gateway *gateway.Gateway
 	Logs    *Buffer // what the server logged
@@ -87,14 +89,18 @@ func Open(t testing.TB, opts Options) *Door {
 	d.Keys, err = auth.Open(ctx, auth.Config{Store: store.Memory(), Attempts: cmp.Or(opts.Attempts, 1<<20)})
 	d.must(err)
 	d.Admin, d.Green, d.Blue = d.Key("", true), d.Key("green", false), d.Key("blue", false)
-	node := fakeNode{d}
-	dispatcher := dispatch.New(dispatch.Config{Catalog: d.Catalog, Node: node, Recorder: d.Journal})
+	d.Queue = queue.Memory()
+	dispatcher := dispatch.New(dispatch.Config{
+		Catalog: d.Catalog, Node: fakeNode{d}, Recorder: d.Journal, Journal: d.Journal, Queue: d.Queue, Logger: log,
+		Async: dispatch.AsyncConfig{Grace: time.Millisecond},
+	})
+	d.background(dispatcher.Run)
 
 	if d.Builds, err = install.OpenBuilds(filepath.Join(dir, "builds"), log); err != nil {
 		t.Fatal(err)
 	}
 	cfg := api.Config{
-		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
+		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
 		Version: api.Version{Version: "0.0.0-test", Go: "go"}, Dir: dir, Logger: log,
 		Runtimes: func() []api.Runtime { return []api.Runtime{{Name: "python", Ready: true}} },
 	}
@@ -155,6 +161,19 @@ func (d *Door) start(secure bool) {
 	d.t.Cleanup(d.stop)
 }
 
+// background runs a part until the test ends.
+func (d *Door) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(d.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	d.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Error(err)
+		}
+	})
+}
+
 // Stop ends the server as Run's context does, and waits for it.
 func (d *Door) Stop() { d.stop() }
 
@@ -169,11 +188,17 @@ func (d *Door) Key(namespace string, admin bool) string {
 // Function publishes a function in a namespace that does f.
 func (d *Door) Function(namespace, name string, public bool, f Func) *faas.Function {
 	d.t.Helper()
+	return d.FunctionWith(namespace, name, public, nil, f)
+}
+
+// FunctionWith is Function with a policy for calls whose caller does not wait.
+func (d *Door) FunctionWith(namespace, name string, public bool, async *faas.Async, f Func) *faas.Function {
+	d.t.Helper()
 	full := faas.Name{Namespace: namespace, Function: name}
 	rev := &faas.Revision{
 		Name: full, Runtime: "python", Version: "3", Entry: "main.py", Network: faas.NetworkNone, Created: time.Now(),
 		Code:   "sha256:0000000000000000000000000000000000000000000000000000000000000000",
-		Limits: faas.DefaultLimits(),
+		Limits: faas.DefaultLimits(), Async: async,
 	}
 	rev.ID = rev.Digest()
 	fn, err := d.Catalog.Publish(d.t.Context(), rev, catalog.PublishOptions{Public: &public})
