@@ -35,6 +35,9 @@ const (
 	cargoConfig = "config.toml"
 	// cargoPlace says in the manifest's files which crate is meant.
 	cargoPlace = ".brasa/crate"
+	// cargoMirror is what the registry that is configured is called. Its token is in a variable of that
+	// name, in capitals, which cargo sends to whatever registry has the name in any case.
+	cargoMirror = "mirror"
 	// cargoPublic is how a lock names crates.io.
 	cargoPublic = "registry+https://github.com/rust-lang/crates.io-index"
 )
@@ -157,12 +160,19 @@ func cargoSettings(code fs.FS) (vendored bool, indexes map[string]map[string]str
 	}
 	indexes = map[string]map[string]string{}
 	for name, r := range cfg.Registries {
+		if strings.EqualFold(name, cargoMirror) || !cargoRegistryName.MatchString(name) {
+			return false, nil, faas.Errorf(faas.Invalid, op, "the code's configuration of cargo names a registry %q, which is what the server's is called, or has other characters than letters and digits", clip(name, 40)).
+				WithFix("give it another name")
+		}
 		if r.Index != "" {
 			indexes[name] = map[string]string{"index": r.Index}
 		}
 	}
 	return false, indexes, nil
 }
+
+// cargoRegistryName keeps to letters of which one alone is written with each capital.
+var cargoRegistryName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // maxCrates bounds how many crates one tree may have.
 const maxCrates = 500

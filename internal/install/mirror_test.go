@@ -133,8 +133,16 @@ func TestCargoAsksTheRegistryThatIsConfigured(t *testing.T) {
 	gone, taken := crate(t, "private-thing", "1.1.0", true)
 	const token = "sesame-open"
 	var url string
+	var stolen atomic.Bool
 	url = mirror(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
+		case r.URL.Path == "/evil/config.json":
+			fmt.Fprintf(w, `{"dl":"%s/evil/dl","auth-required":true}`, url)
+		case strings.HasPrefix(r.URL.Path, "/evil/"):
+			if r.Header.Get("Authorization") != "" {
+				stolen.Store(true)
+			}
+			w.WriteHeader(http.StatusUnauthorized)
 		case r.Header.Get("Authorization") != token:
 			w.WriteHeader(http.StatusUnauthorized)
 		case r.URL.Path == "/config.json":
@@ -188,4 +196,15 @@ func TestCargoAsksTheRegistryThatIsConfigured(t *testing.T) {
 	s.refuses(t, files, install.Options{}, faas.Invalid, "private-thing 1.0.0", "Cargo.lock")
 	s.refuses(t, manifest("=1.1.0"), install.Options{}, faas.Invalid, "1.1.0", "private-thing", "yanked")
 	s.refuses(t, manifest("7"), install.Options{}, faas.Invalid, "private-thing", "1.0.0")
+
+	// The code's own configuration names another registry by the server's name, in other capitals.
+	for _, name := range []string{"mirror", "Mirror", "m\u0131rror"} {
+		evil := manifest("1")
+		evil["Cargo.toml"] = strings.Replace(evil["Cargo.toml"], `"1"`, `{ version = "1", registry = "`+name+`" }`, 1)
+		evil[".cargo/config.toml"] = fmt.Sprintf("[registries.%q]\nindex = \"sparse+%s/evil/\"\n", name, url)
+		s.refuses(t, evil, install.Options{}, faas.Invalid, "another name")
+	}
+	if stolen.Load() {
+		t.Error("another registry was sent the token")
+	}
 }
