@@ -207,8 +207,30 @@ type told struct {
 	paused string // "true", "false" or "": it was about to change
 }
 
-// run starts a child, has it killed, and takes in what it said.
-func (s *told) run(t *testing.T, dir, at string, env ...string) {
+// take takes in a line of a child; false: it is of no use.
+func (s *told) take(line string) bool {
+	word, rest, _ := strings.Cut(line, " ")
+	switch word {
+	case "error", "ready":
+		return false
+	case "key":
+		id, key, _ := strings.Cut(rest, " ")
+		if s.keys[key] == nil {
+			s.keys[key] = map[faas.ID]bool{}
+		}
+		s.keys[key][faas.ID(id)] = true
+	case "pausing":
+		s.paused = ""
+	case "paused":
+		s.paused = rest
+	default:
+		s.state[faas.ID(rest)] = word
+	}
+	return true
+}
+
+// start starts a child that ends itself at a fault, or goes on until it is ended.
+func start(t *testing.T, dir, at string, env ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(append(os.Environ(), childEnv+"="+dir, faultEnv+"="+at), env...)
@@ -219,30 +241,22 @@ func (s *told) run(t *testing.T, dir, at string, env ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return cmd, bufio.NewScanner(out)
+}
+
+// run starts a child, has it killed, and takes in what it said.
+func (s *told) run(t *testing.T, dir, at string, env ...string) {
+	t.Helper()
+	cmd, lines := start(t, dir, at, env...)
 	limit := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() })
 	defer limit.Stop()
-	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		word, rest, _ := strings.Cut(lines.Text(), " ")
-		switch word {
-		case "error":
-			t.Fatalf("child that was to be killed at %q: %s", at, rest)
-		case "ready":
-			if at == "" {
-				time.AfterFunc(time.Duration(100+rand.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			}
-		case "key":
-			id, key, _ := strings.Cut(rest, " ")
-			if s.keys[key] == nil {
-				s.keys[key] = map[faas.ID]bool{}
-			}
-			s.keys[key][faas.ID(id)] = true
-		case "pausing":
-			s.paused = ""
-		case "paused":
-			s.paused = rest
-		default:
-			s.state[faas.ID(rest)] = word
+		switch line := lines.Text(); {
+		case s.take(line):
+		case line != "ready":
+			t.Fatalf("child that was to be killed at %q: %s", at, line)
+		case at == "":
+			time.AfterFunc(time.Duration(100+rand.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		}
 	}
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
@@ -283,11 +297,12 @@ func TestKillNine(t *testing.T) {
 			s.run(t, dir, at)
 		}
 	}
-	s.check(t, dir)
+	s.check(t, dir, map[string]int{"pushed": 2000, "finished": 20, "buried": 5, "cancelled": 5})
 }
 
-// check opens what the children left and holds it to what they said.
-func (s *told) check(t *testing.T, dir string) {
+// check opens what the children left and holds it to what they said. enough is how many there must be
+// at least for it to tell anything.
+func (s *told) check(t *testing.T, dir string, enough map[string]int) {
 	t.Helper()
 	far := func() time.Time { return time.Now().Add(10 * time.Hour) } // all is due
 	begun := time.Now()
@@ -334,8 +349,10 @@ func (s *told) check(t *testing.T, dir string) {
 	}
 	s.drain(t, o, waiting)
 	t.Logf("%d were told of: %v", len(s.state), count)
-	if count["pushed"] < 2000 || count["finished"] < 20 || count["buried"] < 5 || count["cancelled"] < 5 {
-		t.Errorf("too few to tell: %v", count)
+	for state, least := range enough {
+		if count[state] < least {
+			t.Errorf("too few to tell: %v", count)
+		}
 	}
 }
 
