@@ -51,6 +51,7 @@ func (s *Server) routes() {
 	s.recordRoutes()
 	s.standingRoutes()
 	s.queueRoutes()
+	s.triggerRoutes()
 }
 
 func (s *Server) serverRoutes() {

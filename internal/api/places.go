@@ -8,16 +8,18 @@ import (
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// places bounds how many bring code at once, together and for each namespace, so that one with
-// slow uploads does not keep the others from theirs.
+// places bounds how many send something large at once, together and for each namespace, so that one
+// with slow senders does not keep the others from theirs.
 type places struct {
-	all chan struct{} // holds a token for each
-	mu  sync.Mutex
-	of  map[string]chan struct{} // guarded by mu; by namespace, whose number is bounded by the catalog
+	full *faas.Error
+	all  chan struct{} // holds a token for each
+	mu   sync.Mutex
+	of   map[string]chan struct{} // guarded by mu; by namespace, whose number is bounded by the catalog
 }
 
-func newPlaces(n int) *places {
-	return &places{all: make(chan struct{}, n), of: map[string]chan struct{}{}}
+// newPlaces returns n places. full is what those are told who get none in time.
+func newPlaces(n int, full *faas.Error) *places {
+	return &places{full: full, all: make(chan struct{}, n), of: map[string]chan struct{}{}}
 }
 
 // patience is how long a request waits for a place.
@@ -32,8 +34,7 @@ func (p *places) take(ctx context.Context, namespace string) (release func(), er
 		p.of[namespace] = own
 	}
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, faas.Errorf(faas.Overloaded, "receive code", "as many uploads are under way as may be").
-		WithLimit("uploads").WithFix("send it again in a moment"))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, p.full)
 	defer cancel()
 	select {
 	case own <- struct{}{}:

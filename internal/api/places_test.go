@@ -10,7 +10,7 @@ import (
 
 func TestOneNamespaceDoesNotTakeAllPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlaces(8)
+		p := newPlaces(8, faas.Errorf(faas.Overloaded, "receive code", "as many uploads are under way as may be"))
 		take := func(ns string) func() {
 			release, err := p.take(t.Context(), ns)
 			if err != nil {

@@ -24,7 +24,11 @@ import (
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/queue"
+	"github.com/brasa-dev/brasa/internal/trigger"
 )
+
+// maxHooks is how many bodies of web hooks are received at once, which wait in memory.
+const maxHooks = 64
 
 // Config says what a Server is made of.
 type Config struct {
@@ -33,7 +37,8 @@ type Config struct {
 	Deployer   *deploy.Deployer
 	Queue      queue.Queue // of calls whose callers do not wait, the dispatcher's own; nil: there are none
 	Journal    *journal.Journal
-	Builds     *install.Builds // logs of what was installed and built; nil: none are kept
+	Triggers   *trigger.Manager // nil: triggers are kept and not run
+	Builds     *install.Builds  // logs of what was installed and built; nil: none are kept
 	Keys       *auth.Keys
 	Runtimes   func() []Runtime                 // what languages there are
 	Doctor     func(ctx context.Context) Doctor // examines this host
@@ -100,6 +105,7 @@ type Server struct {
 	mux      *http.ServeMux
 	huma     huma.API
 	uploads  *places
+	hooks    *places
 	drained  chan struct{} // closed when streams that have no end of their own are to end
 	drain    func()        // closes drained, once
 	document []byte        // the OpenAPI document as JSON
@@ -112,7 +118,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Catalog == nil || cfg.Dispatcher == nil || cfg.Keys == nil {
 		return nil, errors.New("make API server: catalog, dispatcher and keys are needed")
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), uploads: newPlaces(cfg.MaxUploads), drained: make(chan struct{})}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), drained: make(chan struct{})}
+	s.uploads = newPlaces(cfg.MaxUploads, faas.Errorf(faas.Overloaded, "receive code", "as many uploads are under way as may be").
+		WithLimit("uploads").WithFix("send it again in a moment"))
+	s.hooks = newPlaces(maxHooks, faas.Errorf(faas.Overloaded, "take web hook", "as many web hooks are being received as may be").
+		WithLimit("web_hooks").WithFix("send it again in a moment"))
 	s.drain = sync.OnceFunc(func() { close(s.drained) })
 	s.huma = humago.New(s.mux, s.describe())
 	s.routes()

@@ -61,11 +61,13 @@ type Config struct {
 		Function  int `koanf:"function"`  // calls of one function on their way at once
 		Namespace int `koanf:"namespace"` // and of one namespace
 	} `koanf:"queue"`
-	Async   asyncConfig `koanf:"async"`   // calls whose caller does not wait
-	Chain   chainConfig `koanf:"chain"`   // calls that lead to others
-	Limits  faas.Limits `koanf:"limits"`  // what a function gets that asks for nothing
-	Ceiling faas.Limits `koanf:"ceiling"` // the most that a function may ask for
-	Code    struct {
+	Async asyncConfig `koanf:"async"` // calls whose caller does not wait
+	Chain chainConfig `koanf:"chain"` // calls that lead to others
+
+	Triggers triggersConfig `koanf:"triggers"` // what fires triggers
+	Limits   faas.Limits    `koanf:"limits"`   // what a function gets that asks for nothing
+	Ceiling  faas.Limits    `koanf:"ceiling"`  // the most that a function may ask for
+	Code     struct {
 		Bytes   faas.Bytes `koanf:"bytes"`   // of code, unpacked
 		Entries int        `koanf:"entries"` // files and folders in it
 		Cache   faas.Bytes `koanf:"cache"`   // of unpacked code kept on this node
@@ -322,6 +324,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("limits: %w", err)
 	}
 	if err := c.Registries.Validate(); err != nil {
+		return err
+	}
+	if err := c.Triggers.validate(); err != nil {
 		return err
 	}
 	abs, err := filepath.Abs(c.Data)

@@ -30,6 +30,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/registry"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/internal/store"
+	"github.com/brasa-dev/brasa/internal/trigger"
 	"github.com/brasa-dev/brasa/internal/worker"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -40,6 +41,7 @@ type Daemon struct {
 	Version api.Version
 
 	step  func(string) // tests kill the process in it; nil: nobody is told
+	built func(*node)  // tests get at the parts by it; nil: nobody does
 	cfg   Config
 	log   *slog.Logger
 	ready atomic.Bool
@@ -71,6 +73,7 @@ type node struct {
 	registry  *registry.Registry
 	deployer  *deploy.Deployer
 	dispatch  *dispatch.Dispatcher
+	triggers  *trigger.Manager
 }
 
 // Run starts the node and returns when ctx has ended and everything is stopped, or when a part
@@ -99,9 +102,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.openMachine(ctx, n, &closing); err != nil {
 		return err
 	}
+	if err := d.openTriggers(ctx, n, engine); err != nil {
+		return err
+	}
 	gate, err := d.openDoor(n)
 	if err != nil {
 		return err
+	}
+	if d.built != nil {
+		d.built(n)
 	}
 	// Before anything is started, since an address that is taken is the likeliest failure.
 	if _, err := gate.Listen(ctx); err != nil {
@@ -128,6 +137,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	running.start(ctx, part{"worker", n.worker.Run})
 	running.start(ctx, part{"async", n.dispatch.Run})
+	running.start(ctx, part{"triggers", n.triggers.Run})
 	running.start(ctx, part{"gateway", gate.Run})
 	running.start(ctx, part{"stems", func(ctx context.Context) error {
 		expect(n)
@@ -298,6 +308,7 @@ func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines
 func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Queue: n.queue, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
+		Triggers: n.triggers,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(ctx context.Context) api.Doctor { return n.examine(ctx) },

@@ -304,16 +304,30 @@ func contains(list []string, s string) bool {
 
 func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
 
-// Answer hands a request to the source of a trigger whose events come as requests. NotFound if there
-// is none that listens. Errors are not answered yet.
+// Listens says whether a trigger takes events as requests: nil, or NotFound.
+func (m *Manager) Listens(namespace, name string) error {
+	_, _, err := m.listener(namespace, name)
+	return err
+}
+
+// Answer hands a request to the source of a trigger whose events come as requests; NotFound if it has
+// none. Errors are not answered yet.
 func (m *Manager) Answer(w http.ResponseWriter, r *http.Request, namespace, name string, body []byte) error {
+	l, fire, err := m.listener(namespace, name)
+	if err != nil {
+		return err
+	}
+	return l.Answer(w, r, body, fire)
+}
+
+func (m *Manager) listener(namespace, name string) (Listener, Fire, error) {
 	m.mu.Lock()
 	run := m.runs[namespace+"/"+name]
 	m.mu.Unlock()
 	if run != nil {
 		if l, ok := run.source.(Listener); ok {
-			return l.Answer(w, r, body, run.fire)
+			return l, run.fire, nil
 		}
 	}
-	return faas.Errorf(faas.NotFound, "take web hook", "there is no web hook here")
+	return nil, nil, faas.Errorf(faas.NotFound, "take web hook", "there is no web hook here")
 }

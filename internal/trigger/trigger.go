@@ -21,8 +21,13 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/queue"
 	"github.com/brasa-dev/brasa/internal/store"
 )
+
+// MaxData is the most bytes that an event's data may have, since the calls it leads to wait in the
+// queue.
+const MaxData = queue.MaxBody
 
 // Source watches something. A source that listens for requests also implements Listener.
 type Source interface {
