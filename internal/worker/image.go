@@ -79,6 +79,9 @@ func actionCode(dir string) (runtimes.ActionCode, error) {
 	}
 	defer root.Close()
 	tree := root.FS()
+	if err := smallAction(tree); err != nil {
+		return none, err
+	}
 	top, err := fs.ReadDir(tree, ".")
 	if err != nil {
 		return none, err
@@ -101,10 +104,35 @@ func actionCode(dir string) (runtimes.ActionCode, error) {
 	return runtimes.ActionCode{Code: base64.StdEncoding.EncodeToString(packed.Bytes()), Binary: true}, nil
 }
 
+// maxActionCode is what OpenWhisk takes for the code of an action. It is held in memory several times over
+// while it is sent, for each instance that starts.
+const maxActionCode = 48 * faas.MiB
+
+func smallAction(tree fs.FS) error {
+	sum := faas.Bytes(0)
+	return fs.WalkDir(tree, ".", func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if sum += faas.Bytes(info.Size()); sum > maxActionCode {
+			return faas.Errorf(faas.TooLarge, "read code", "the code of an action may have no more than %s", maxActionCode).WithLimit("action_bytes").
+				WithFix("put what is large into the image")
+		}
+		return nil
+	})
+}
+
 // initAction waits for an action's server and gives it its function.
 func (w *Worker) initAction(ctx context.Context, in *instance, code string) error {
 	rev := in.pool.rev
 	send, err := actionCode(code)
+	if faas.CodeOf(err) == faas.TooLarge {
+		return err
+	}
 	if err != nil {
 		return &faas.Error{Code: faas.Internal, Op: "read code", Err: err}
 	}
