@@ -21,6 +21,7 @@ type asyncConfig struct {
 	All        int           `koanf:"all"`          // and together
 	Deliveries int           `koanf:"deliveries"`   // web hooks called at once
 	Hook       time.Duration `koanf:"hook_timeout"` // how long a web hook may take
+	Bytes      faas.Bytes    `koanf:"bytes"`        // that all calls which wait may take on the disk; 0: a quarter of the store
 }
 
 // chainConfig bounds calls that lead to others.
@@ -31,7 +32,7 @@ type chainConfig struct {
 
 // openQueue opens what keeps calls whose callers do not wait.
 func (d *Daemon) openQueue(ctx context.Context, n *node, engine *store.Engine, closing *closers) (err error) {
-	n.queue, err = queue.Open(ctx, queue.Config{Engine: engine, Dir: filepath.Join(d.cfg.Data, "queue"), Logger: d.log.With("part", "queue")})
+	n.queue, err = queue.Open(ctx, queue.Config{Engine: engine, Dir: filepath.Join(d.cfg.Data, "queue"), MaxBytes: int64(d.cfg.Async.Bytes), Logger: d.log.With("part", "queue")})
 	if err != nil {
 		return err
 	}
