@@ -3,6 +3,8 @@ package contract
 import (
 	"encoding/json"
 	"os"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -62,5 +64,48 @@ func TestForkedNodeDoesWhatAStartedOneDoes(t *testing.T) {
 				t.Errorf("left with %+v, want 7", e)
 			}
 		})
+	}
+}
+
+// TestForkedNodeLooksAsAStartedOne compares all that the kernel and Node.js tell of a forked and of a
+// started process, and looks whether forked ones have a pipe or an event in common.
+func TestForkedNodeLooksAsAStartedOne(t *testing.T) {
+	s := NewSuite(t, nil)
+	how, _ := s.Runtime(t, runtimes.Node).Stem(&faas.Revision{})
+	if how.Zygote == nil {
+		t.Skip("this Node.js can't be forked")
+	}
+	host := newHost(t)
+	type sight struct {
+		Own      []string
+		Portrait map[string]any
+	}
+	l := &sandboxed{host: host, stems: true}
+	s.Launcher = l
+	look := func(fork bool) (got sight) {
+		l.forks = fork
+		in := s.Start(t, runtimes.Node, Function{Files: map[string]string{"f.js": Source(t, "portrait.js")}, Entry: "f.js"})
+		a := in.Call("{}")
+		if a.Err != nil {
+			t.Fatal(a.Err)
+		}
+		if err := json.Unmarshal(a.Body, &got); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	started, forked, sibling := look(false), look(true), look(true)
+	for name, want := range started.Portrait {
+		if got := forked.Portrait[name]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is\n%v\nin a forked process, and\n%v\nin a started one", name, got, want)
+		}
+	}
+	if len(forked.Own) < 4 {
+		t.Errorf("few pipes and events: %v", forked.Own)
+	}
+	for _, o := range forked.Own {
+		if slices.Contains(sibling.Own, o) {
+			t.Errorf("two forked processes have %s in common", o)
+		}
 	}
 }

@@ -76,7 +76,8 @@ static long take_descriptors(struct step *s, s32 gate)
 	if (s->b + s->a > nfds || s->a > 4)
 		return -EINVAL;
 	for (u64 i = 0; i < s->a; i++) {
-		long r = sys(__NR_dup3, fds[s->b + i], i, 0);
+		/* As Node.js does at its start: a process that code starts gets none by chance. */
+		long r = sys(__NR_dup3, fds[s->b + i], i, O_CLOEXEC);
 		if (r < 0)
 			return r;
 	}
