@@ -58,8 +58,8 @@ const (
 	// repeated because its answer was lost. A call is made one by its key, or by its ID while it
 	// waits.
 	duplicates = 10 * time.Second
-	// One connection does what it is asked one after the other, and a removal is synced; several
-	// sync side by side. More than the disk can do side by side gains nothing.
+	// Messages are read by the goroutine of the connection that asks for them. Several read side by
+	// side, and none of them keeps the publications of others waiting.
 	connections = 4
 )
 

@@ -160,7 +160,7 @@ func (q *Durable) refusal(err error) error {
 			WithFix("make room on the disk of the data directory, or try again later")
 	case errors.Is(err, store.ErrFull):
 		return faas.Errorf(faas.Overloaded, op, "the queue is full: %w", err).WithLimit("queue_bytes").
-			WithFix("try again later, or raise queue_bytes")
+			WithFix("try again later, or raise async.bytes in the configuration")
 	}
 	return &faas.Error{Code: codeOf(err), Op: op, Err: err}
 }

@@ -13,6 +13,26 @@ import (
 
 const pausePrefix = "paused/"
 
+// Pause implements Queue.
+func (q *Durable) Pause(ctx context.Context, function faas.Name, paused bool) error {
+	const op = "pause queue"
+	if err := function.Validate(); err != nil {
+		return err
+	}
+	if err := q.storePause(ctx, function, paused); err != nil {
+		return q.failure(op, err)
+	}
+	fault("pause: stored")
+	f := q.function(function)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f.paused = paused
+	if !paused {
+		q.tell()
+	}
+	return nil
+}
+
 func (q *Durable) storePause(ctx context.Context, n faas.Name, paused bool) error {
 	key := pausePrefix + n.String()
 	if paused {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/maphash"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -161,7 +160,7 @@ func (q *Durable) room(f *function, n int64) (release func(), err error) {
 	if mine := f.bytes + f.pledged; mine+n > free {
 		return nil, faas.Errorf(faas.Overloaded, op, "the queue is full: %s of %q wait, and a function may have as much as is free, which is %s of %s",
 			faas.Bytes(mine), f.name, faas.Bytes(max(free, 0)), faas.Bytes(q.config.MaxBytes)).
-			WithLimit("queue_bytes").WithFix("try again later, or raise queue_bytes")
+			WithLimit("queue_bytes").WithFix("try again later, or raise async.bytes in the configuration")
 	}
 	f.pledged += n
 	q.bytes += n
@@ -172,27 +171,3 @@ func (q *Durable) room(f *function, n int64) (release func(), err error) {
 		q.bytes -= n
 	}, nil
 }
-
-// Pause implements Queue.
-func (q *Durable) Pause(ctx context.Context, function faas.Name, paused bool) error {
-	const op = "pause queue"
-	if err := function.Validate(); err != nil {
-		return err
-	}
-	if err := q.storePause(ctx, function, paused); err != nil {
-		return q.failure(op, err)
-	}
-	fault("pause: stored")
-	f := q.function(function)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f.paused = paused
-	if !paused {
-		q.tell()
-	}
-	return nil
-}
-
-// retryLong is from when on a delay that was no attempt is worth a new copy of the message: a
-// shorter one may be lost with the index.
-const retryLong = time.Minute

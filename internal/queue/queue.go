@@ -1,13 +1,14 @@
 // Package queue keeps invocations that wait, and hands each out at least once.
 //
 // What Push accepted survives the process and, on the engine, a power cut. Pull hands invocations
-// out as leases: each belongs to its holder until it is done, put off or buried, and comes back
-// when the holder's process dies. So an invocation may run more than once; its ID stays the same
-// and its Attempt grows. A second Push of an ID within two minutes changes nothing.
+// out as leases: each belongs to its holder until it is done, put off, buried, or the process
+// ends, after which it waits again. So an invocation may run more than once; its ID stays the same
+// and its Attempt grows. A second Push of an ID changes nothing while the first waits, nor in the ten
+// seconds after it.
 //
-// Invocations of one function are handed out in the order of their Push, save those that were put
-// off; between functions there is no order. How many run at once, when one is tried again and when
-// it is given up is decided by package dispatch.
+// Invocations of one function and priority are handed out in the order of their Push, save those that
+// were put off; between functions there is no order. How many run at once, when one is tried again
+// and when it is given up is decided by package dispatch.
 package queue
 
 import (
@@ -77,8 +78,11 @@ type Depth struct {
 	Oldest   time.Time // when the oldest that waits was accepted; zero: none waits
 }
 
-// Lease is an invocation that was handed out. Exactly one of Done, Retry and Bury settles it; a
-// call after that returns ErrSettled. When one of them fails the invocation may come once more.
+// Lease is an invocation that was handed out. It is its holder's for as long as the process lives,
+// whatever time that takes. Exactly one of Done, Retry and Bury settles it, whether or not the
+// context has ended; a call after that returns ErrSettled. When one of them fails, as on a full disk,
+// the queue tries again by itself until it succeeds: the invocation comes once more only if the
+// process ends before.
 type Lease interface {
 	// Invocation returns the invocation, its body from the beginning and its Attempt set.
 	Invocation() *faas.Invocation

@@ -12,6 +12,10 @@ import (
 // end whatever becomes of its caller's context.
 const settleTimeout = 10 * time.Second
 
+// retryLong is from when on a delay that was no attempt is worth a new copy of the message: a
+// shorter one may be lost with the index.
+const retryLong = time.Minute
+
 // Done implements Lease.
 func (l *lease) Done(ctx context.Context) error {
 	return l.settle(ctx, "finish invocation", l.finish)

@@ -177,8 +177,8 @@ func (e *Engine) start() error {
 }
 
 // Connect returns the engine's streams by a connection of its own, which ends with the engine. What
-// a connection asks for, other than a publication, is answered one after the other: whoever reads
-// or deletes much keeps those away who share one with it.
+// is read by a connection is read by its goroutine, one after the other: whoever reads much keeps
+// those waiting who share one with it.
 func (e *Engine) Connect(name string) (jetstream.JetStream, error) {
 	conn, err := nats.Connect("", nats.InProcessServer(e.server), nats.Name(name), nats.MaxReconnects(-1),
 		nats.NoEcho(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
