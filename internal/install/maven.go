@@ -44,11 +44,16 @@ const (
 	mavenConf = ".brasa/m2.conf"
 	// mavenParents is a program of ours at /src.
 	mavenParents = ".brasa/Parents.java"
-	mavenPublic  = "https://repo.maven.apache.org/maven2/"
+	// mavenStore is another.
+	mavenStore  = ".brasa/Store.java"
+	mavenPublic = "https://repo.maven.apache.org/maven2/"
 )
 
 //go:embed maven_parents.java
 var parentsProgram []byte
+
+//go:embed maven_store.java
+var storeProgram []byte
 
 // Find takes the pom.xml of code that has source, unless lib holds its jars.
 func (m *maven) Find(code fs.FS, plan *runtimes.Plan, opt Options) (*Manifest, error) {
@@ -343,6 +348,12 @@ func (m *maven) Plan(_ context.Context, man *Manifest, _ Options) (*Job, error) 
 	run("download", "runtime", mavenTarget, true)
 	if err == nil && p.provided {
 		run("download what is provided", "provided", mavenTarget+"/"+MavenProvided, true)
+	}
+	if rt.Compiler != "" {
+		job.Files[mavenStore] = storeProgram
+		job.Steps = append(job.Steps, JobStep{Name: "lay out classes uncompressed", Dir: WorkDir, Args: []string{
+			rt.Program, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", SourceDir + "/" + mavenStore, mavenTarget,
+		}})
 	}
 	return job, nil
 }
