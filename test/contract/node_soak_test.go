@@ -121,9 +121,9 @@ func forks() int {
 	return 250
 }
 
-// TestNodeForksLastAndDrawNothingTwice forks many processes of one zygote, four at a time. Each draws
-// from sources of randomness, every tenth from all there are, and none of them what another has drawn, but for the seed of
-// V8's hashes, which they share. Every fiftieth does all that code may need. They end in all ways there
+// TestNodeForksLastAndDrawNothingTwice forks many processes of one zygote, twelve at a time. Each draws
+// from sources of randomness, some from all there are, and none of them what another has drawn, but for the seed of
+// V8's hashes, which they share. Every hundredth does all that code may need. They end in all ways there
 // are, and leave nothing behind.
 func TestNodeForksLastAndDrawNothingTwice(t *testing.T) {
 	n, z := newNodeFolder(t)
@@ -138,7 +138,7 @@ func TestNodeForksLastAndDrawNothingTwice(t *testing.T) {
 		all    sync.WaitGroup
 	)
 	began := time.Now()
-	for range 4 {
+	for range 12 {
 		all.Go(func() {
 			for {
 				i := int(next.Add(1))
@@ -161,6 +161,9 @@ func TestNodeForksLastAndDrawNothingTwice(t *testing.T) {
 					seen[v] = fmt.Sprintf("%s of fork %d", what, i)
 				}
 				stop := failed > 5
+				if i%1000 == 0 {
+					t.Logf("%d forks in %v, %d failed, %d numbers drawn", i, time.Since(began).Round(time.Second), failed, len(seen))
+				}
 				mu.Unlock()
 				if stop {
 					return
@@ -184,7 +187,7 @@ func (n *nodeFolder) soak(ctx context.Context, z *sandbox.Zygote, i int) (drawn 
 		return nil, 0, err
 	}
 	defer f.close()
-	if i%50 == 0 {
+	if i%100 == 50 {
 		var got struct{ Broken []string }
 		if err := n.load(ctx, f, "needs.js", ""); err != nil {
 			return nil, 0, err
@@ -199,7 +202,7 @@ func (n *nodeFolder) soak(ctx context.Context, z *sandbox.Zygote, i int) (drawn 
 		handler = "leave"
 	}
 	entry := "few.js"
-	if i%10 == 0 || i < 40 { // the rest costs a process fifty times what the fork does
+	if i%25 == 0 || i < 20 { // the rest costs a process fifty times what the fork does
 		entry = "draw.js"
 	}
 	if err := n.load(ctx, f, entry, handler); err != nil {
@@ -219,7 +222,7 @@ func (n *nodeFolder) soak(ctx context.Context, z *sandbox.Zygote, i int) (drawn 
 		Hash  int
 		PID   int
 	}
-	if err := f.call(ctx, fmt.Sprintf(`{"more":%v}`, i <= 10 || i%100 == 20), &got); err != nil {
+	if err := f.call(ctx, fmt.Sprintf(`{"more":%v}`, i <= 10 || i%100 == 25), &got); err != nil {
 		return nil, 0, err
 	}
 	if len(got.Drawn) < 7 || got.PID != 2 {
