@@ -132,6 +132,9 @@ func (b *bench) measurements() []measurement {
 		{"resident", []string{"warm_instance_kb"}, b.resident},
 		{"layers", []string{"deploy_cached_lock_ms"}, b.layers},
 		{"growth", []string{"growth_after_100k"}, b.growth},
+		{"step", []string{"step_500_failed"}, b.step},
+		{"flash", []string{"flash_2000_failed"}, b.flash},
+		{"flood", []string{"flood_p99_ratio"}, b.flood},
 		{"scale", []string{"idle_function_bytes", "idle_call_p99_ms"}, b.scale},
 	}
 }
