@@ -14,6 +14,9 @@ var (
 	noNative  = regexp.MustCompile(`Cannot find module '/node_modules/[^']+\.node'|No native build was found|Could not locate the bindings file`)
 )
 
+// noHandler is what bootstraps say of code without a handler; the first of what it defines is the likeliest.
+var noHandler = regexp.MustCompile(`defines none of .+; it defines ([A-Za-z_][A-Za-z0-9_]*)(?:,|$)`)
+
 // otherNames are packages of Python that are imported under another name than they are installed by.
 var otherNames = map[string]string{
 	"yaml": "PyYAML", "PIL": "Pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "bs4": "beautifulsoup4", "dateutil": "python-dateutil",
@@ -32,6 +35,9 @@ func nameIt(message string) string {
 	}
 	if m := noModule.FindStringSubmatch(message); m != nil {
 		return "name the package in package.json beside the code, or with: --with " + m[1]
+	}
+	if m := noHandler.FindStringSubmatch(message); m != nil {
+		return "call it main, or say what is called: --handler " + m[1]
 	}
 	return ""
 }

@@ -101,7 +101,7 @@ func (w *Worker) explainCall(ctx context.Context, in *instance, c *call, err err
 	if e.Code == faas.Crashed || e.Code == faas.Internal {
 		return w.explainDeath(ctx, in, e)
 	}
-	return e
+	return advise(in.pool.rev, e)
 }
 
 // pastDeadline says which clock has fired: the function's own, or a shorter one that the caller set.
@@ -111,7 +111,7 @@ func pastDeadline(rev *faas.Revision, inv *faas.Invocation) *faas.Error {
 			inv.Deadline.Sub(inv.Timing.Begin).Round(time.Millisecond), rev.Limits.Timeout).WithFix("give the call more time")
 	}
 	return faas.Errorf(faas.Timeout, "run function", "the function ran past its timeout of %s and was ended", rev.Limits.Timeout).
-		WithLimit("timeout_ms").WithFix("raise it with: brasa deploy PATH --timeout 1m")
+		WithLimit("timeout_ms").WithFix("raise it where it is deployed or run: --timeout 1m")
 }
 
 // explainDeath adds to a lost connection how the process ended.
