@@ -157,7 +157,9 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 			return d.putBack(ctx, a, err)
 		}
 		d.cfg.Step("async: handed on")
-		return a.lease.Done(ctx)
+		err := a.lease.Done(ctx)
+		d.cfg.Step("async: done")
+		return err
 	case act.Outcome == faas.Canceled && errors.Is(cause, errCanceled):
 		d.record(ctx, a, act)
 		return a.lease.Done(ctx)
