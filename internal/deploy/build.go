@@ -1,11 +1,9 @@
 package deploy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -63,7 +61,7 @@ func (d *Deployer) buildGo(ctx context.Context, req Request, plan *runtimes.Plan
 		}
 		b.Env = append(b.Env, "GOOS=wasip1", "GOARCH=wasm")
 	}
-	log := &tail{most: 64 << 10}
+	log := &install.Tail{Most: 64 << 10}
 	spec := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: b.Args,
@@ -146,7 +144,7 @@ func readable(mounts []runtimes.Mount) []sandbox.Mount {
 }
 
 // runBuild runs a compiler to its end.
-func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) error {
+func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *install.Tail) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Build.Timeout)
 	defer cancel()
 	r, w, err := os.Pipe()
@@ -191,7 +189,7 @@ func (d *Deployer) runBuild(ctx context.Context, spec sandbox.Spec, log *tail) e
 	case x.OOM:
 		return faas.Errorf(faas.Failed, "build function", "the build went over its memory of %s", d.cfg.Build.Memory).WithLimit("build_memory")
 	case x.Signal != 0 || x.Code != 0:
-		e := faas.Errorf(faas.Failed, "build function", "the compiler refused the code:\n%s", log.lines())
+		e := faas.Errorf(faas.Failed, "build function", "the compiler refused the code:\n%s", log.Lines(20))
 		e.Trace = log.String()
 		return e
 	}
@@ -229,36 +227,4 @@ func (d *Deployer) giveUpCaches(spec sandbox.Spec) {
 			d.cfg.Logger.Warn("build cache not removed", "dir", m.Source, "error", err)
 		}
 	}
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	most int
-	buf  bytes.Buffer
-	cut  bool
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf.Write(p)
-	if over := t.buf.Len() - t.most; over > 0 {
-		t.buf.Next(over)
-		t.cut = true
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	if t.cut {
-		return "…" + t.buf.String()
-	}
-	return t.buf.String()
-}
-
-// lines returns the last twenty lines.
-func (t *tail) lines() string {
-	all := strings.Split(strings.TrimSpace(t.buf.String()), "\n")
-	if n := len(all); n > 20 {
-		all = append([]string{fmt.Sprintf("… %d lines before", n-20)}, all[n-20:]...)
-	}
-	return strings.Join(all, "\n")
 }

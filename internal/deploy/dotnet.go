@@ -40,7 +40,7 @@ func (d *Deployer) buildDotNet(ctx context.Context, _ Request, plan *runtimes.Pl
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return "", err
 	}
-	log := &tail{most: 64 << 10}
+	log := &install.Tail{Most: 64 << 10}
 	spec := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: []string{"/bin/sh", "-ec", dotnetPublish, "sh", rt.Program, plan.Entry, install.DotNetPlatform(), runtimes.GoBinary},

@@ -68,7 +68,7 @@ func (d *Deployer) buildJava(ctx context.Context, _ Request, plan *runtimes.Plan
 	if b.Lib {
 		mounts = append(mounts, sandbox.Mount{Source: filepath.Join(src, "lib"), Target: o.Lib})
 	}
-	log := &tail{most: 64 << 10}
+	log := &install.Tail{Most: 64 << 10}
 	spec := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: b.Args, Env: []string{"HOME=/tmp", "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}, Dir: "/src", Mounts: mounts,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -74,12 +75,12 @@ func (d *Deployer) runArchiver(ctx context.Context, rt *runtimes.Runtime, args [
 	if out != nil {
 		mounts = append(mounts, *out)
 	}
-	log := &tail{most: 4 << 10}
+	log := &install.Tail{Most: 4 << 10}
 	err := d.runBuild(ctx, sandbox.Spec{
 		Name: "archive-java", Hostname: "build", Args: args, Env: env, Dir: "/tmp", Mounts: mounts,
 		Tmp: int64(256 * faas.MiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 256,
 	}, log)
-	if said := log.lines(); err != nil && faas.CodeOf(err) == faas.Failed && said != "" {
+	if said := log.Lines(20); err != nil && faas.CodeOf(err) == faas.Failed && said != "" {
 		return errors.New(filepath.Base(rt.Program) + " says: " + said)
 	}
 	return err

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -160,7 +161,7 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 	box.Mounts = append(box.Mounts, readable(mounts)...)
 	ctx, cancel := context.WithTimeout(ctx, packTimeout)
 	defer cancel()
-	if err := d.runBuild(ctx, box, &tail{most: 4 << 10}); err != nil {
+	if err := d.runBuild(ctx, box, &install.Tail{Most: 4 << 10}); err != nil {
 		return err
 	}
 	if err := keepPack(out, filepath.Join(kept, key), room); err != nil {

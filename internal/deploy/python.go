@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -145,7 +146,7 @@ func (d *Deployer) addBytecode(ctx context.Context, dir, src string, names []str
 	}
 	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
 	defer cancel()
-	log := &tail{most: 4 << 10}
+	log := &install.Tail{Most: 4 << 10}
 	err = d.runBuild(ctx, sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: []string{rt.Program, "-S", "-s", "-B", "-W", "ignore", "-c", pythonCompiler, strconv.FormatInt(int64(room), 10), runtimes.CodeDir},

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 	"github.com/brasa-dev/brasa/runtimes/rust"
@@ -51,7 +52,7 @@ func (d *Deployer) buildRust(ctx context.Context, req Request, plan *runtimes.Pl
 	if target == runtimes.RustWasm {
 		binary, name = runtimes.WasmEntry, name+".wasm"
 	}
-	log := &tail{most: 64 << 10}
+	log := &install.Tail{Most: 64 << 10}
 	spec := sandbox.Spec{
 		Name: buildName(dir), Hostname: "build",
 		Args: []string{"/bin/sh", "-ec", rustBuild, "sh", rt.Program, crate.Bin, target, name, binary, locked},

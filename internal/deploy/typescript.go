@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/internal/typescript"
 	"github.com/brasa-dev/brasa/runtimes"
@@ -62,7 +63,7 @@ func (d *Deployer) compileTypeScript(ctx context.Context, req Request, plan *run
 			sandbox.Mount{Source: src, Target: runtimes.CodeDir}, sandbox.Mount{Source: out, Target: "/out", Writable: true}),
 		Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs,
 	}
-	if err := d.runBuild(ctx, spec, &tail{most: 64 << 10}); err != nil {
+	if err := d.runBuild(ctx, spec, &install.Tail{Most: 64 << 10}); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(out)

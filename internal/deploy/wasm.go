@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/sandbox"
 	"github.com/brasa-dev/brasa/runtimes"
 )
@@ -60,7 +61,7 @@ func (d *Deployer) buildWasm(ctx context.Context, req Request, plan *runtimes.Pl
 		Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs,
 	}
 	spec.Mounts = append(spec.Mounts, readable(mounts)...)
-	if err := d.runBuild(ctx, spec, &tail{most: 64 << 10}); err != nil {
+	if err := d.runBuild(ctx, spec, &install.Tail{Most: 64 << 10}); err != nil {
 		return "", err
 	}
 	if err := refusal(made); err != nil {

@@ -132,7 +132,7 @@ func (b *build) step(ctx context.Context, n int, step JobStep) error {
 	if err := b.clear(step.Takes); err != nil {
 		return withOp(err)
 	}
-	log := &tail{most: 64 << 10}
+	log := &Tail{Most: 64 << 10}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return faas.AsError(err)

@@ -81,7 +81,7 @@ type Build struct {
 	mu      sync.Mutex
 	info    BuildInfo // guarded by mu
 	file    *os.File  // nil: nothing has been written; guarded by mu
-	tail    tail      // what is over logHead; guarded by mu
+	tail    Tail      // what is over logHead; guarded by mu
 	dropped int64     // guarded by mu
 	broken  bool      // guarded by mu
 }
@@ -117,7 +117,7 @@ func (b *Build) Write(p []byte) (int, error) {
 		rest = p[n:]
 	}
 	if len(rest) > 0 {
-		b.tail.most = int(logTail)
+		b.tail.Most = int(logTail)
 		before := b.tail.buf.Len() + len(rest)
 		_, _ = b.tail.Write(rest)
 		b.dropped += int64(before - b.tail.buf.Len())

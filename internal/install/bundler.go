@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"time"
 
 	_ "embed"
 
@@ -25,12 +23,8 @@ import (
 // credentials for it, runs what we wrote alone. The layer is laid out as Bundler and RubyGems do it,
 // with a file that puts the gems on the load path without either.
 type bundler struct {
-	tools Tools
-
-	mu      sync.Mutex
-	version string    // guarded by mu
-	asked   time.Time // guarded by mu; when none was found last
-	none    error     // guarded by mu
+	tools   Tools
+	version sought[string]
 }
 
 func newBundler(t Tools) Ecosystem { return &bundler{tools: t} }
@@ -260,26 +254,14 @@ func (b *bundler) access() (a Access, origin string, err error) {
 
 // find asks the Ruby that runs functions for its Bundler.
 func (b *bundler) find(ctx context.Context, rt *runtimes.Runtime) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.version != "" {
-		return b.version, nil
-	}
-	if b.none != nil && time.Since(b.asked) < retryTool {
-		return "", b.none
-	}
-	out, err := ask(ctx, rt.Program, "-e", `require "bundler"; print Bundler::VERSION`)
-	if v := strings.TrimSpace(out); err == nil && v != "" {
-		b.version = v
-		return v, nil
-	}
-	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
-	}
-	b.asked = time.Now()
-	b.none = faas.Errorf(faas.Unavailable, op, "this host has no Bundler for its Ruby %s", rt.Version).
-		WithFix("install it on the host: apt-get install bundler; or bring the gems with the code: bundle config set --local path vendor/bundle, then bundle install")
-	return "", b.none
+	return b.version.get(ctx, func() (string, error) {
+		out, err := ask(ctx, rt.Program, "-e", `require "bundler"; print Bundler::VERSION`)
+		if v := strings.TrimSpace(out); err == nil && v != "" {
+			return v, nil
+		}
+		return "", faas.Errorf(faas.Unavailable, op, "this host has no Bundler for its Ruby %s", rt.Version).
+			WithFix("install it on the host: apt-get install bundler; or bring the gems with the code: bundle config set --local path vendor/bundle, then bundle install")
+	})
 }
 
 // gemPackages lists the gems of a layer.

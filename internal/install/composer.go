@@ -13,8 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -24,12 +22,8 @@ import (
 // composer gets the packages that a composer.json names. Its scripts and plugins are code, so they
 // are left out of the step that has credentials.
 type composer struct {
-	tools Tools
-
-	mu      sync.Mutex
-	version string    // guarded by mu
-	asked   time.Time // guarded by mu; when none was found last
-	none    error     // guarded by mu
+	tools   Tools
+	version sought[string]
 }
 
 func newComposer(t Tools) Ecosystem { return &composer{tools: t} }
@@ -364,30 +358,19 @@ func (c *composer) access() (a Access, origin string, err error) {
 // find looks for Composer and asks for its version.
 func (c *composer) find(ctx context.Context, rt *runtimes.Runtime) (Program, string, error) {
 	program, ok := c.tools.Program("composer", "composer.phar")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ok && c.version != "" {
-		return program, c.version, nil
-	}
-	if c.none != nil && time.Since(c.asked) < retryTool {
-		return Program{}, "", c.none
-	}
-	why := "this host has no Composer"
-	if ok {
-		out, err := ask(ctx, rt.Program, program.Host, "--version", "--no-ansi", "--no-plugins")
-		if x := composerSays.FindStringSubmatch(out); x != nil {
-			c.version = x[1]
-			return program, c.version, nil
+	version, err := c.version.get(ctx, func() (string, error) {
+		why := "this host has no Composer"
+		if ok {
+			out, err := ask(ctx, rt.Program, program.Host, "--version", "--no-ansi", "--no-plugins")
+			if x := composerSays.FindStringSubmatch(out); x != nil {
+				return x[1], nil
+			}
+			why = fmt.Sprintf("this host has a Composer that does not run: %v", err)
 		}
-		if ctx.Err() != nil {
-			return Program{}, "", context.Cause(ctx)
-		}
-		why = fmt.Sprintf("this host has a Composer that does not run: %v", err)
-	}
-	c.asked = time.Now()
-	c.none = faas.Errorf(faas.Unavailable, op, "%s", why).
-		WithFix("install it on the host: apt-get install composer unzip; or bring the packages with the code: composer install --no-dev")
-	return Program{}, "", c.none
+		return "", faas.Errorf(faas.Unavailable, op, "%s", why).
+			WithFix("install it on the host: apt-get install composer unzip; or bring the packages with the code: composer install --no-dev")
+	})
+	return program, version, err
 }
 
 var composerSays = regexp.MustCompile(`Composer (?:version )?(\d\S*)`)

@@ -9,19 +9,19 @@ import (
 )
 
 // failed adds to an error what the tool wrote last.
-func (b *build) failed(log *tail, e *faas.Error) error {
+func (b *build) failed(log *Tail, e *faas.Error) error {
 	out := *e
 	if out.Op == "" {
 		out.Op = op
 	}
 	if out.Trace == "" {
-		out.Trace = log.lines(20)
+		out.Trace = log.Lines(20)
 	}
 	return &out
 }
 
 // explain says why a tool ended with a failure.
-func (b *build) explain(log *tail, step JobStep, x sandbox.Exit) error {
+func (b *build) explain(log *Tail, step JobStep, x sandbox.Exit) error {
 	text := log.String()
 	if x, ok := b.eco.(Explainer); ok {
 		if e := x.Explain(b.m, text); e != nil {

@@ -146,26 +146,34 @@ func (f *fanOut) tell(always bool) {
 	}
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
-	most int
+// Tail keeps the end of what is written to it. It is not safe for concurrent use.
+type Tail struct {
+	Most int // bytes
 	buf  bytes.Buffer
 	cut  bool
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+// Write never fails.
+func (t *Tail) Write(p []byte) (int, error) {
 	t.buf.Write(p)
-	if over := t.buf.Len() - t.most; over > 0 {
+	if over := t.buf.Len() - t.Most; over > 0 {
 		t.buf.Next(over)
 		t.cut = true
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string { return printable(strings.ToValidUTF8(t.buf.String(), "")) }
+// String returns it without what moves a terminal's cursor. It begins with … if it is not all.
+func (t *Tail) String() string {
+	text := printable(strings.ToValidUTF8(t.buf.String(), ""))
+	if t.cut {
+		return "…" + text
+	}
+	return text
+}
 
-// lines returns the last lines.
-func (t *tail) lines(most int) string {
+// Lines returns the last lines, and how many there were before them.
+func (t *Tail) Lines(most int) string {
 	all := strings.Split(strings.TrimSpace(t.String()), "\n")
 	if n := len(all); n > most {
 		all = append([]string{fmt.Sprintf("… %d lines before", n-most)}, all[n-most:]...)

@@ -2,16 +2,12 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -23,11 +19,7 @@ import (
 // other tools are put into that form, hashes included, so that those tools need not be there.
 type pip struct {
 	tools Tools
-
-	mu    sync.Mutex
-	tool  *pipTool  // guarded by mu
-	asked time.Time // guarded by mu; when none was found last
-	none  error     // guarded by mu
+	tool  sought[*pipTool]
 }
 
 func newPip(t Tools) Ecosystem { return &pip{tools: t} }
@@ -294,51 +286,21 @@ func (t *pipTool) install(python string, how pipRun, opt Options) []string {
 	return args
 }
 
-// retryTool is how long it is remembered that there is no tool.
-const retryTool = 10 * time.Second
-
 // find looks for uv, then for pip.
 func (p *pip) find(ctx context.Context, rt *runtimes.Runtime) (*pipTool, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.tool != nil {
-		return p.tool, nil
-	}
-	if p.none != nil && time.Since(p.asked) < retryTool {
-		return nil, p.none
-	}
-	if uv, ok := p.tools.Program("uv"); ok {
-		if out, err := ask(ctx, uv.Host, "--version"); err == nil {
-			if f := strings.Fields(out); len(f) > 1 && f[0] == "uv" {
-				p.tool = &pipTool{uv: true, version: f[1], program: uv}
-				return p.tool, nil
+	return p.tool.get(ctx, func() (*pipTool, error) {
+		if uv, ok := p.tools.Program("uv"); ok {
+			if out, err := ask(ctx, uv.Host, "--version"); err == nil {
+				if f := strings.Fields(out); len(f) > 1 && f[0] == "uv" {
+					return &pipTool{uv: true, version: f[1], program: uv}, nil
+				}
 			}
 		}
-	}
-	out, err := ask(ctx, rt.Program, "-I", "-m", "pip", "--version")
-	if f := strings.Fields(out); err == nil && len(f) > 1 && f[0] == "pip" {
-		p.tool = &pipTool{version: f[1]}
-		return p.tool, nil
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	p.asked = time.Now()
-	p.none = faas.Errorf(faas.Unavailable, op, "this host has neither uv nor pip for its Python %s", rt.Version).
-		WithFix("install one on the host: apt-get install python3-pip; or bring the packages with the code: pip install --target vendor -r requirements.txt")
-	return nil, p.none
-}
-
-// ask runs a program of the host for what it says of itself.
-func ask(ctx context.Context, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LANG=C.UTF-8"}
-	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
-	if e, ok := errors.AsType[*exec.ExitError](err); ok && len(e.Stderr) > 0 {
-		err = fmt.Errorf("%w: %s", err, clip(strings.TrimSpace(string(e.Stderr)), 200))
-	}
-	return string(out), err
+		out, err := ask(ctx, rt.Program, "-I", "-m", "pip", "--version")
+		if f := strings.Fields(out); err == nil && len(f) > 1 && f[0] == "pip" {
+			return &pipTool{version: f[1]}, nil
+		}
+		return nil, faas.Errorf(faas.Unavailable, op, "this host has neither uv nor pip for its Python %s", rt.Version).
+			WithFix("install one on the host: apt-get install python3-pip; or bring the packages with the code: pip install --target vendor -r requirements.txt")
+	})
 }
