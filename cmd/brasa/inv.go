@@ -15,7 +15,7 @@ import (
 
 func newInv(a *app) *cobra.Command {
 	return newGroup("inv", "List and show the records of calls", []string{"activations", "activation", "invocations", "invocation"},
-		newInvLs(a), newInvGet(a))
+		newInvLs(a), newInvGet(a), newInvWait(a), newInvCancel(a))
 }
 
 func newInvLs(a *app) *cobra.Command {
@@ -142,16 +142,25 @@ func newInvGet(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			act, err := a.lookUp(c.Context(), client, args[0])
+			id, err := a.resolveID(c.Context(), client, a.namespace, "", args[0])
 			if err != nil {
 				return cli.While(err, "show call %s", args[0])
 			}
-			return a.out.Data(act, func(w io.Writer) error {
+			rec, err := a.record(c.Context(), client, a.namespace, id)
+			if err != nil {
+				return cli.While(err, "show call %s", args[0])
+			}
+			return a.out.Data(rec, func(w io.Writer) error {
 				if a.out.Format == cli.Names {
-					_, err := fmt.Fprintln(w, act.ID)
+					_, err := fmt.Fprintln(w, rec.ID)
 					return err
 				}
-				return a.describeActivation(w, act)
+				if rec.Stage != "" {
+					if err := a.describeStanding(w, rec); err != nil || rec.Activation == nil {
+						return err
+					}
+				}
+				return a.describeActivation(w, rec.Activation)
 			})
 		},
 	}
@@ -222,7 +231,14 @@ func (a *app) lookUp(ctx context.Context, client *api.Client, arg string) (*faas
 	if err != nil {
 		return nil, err
 	}
-	return a.activation(ctx, client, a.namespace, id)
+	rec, err := a.record(ctx, client, a.namespace, id)
+	if err == nil && rec.Activation == nil {
+		err = faas.Errorf(faas.Conflict, "", "the call has not run to its end: it is %s", standing(rec, a.out.Now())).WithFix("brasa inv wait %s%s", id, a.namespaceFlag())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rec.Activation, nil
 }
 
 // resolveID turns "last" into the id of the newest call.

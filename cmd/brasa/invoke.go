@@ -17,6 +17,7 @@ import (
 
 func newInvoke(a *app) *cobra.Command {
 	var flags callFlags
+	var async asyncFlags
 	var revision string
 	var timeout time.Duration
 	c := &cobra.Command{
@@ -28,13 +29,19 @@ call and what became of it go to stderr. The exit code tells the outcome: 0 for 
 1 when the function failed, 8 when it took too long; all of them: brasa help errors.
 
 On a terminal the answer's control characters are shown, not obeyed; --raw lets them through.
-With --json stdout holds one envelope with the answer, its timing and its logs.`,
+With --json stdout holds one envelope with the answer, its timing and its logs.
+
+With --async the server keeps the call safe, runs it when it is its turn, and tries it again if
+it fails; stdout gets its id. What became of it: brasa inv show ID, brasa inv wait ID. What waits:
+brasa queue ls; what was given up: brasa dlq ls.`,
 		Example: `  brasa invoke hello
   brasa invoke hello -d '{"name":"Ada"}'
   brasa invoke resize -d @photo.jpg > small.jpg
   tar c . | brasa invoke count -d - -H 'Content-Type: application/x-tar'
   brasa invoke hello --trace
-  brasa invoke hello --json | jq .data.result`,
+  brasa invoke hello --json | jq .data.result
+  brasa invoke report -d @order.json --async --key order-17
+  brasa invoke report --async --delay 10m --on-failure alarm`,
 		Args:              exactly("NAME"),
 		ValidArgsFunction: a.completeFunctions,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -43,6 +50,10 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 				return err
 			}
 			if err := checkRevision("revision", revision, args[0]+a.namespaceFlag()); err != nil {
+				return err
+			}
+			wait, err := async.read(a, c)
+			if err != nil {
 				return err
 			}
 			client, err := a.client()
@@ -55,6 +66,10 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 			}
 			defer closeInput()
 			opts.Revision, opts.Timeout = revision, timeout
+			if async.async {
+				err = a.enqueue(c.Context(), client, fn, flags, async, opts, wait, in)
+				return a.suggestFunction(c.Context(), client, fn, err)
+			}
 			call := call{
 				task: fmt.Sprintf("invoke %q", fn.Path()), doing: "calling " + fn.Path(),
 				whole: func(ctx context.Context) (*api.Reply, error) {
@@ -69,6 +84,7 @@ With --json stdout holds one envelope with the answer, its timing and its logs.`
 		},
 	}
 	flags.add(c)
+	async.add(c)
 	c.Flags().StringVar(&revision, "revision", "", "`ID` of the revision to call instead of the active one, or its first digits")
 	completeFlag(c, "revision", a.completeRevisions)
 	c.Flags().DurationVar(&timeout, "timeout", 0, "`TIME` to give up after, if the function's own limit is longer")

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -67,7 +68,15 @@ func (c *Client) Enqueue(ctx context.Context, namespace, name string, opts CallO
 // Record asks what is known of a call, and waits up to so long for the end of one whose caller did
 // not wait. What is returned then may not be final.
 func (c *Client) Record(ctx context.Context, namespace, id string, wait time.Duration) (*Record, error) {
-	return call[*Record](ctx, c, request{op: "look up call", method: http.MethodGet, path: c.ns(namespace, "activations", id), query: waitQuery(wait)})
+	return whole(call[*Record](ctx, c, request{op: "look up call", method: http.MethodGet, path: c.ns(namespace, "activations", id), query: waitQuery(wait)}))
+}
+
+// whole gives the activation in a record what the two share, which is written once.
+func whole(r *Record, err error) (*Record, error) {
+	if err == nil && r.Activation != nil {
+		r.Activation.ID, r.Activation.Namespace, r.Activation.Function, r.Activation.Attempt = r.ID, r.Namespace, r.Function, r.Attempt
+	}
+	return r, err
 }
 
 func waitQuery(wait time.Duration) url.Values {
@@ -84,12 +93,16 @@ func (r *Record) Final() bool { return r.final() }
 // Result returns the answer of a call whose caller did not wait, the function's own bytes. One that
 // failed is an error, as if the caller had waited, and so is one that has not ended (Conflict).
 func (c *Client) Result(ctx context.Context, namespace, id string) (*Stream, error) {
-	return c.stream(ctx, request{op: "read result", method: http.MethodGet, path: c.ns(namespace, "activations", id, "result")})
+	s, err := c.stream(ctx, request{op: "read result", method: http.MethodGet, path: c.ns(namespace, "activations", id, "result")})
+	if remote, ok := errors.AsType[*Remote](err); ok {
+		remote.ID = id // it is the call that failed, not the request for its answer
+	}
+	return s, err
 }
 
 // Cancel ends a call whose caller does not wait, in the queue or while it runs.
 func (c *Client) Cancel(ctx context.Context, namespace, id string) (*Record, error) {
-	return call[*Record](ctx, c, request{op: "cancel call", method: http.MethodDelete, path: c.ns(namespace, "activations", id)})
+	return whole(call[*Record](ctx, c, request{op: "cancel call", method: http.MethodDelete, path: c.ns(namespace, "activations", id)}))
 }
 
 // Queues lists how much waits, function by function.
