@@ -31,6 +31,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/journal"
 	"github.com/brasa-dev/brasa/internal/queue"
 	"github.com/brasa-dev/brasa/internal/store"
+	"github.com/brasa-dev/brasa/internal/trigger"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -95,12 +96,14 @@ func Open(t testing.TB, opts Options) *Door {
 		Async: dispatch.AsyncConfig{Grace: time.Millisecond},
 	})
 	d.background(dispatcher.Run)
+	triggers := trigger.New(trigger.Config{Catalog: d.Catalog, Dispatcher: dispatcher, State: store.Memory(), Logger: log})
+	d.background(triggers.Run)
 
 	if d.Builds, err = install.OpenBuilds(filepath.Join(dir, "builds"), log); err != nil {
 		t.Fatal(err)
 	}
 	cfg := api.Config{
-		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
+		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Triggers: triggers, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
 		Version: api.Version{Version: "0.0.0-test", Go: "go"}, Dir: dir, Logger: log,
 		Runtimes: func() []api.Runtime { return []api.Runtime{{Name: "python", Ready: true}} },
 	}
