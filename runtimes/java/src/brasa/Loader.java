@@ -30,11 +30,9 @@ final class Loader extends ClassLoader {
         registerAsParallelCapable();
     }
 
-    /** The packages that the parents' classes are in: those of the JDK, and the bootstrap's. */
-    private static final Set<String> PARENTS = parents();
-
     private final List<Place> places = new ArrayList<>(2);
     private final ThreadLocal<int[]> depth = new ThreadLocal<>();
+    private boolean jars; // written before any class is loaded
     private volatile long spent; // nanoseconds in loading from jars
 
     /** Somewhere that classes come from. */
@@ -116,18 +114,24 @@ final class Loader extends ClassLoader {
         super(parent);
     }
 
-    private static Set<String> parents() {
-        Set<String> packages = new HashSet<>(4096);
-        for (Module m : ModuleLayer.boot().modules()) packages.addAll(m.getPackages());
-        packages.add(Loader.class.getPackageName());
-        return packages;
+    /** The packages of the parents' classes: those of the JDK, and the bootstrap's. */
+    private static final class Parents {
+        static final Set<String> PACKAGES = new HashSet<>(4096);
+
+        static {
+            for (Module m : ModuleLayer.boot().modules()) PACKAGES.addAll(m.getPackages());
+            PACKAGES.add(Loader.class.getPackageName());
+        }
     }
 
-    /** Asks the parents for what can be theirs alone: for each class that is not they make an error with a stack. */
+    /**
+     * Asks the parents for what can be theirs alone, where there are jars and so many classes: for each that is not
+     * theirs they look through their own places, and make an error with a stack.
+     */
     @Override
     protected Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
-        int dot = name.lastIndexOf('.');
-        if (dot >= 0 && PARENTS.contains(name.substring(0, dot))) return super.loadClass(name, resolve);
+        int dot = jars ? name.lastIndexOf('.') : -1;
+        if (dot < 0 || Parents.PACKAGES.contains(name.substring(0, dot))) return super.loadClass(name, resolve);
         synchronized (getClassLoadingLock(name)) {
             Class<?> c = findLoadedClass(name);
             return c != null ? c : findClass(name);
@@ -147,7 +151,11 @@ final class Loader extends ClassLoader {
         String[] names = dir.list();
         if (names == null) return;
         Arrays.sort(names);
-        for (String name : names) if (name.endsWith(".jar")) addJar(new File(dir, name), "");
+        for (String name : names) {
+            if (!name.endsWith(".jar")) continue;
+            addJar(new File(dir, name), "");
+            jars = true;
+        }
     }
 
     /** Whether the function's own code has a class. */
