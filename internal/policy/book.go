@@ -15,8 +15,10 @@ const maxSlots = 32
 const (
 	guessCold   = 3 * time.Millisecond
 	guessMemory = 8 * faas.MiB
-	// costShare is what a newly measured cost counts for beside those before.
-	costShare = 8
+	// A cost is believed quickly when it is less than those before, and slowly when it is more: on a
+	// busy machine all take long, and what is then kept for what it seems to cost is never measured
+	// again.
+	costDown, costUp = 0.75, 0.0625
 )
 
 // Book is what is remembered of one function: for each number of instances that worked at once how
@@ -72,7 +74,10 @@ func (b *Book) Costs(cold time.Duration, memory faas.Bytes) {
 		if v == 0 || to == 0 {
 			return max(v, to)
 		}
-		return v + (to-v)/costShare
+		if to < v {
+			return v + int64(float64(to-v)*costDown)
+		}
+		return v + int64(float64(to-v)*costUp)
 	}
 	b.cold = time.Duration(move(int64(b.cold), int64(cold)))
 	b.memory = faas.Bytes(move(int64(b.memory), int64(memory)))

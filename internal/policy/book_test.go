@@ -144,6 +144,28 @@ func TestBookComesBackFromTheDisk(t *testing.T) {
 	}
 }
 
+// One start on a busy machine makes nothing dear for good.
+func TestBookBelievesTheQuickestStarts(t *testing.T) {
+	now := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	until := func(colds ...time.Duration) time.Time {
+		var b policy.Book
+		for _, c := range colds {
+			b.Costs(c, 10*faas.MiB)
+		}
+		b.Needed(0, now)
+		b.Rested(0, now)
+		_, until := b.Stand(0, now, 0, policy.DefaultPrice, false)
+		return until
+	}
+	quick, slow := until(3*time.Millisecond), until(time.Second)
+	if mixed := until(time.Second, 3*time.Millisecond, 3*time.Millisecond, 3*time.Millisecond, 3*time.Millisecond); mixed.Sub(now) > 4*quick.Sub(now) {
+		t.Errorf("held for %v; what always starts quickly is for %v", mixed.Sub(now), quick.Sub(now))
+	}
+	if mixed := until(3*time.Millisecond, 20*time.Millisecond); mixed.Sub(now) > 2*quick.Sub(now) || !slow.After(quick) {
+		t.Errorf("held for %v after one slow start; before for %v", mixed.Sub(now), quick.Sub(now))
+	}
+}
+
 func TestWorthOfAnInstance(t *testing.T) {
 	d := newDay()
 	for range 100 {

@@ -120,7 +120,9 @@ func (w *Worker) Hold(rev *faas.Revision) {
 
 // tend ends idle instances that are not worth their memory and makes those that soon will be.
 func (w *Worker) tend(now time.Time) {
+	busy := w.busyNow()
 	w.mu.Lock()
+	w.busy = busy
 	w.countCopies()
 	w.feed() // some may be gone
 	for _, rev := range w.standing {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -35,8 +36,9 @@ func (w *Worker) scale(p *pool, working int, now time.Time) (want int, why kept)
 	want = p.wanted.Instances
 	if want > least {
 		why = kept{why: keptLoad}
-		// Where more of them would only take the processors from each other, those that stand do.
-		if !p.oneCall() && w.shouldWait(p) {
+		// Where more of them would only take the processors from each other, those that stand do. Calls
+		// that wait in spite of that have theirs made by lookAfter.
+		if !p.oneCall() && (w.busy || w.shouldWait(p)) {
 			want = max(least, min(want, len(p.instances)))
 		}
 		// Those that serve one call and go are replaced by park, as many as the busiest second asked for.
@@ -45,4 +47,12 @@ func (w *Worker) scale(p *pool, working int, now time.Time) (want int, why kept)
 		}
 	}
 	return want, why
+}
+
+// busyNow looks whether the processors had hardly any time left since it was asked the last time.
+func (w *Worker) busyNow() bool {
+	up, idle, ok := readUptime()
+	passed, spare := up-w.upSeen, idle-w.idleSeen
+	w.upSeen, w.idleSeen = up, idle
+	return ok && passed > 0 && float64(spare) < busyShare*float64(passed)*float64(runtime.NumCPU())
 }

@@ -87,9 +87,12 @@ type Worker struct {
 	room       faas.Bytes                   // what the machine lets instances hold together; 0: not known; guarded by mu
 	warned     time.Time                    // when it was last said that this is less than is configured; guarded by mu
 	standing   map[faas.Name]*faas.Revision // functions that ask for instances whether anybody calls or not; guarded by mu
+	busy       bool                         // the processors had hardly any time in the last second; guarded by mu
 	shelf      shelf                        // guarded by mu
 
 	processors processors
+
+	upSeen, idleSeen time.Duration // of the machine, when busyNow looked; Run's alone
 
 	work sync.WaitGroup // starts and endings of instances
 	life context.Context
