@@ -14,16 +14,33 @@ import (
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// trialTime bounds the trial of a runtime's forks.
-const trialTime = 2 * time.Minute
+const (
+	// trialTime bounds the trial of a runtime's forks.
+	trialTime = 2 * time.Minute
+	// A trial that failed may have failed for the machine's sake, so it is made again.
+	trialPause = 5 * time.Minute
+	trialTimes = 3
+)
 
 // ErrNoForks is why nothing is forked where it was switched off.
 var ErrNoForks = errors.New("forks are switched off")
 
 // trial is what was found out about the forks of a runtime.
 type trial struct {
-	done chan struct{}
-	err  error // why nothing is forked; to be read when done is closed
+	done  chan struct{}
+	err   error // why nothing is forked; to be read when done is closed
+	ended time.Time
+	times int // it was made, with this one
+}
+
+// again says whether it is worth another.
+func (t *trial) again() bool {
+	select {
+	case <-t.done:
+		return t.err != nil && t.times > 0 && t.times < trialTimes && time.Since(t.ended) > trialPause
+	default:
+		return false
+	}
 }
 
 // forkable says whether processes of the runtime can be forked, as far as that is known. It has it
@@ -43,8 +60,12 @@ func (w *Worker) forkable(rt *runtimes.Runtime, how *runtimes.Stem) bool {
 // trial returns the runtime's trial, which is begun if there was none. The caller holds mu.
 func (w *Worker) trial(rt *runtimes.Runtime, how *runtimes.Stem) *trial {
 	t := w.trials[rt.Name]
-	if t != nil {
+	if t != nil && !t.again() {
 		return t
+	}
+	times := 1
+	if t != nil {
+		times += t.times
 	}
 	t = &trial{done: make(chan struct{})}
 	w.trials[rt.Name] = t
@@ -53,8 +74,10 @@ func (w *Worker) trial(rt *runtimes.Runtime, how *runtimes.Stem) *trial {
 		close(t.done)
 		return t
 	}
+	t.times = times
 	w.work.Go(func() {
 		defer close(t.done)
+		defer func() { t.ended = time.Now() }()
 		ctx, cancel := context.WithTimeout(w.life, trialTime)
 		defer cancel()
 		began := time.Now()

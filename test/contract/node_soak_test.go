@@ -121,7 +121,7 @@ func forks() int {
 	return 250
 }
 
-// TestNodeForksLastAndDrawNothingTwice forks many processes of one zygote, twelve at a time. Each draws
+// TestNodeForksLastAndDrawNothingTwice forks many processes of one zygote, six at a time. Each draws
 // from sources of randomness, some from all there are, and none of them what another has drawn, but for the seed of
 // V8's hashes, which they share. Every hundredth does all that code may need. They end in all ways there
 // are, and leave nothing behind.
@@ -138,7 +138,7 @@ func TestNodeForksLastAndDrawNothingTwice(t *testing.T) {
 		all    sync.WaitGroup
 	)
 	began := time.Now()
-	for range 12 {
+	for range 6 {
 		all.Go(func() {
 			for {
 				i := int(next.Add(1))
@@ -161,7 +161,7 @@ func TestNodeForksLastAndDrawNothingTwice(t *testing.T) {
 					seen[v] = fmt.Sprintf("%s of fork %d", what, i)
 				}
 				stop := failed > 5
-				if i%1000 == 0 {
+				if i%500 == 0 {
 					t.Logf("%d forks in %v, %d failed, %d numbers drawn", i, time.Since(began).Round(time.Second), failed, len(seen))
 				}
 				mu.Unlock()
