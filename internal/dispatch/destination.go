@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func (d *Dispatcher) CheckDestination(namespace, name string, to faas.Destinatio
 	}
 	if _, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: target}); err != nil {
 		e := *faas.AsError(err)
-		e.Code, e.Op = faas.Invalid, "check "+name
+		e.Code, e.Op, e.Err = faas.Invalid, "check "+name, fmt.Errorf("%s: %w", name, e.Err)
 		return &e
 	}
 	return nil
@@ -80,7 +81,7 @@ func (d *Dispatcher) CheckHook(name string, to faas.Destination) error {
 	a, err := netip.ParseAddr(host)
 	local := strings.EqualFold(host, "localhost") || strings.HasSuffix(strings.ToLower(host), ".localhost")
 	if err == nil && !d.hooks.outside(a) || local {
-		return faas.Errorf(faas.Invalid, "check "+name, "the server does not call %q: it is this machine's, private, or of a link", host).
+		return faas.Errorf(faas.Invalid, "check "+name, "%s: the server does not call %q: it is this machine's, private, or of a link", name, host).
 			WithFix("name a web hook in the outside, or have the administrator open its range with the key egress.allow")
 	}
 	return nil
@@ -98,7 +99,7 @@ func (d *Dispatcher) checkDestinations(namespace string, w *faas.Wait) error {
 	}
 	for _, to := range w.Then {
 		if strings.Contains(string(to), "://") || to == "" {
-			return faas.Errorf(faas.Invalid, "check then", "a step is a function of the namespace, not %q", to).WithFix("name a web hook as on_success")
+			return faas.Errorf(faas.Invalid, "check then", "then: a step is a function of the namespace, not %q", to).WithFix("name a web hook as on_success")
 		}
 		if err := d.CheckDestination(namespace, "then", to); err != nil {
 			return err

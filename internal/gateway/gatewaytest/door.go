@@ -64,6 +64,7 @@ type Door struct {
 type Options struct {
 	Gateway  func(*gateway.Config)
 	API      func(*api.Config)
+	Dispatch func(*dispatch.Config)
 	Attempts int // wrong keys from one address; default so many that no test meets the bound
 }
 
@@ -91,10 +92,14 @@ func Open(t testing.TB, opts Options) *Door {
 	d.must(err)
 	d.Admin, d.Green, d.Blue = d.Key("", true), d.Key("green", false), d.Key("blue", false)
 	d.Queue = queue.Memory()
-	dispatcher := dispatch.New(dispatch.Config{
+	dc := dispatch.Config{
 		Catalog: d.Catalog, Node: fakeNode{d}, Recorder: d.Journal, Journal: d.Journal, Queue: d.Queue, Logger: log,
 		Async: dispatch.AsyncConfig{Grace: time.Millisecond},
-	})
+	}
+	if opts.Dispatch != nil {
+		opts.Dispatch(&dc)
+	}
+	dispatcher := dispatch.New(dc)
 	d.background(dispatcher.Run)
 	triggers := trigger.New(trigger.Config{Catalog: d.Catalog, Dispatcher: dispatcher, State: store.Memory(), Logger: log})
 	d.background(triggers.Run)
