@@ -97,6 +97,7 @@ type Durable struct {
 
 	mu        sync.Mutex              // taken after all others
 	functions map[faas.Name]*function // guarded by mu; those that had anything since the start
+	due       map[*function]struct{}  // guarded by mu; those that have something that may be handed out
 	leases    map[int64]*lease        // guarded by mu; not settled, by place
 	owed      []func(context.Context) error
 	total     [states]int   // guarded by mu
@@ -126,7 +127,7 @@ func (f *function) waiting() int { return f.count[ready] + f.count[later] + f.co
 func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	config.applyDefaults()
 	q := &Durable{
-		config: config, poke: make(chan struct{}, 1), functions: map[faas.Name]*function{}, leases: map[int64]*lease{}, wake: make(chan struct{}),
+		config: config, poke: make(chan struct{}, 1), functions: map[faas.Name]*function{}, due: map[*function]struct{}{}, leases: map[int64]*lease{}, wake: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -252,6 +253,11 @@ func (q *Durable) apply(changes []change) {
 		c.f.dead += c.dead
 		c.f.bytes += c.bytes
 		q.bytes += c.bytes
+		if c.f.count[ready] > 0 {
+			q.due[c.f] = struct{}{}
+		} else {
+			delete(q.due, c.f)
+		}
 		more = more || c.state == ready && c.count > 0
 		sooner = sooner || c.state == later && c.count > 0
 	}

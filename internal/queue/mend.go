@@ -13,15 +13,18 @@ import (
 // compare looks whether each stream has as many messages as the index has of it. Where not, as
 // after a power cut, which may take the index back by some seconds, the two are compared one by one.
 func (q *Durable) compare(ctx context.Context) error {
-	for _, p := range q.parts {
+	for _, p := range append([]*part{q.dead}, q.parts...) {
 		info, err := p.stream.Info(ctx)
 		if err != nil {
 			return err
 		}
 		n := 0
 		for _, f := range q.of(faas.Name{}) {
-			if f.part == p {
+			switch p {
+			case f.part:
 				n += f.waiting() + f.count[running]
+			case q.dead:
+				n += f.dead
 			}
 		}
 		if uint64(n) == info.State.Msgs {
@@ -117,6 +120,7 @@ func (q *Durable) beginAnew() error {
 		f.id, f.count, f.dead, f.bytes = 0, [states]int{}, 0, 0
 	}
 	q.total = [states]int{}
+	clear(q.due)
 	q.mu.Unlock()
 	for _, p := range q.streams() {
 		p.restart()

@@ -42,14 +42,12 @@ func (q *Durable) Due(ctx context.Context) ([]faas.Name, <-chan struct{}, error)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var out []faas.Name
-	if q.total[ready] > 0 {
-		for n, f := range q.functions {
-			if f.count[ready] > 0 && !f.paused {
-				out = append(out, n)
-			}
+	for f := range q.due {
+		if !f.paused {
+			out = append(out, f.name)
 		}
-		slices.SortFunc(out, func(a, b faas.Name) int { return strings.Compare(a.String(), b.String()) })
 	}
+	slices.SortFunc(out, func(a, b faas.Name) int { return strings.Compare(a.String(), b.String()) })
 	return out, q.wake, nil
 }
 

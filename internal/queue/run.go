@@ -37,7 +37,7 @@ func (q *Durable) Run(ctx context.Context) error {
 			q.warn(q.shift(step), "delays not moved with the clock")
 			wall, steady = w, s
 		}
-		next, err := q.promote()
+		next, err := q.promote(micros(w)) // by the clock that was looked at: it may be set at any time
 		q.warn(err, "what is due not found")
 		if now := time.Now(); !now.Before(look) {
 			look = now.Add(lookInterval)
@@ -57,8 +57,8 @@ func (q *Durable) warn(err error, what string) {
 	}
 }
 
-// promote lets those go that are due, and says how long it is until the next.
-func (q *Durable) promote() (time.Duration, error) {
+// promote lets those go that are due at a time, and says how long it is until the next.
+func (q *Durable) promote(now int64) (time.Duration, error) {
 	for {
 		q.mu.Lock()
 		none := q.total[later] == 0
@@ -70,7 +70,6 @@ func (q *Durable) promote() (time.Duration, error) {
 		n, next := 0, time.Duration(0)
 		err := q.index.do(func(t *txn) error {
 			n, next = 0, lookInterval
-			now := q.now()
 			var ids []int64
 			err := t.rows(func(r *sql.Rows) error {
 				var id int64
