@@ -1,6 +1,8 @@
 package runtimes
 
 import (
+	"archive/zip"
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -74,7 +76,7 @@ func findJava(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 			why = fmt.Errorf("%s is Java %s; %d or newer is needed", program, clip(words[1]), oldestJava)
 			continue
 		}
-		if err := unpackSettled(dir, "bootstrap.jar", javaBootstrap); err != nil {
+		if err := unpackJava(dir); err != nil {
 			return nil, fmt.Errorf("unpack bootstrap: %w", err)
 		}
 		rt := &Runtime{
@@ -88,6 +90,35 @@ func findJava(ctx context.Context, cfg Config, dir string) (*Runtime, error) {
 		return rt, nil
 	}
 	return nil, why
+}
+
+// javaSample is where the bootstrap has the classes that a stem rehearses with.
+const javaSample = "sample/"
+
+// unpackJava lays out the bootstrap, and the sample beside it: most functions are classes in a directory,
+// and a stem that has loaded one of those does it sooner.
+func unpackJava(dir string) error {
+	if err := unpackSettled(dir, "bootstrap.jar", javaBootstrap); err != nil {
+		return err
+	}
+	jar, err := zip.NewReader(bytes.NewReader(javaBootstrap), int64(len(javaBootstrap)))
+	if err != nil {
+		return err
+	}
+	for _, f := range jar.File {
+		name, of := strings.CutPrefix(f.Name, javaSample)
+		if !of || path.Ext(name) != ".class" {
+			continue
+		}
+		b, err := fs.ReadFile(jar, f.Name)
+		if err != nil {
+			return err
+		}
+		if err := unpackSettled(dir, name, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // javaHomes lists where a Java may be, the best first: what is configured alone, else JAVA_HOME,

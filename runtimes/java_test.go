@@ -57,6 +57,42 @@ func TestJavaHeap(t *testing.T) {
 	}
 }
 
+// Beside the bootstrap lies what a stem rehearses with, and a start of the server that finds the same
+// leaves it as it is: an archive is for the file of that time.
+func TestJavaBootstrapStays(t *testing.T) {
+	dir := t.TempDir()
+	if err := unpackJava(dir); err != nil {
+		t.Fatal(err)
+	}
+	var before []os.FileInfo
+	for _, name := range []string{"bootstrap.jar", "Sample.class", "Sample$Pair.class"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = append(before, info)
+	}
+	if err := unpackJava(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range before {
+		if now, err := os.Stat(filepath.Join(dir, b.Name())); err != nil || !os.SameFile(b, now) || !now.ModTime().Equal(b.ModTime()) {
+			t.Errorf("%s was written anew: %v", b.Name(), err)
+		}
+	}
+	// A predecessor's is replaced, and has the same time as any other.
+	if err := os.WriteFile(filepath.Join(dir, "bootstrap.jar"), []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unpackJava(dir); err != nil {
+		t.Fatal(err)
+	}
+	now, err := os.Stat(filepath.Join(dir, "bootstrap.jar"))
+	if err != nil || now.Size() != before[0].Size() || !now.ModTime().Equal(before[0].ModTime()) {
+		t.Errorf("after an upgrade: %v, %v", now, err)
+	}
+}
+
 // The best Java is one with a compiler, then the newest.
 func TestJavaHomes(t *testing.T) {
 	t.Setenv("JAVA_HOME", "")

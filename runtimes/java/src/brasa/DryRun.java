@@ -23,7 +23,7 @@ final class DryRun {
             Link nowhere = new Link(null, (FileOutputStream) null);
             Link.instance = new LineLog(nowhere, 0, Long.MAX_VALUE);
             Randomness.warm();
-            for (int i = 0; i < LOADS; i++) once(nowhere, jar);
+            for (int i = 0; i < LOADS; i++) once(nowhere, jar, i % 2 == 0);
             Environment.warm();
         } catch (Throwable e) {
             Link.instance = instance;
@@ -37,7 +37,7 @@ final class DryRun {
         }
     }
 
-    private static void once(Link nowhere, File jar) throws Throwable {
+    private static void once(Link nowhere, File jar, boolean dir) throws Throwable {
         Map<String, Object> spec = new LinkedHashMap<>();
         for (String key : new String[] {"namespace", "function", "revision", "entry", "handler", "code"}) spec.put(key, "");
         spec.put("env", Map.of());
@@ -49,10 +49,11 @@ final class DryRun {
         byte[] load = Json.bytes(spec);
         nowhere.take(Json.object(load, 0, load.length));
         Randomness.reseed(nowhere.spec.seed);
-        // As with a real load: a directory without the class, then the sample. lib is not there.
+        // As with a real load: a directory without the class, then the sample, from the directory where the host has
+        // unpacked it, or from the jar. lib is not there.
         Loader loader = new Loader(Function.class.getClassLoader());
         loader.addDir(new File(jar.getParent(), "none"));
-        loader.addDir(new File(jar.getParent())); // bootstraps' own directory holds the sample, if the host unpacked it
+        if (dir) loader.addDir(new File(jar.getParent()));
         loader.addJar(jar, "sample/");
         loader.addJars(new File(jar.getParent(), "lib"));
         Function f = Function.load(loader, "Sample", "");
