@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,12 @@ const (
 	composerTarget = "/deps"
 	// composerWith holds what is named beside the code, a line each.
 	composerWith = ".brasa/with"
+	// composerPlaces is a program of ours at /src.
+	composerPlaces = ".brasa/places.php"
 )
+
+//go:embed composer_places.php
+var composerCheck []byte
 
 // composerKept are the parts of a composer.json that decide what is installed. Where the code's own
 // classes are does not, and its scripts are not run.
@@ -162,18 +168,50 @@ func (r *composerRepos) UnmarshalJSON(b []byte) error {
 		}
 	}
 	for _, raw := range list {
-		var one composerRepo
-		if json.Unmarshal(raw, &one) == nil && one.URL != "" {
-			*r = append(*r, one)
+		// Names are told apart by case, as PHP does.
+		var one map[string]json.RawMessage
+		var repo composerRepo
+		if json.Unmarshal(raw, &one) != nil || one["type"] == nil {
+			continue // it switches one off
 		}
+		_ = json.Unmarshal(one["type"], &repo.Type) // what is no text is none
+		_ = json.Unmarshal(one["url"], &repo.URL)   // as above
+		*r = append(*r, repo)
 	}
 	return nil
 }
+
+// check refuses a repository that Composer would start other programs for, or look for in directories of
+// the step's.
+func (r composerRepo) check() error {
+	distant := isURL(r.URL)
+	switch r.Type {
+	case "path", "artifact", "package":
+		return nil
+	case "composer":
+	case "vcs", "git", "github", "gitlab", "bitbucket", "git-bitbucket":
+		distant = distant || composerGit.MatchString(r.URL)
+	default:
+		return faas.Errorf(faas.Invalid, op, "composer.json names a repository of the type %q, which is not asked here", clip(r.Type, 40)).WithFix("name one of the types composer, vcs, path or artifact")
+	}
+	if !distant {
+		return faas.Errorf(faas.Invalid, op, "composer.json names the %s repository %q, which has no address", r.Type, clip(redact(r.URL), 80)).
+			WithFix("name https://…; packages that the code brings along are of the type path or artifact")
+	}
+	return nil
+}
+
+var composerMend = regexp.MustCompile(`(?m)^brasa: (.+)$`)
+
+var composerGit = regexp.MustCompile(`^(?:git@|git://|ssh://[^-])`)
 
 // addRepositories adds the packages that lie in the code itself.
 func (m *Manifest) addRepositories(code fs.FS, repos composerRepos) error {
 	var sum int64
 	for _, r := range repos {
+		if err := r.check(); err != nil {
+			return err
+		}
 		if r.Type != "path" && r.Type != "artifact" {
 			continue
 		}
@@ -244,7 +282,7 @@ func (c *composer) Plan(ctx context.Context, m *Manifest, opt Options) (*Job, er
 	if err != nil {
 		return nil, err
 	}
-	job := &Job{Tool: "composer " + version, Target: composerTarget, Packages: composerPackages, Mounts: program.Mounts}
+	job := &Job{Tool: "composer " + version, Target: composerTarget, Packages: composerPackages, Mounts: program.Mounts, Files: map[string][]byte{composerPlaces: composerCheck}}
 	// As functions run it: with the extensions of the host, whose settings a sandbox does not see.
 	args, env, mounts := rt.Command(nil)
 	for _, x := range mounts {
@@ -276,12 +314,14 @@ const (
 export COMPOSER_HOME=/tmp/composer HOME=/tmp TMPDIR=/tmp
 mkdir -p "$COMPOSER_HOME" app; cp ` + AccessDir + `/config.json "$COMPOSER_HOME"
 cp -r ` + SourceDir + `/. app; chmod -R u+w app; cd app
+[ ! -f composer.lock ] || "$@" ` + SourceDir + `/` + composerPlaces + `
 common="--no-scripts --no-plugins --no-progress --prefer-dist --optimize-autoloader"
 if [ -f ` + composerWith + ` ]; then
 	tr '\n' '\0' < ` + composerWith + ` | xargs -0 "$@" "$composer" require --update-no-dev $common --
 else
 	"$@" "$composer" install --no-dev $common
 fi
+"$@" ` + SourceDir + `/` + composerPlaces + `
 mkdir -p ` + composerTarget + `/` + ResolvedDir + `; cp composer.lock ` + composerTarget + `/` + ResolvedDir
 
 	composerScripts = `composer=$1; shift
@@ -419,6 +459,9 @@ var (
 
 // Explain knows what Composer writes.
 func (c *composer) Explain(_ *Manifest, output string) *faas.Error {
+	if x := composerMend.FindStringSubmatch(output); x != nil {
+		return faas.Errorf(faas.Invalid, op, "%s", clip(x[1], 240)).WithFix("take it from a repository, or name the directory that the code brings: a repository of the type path")
+	}
 	text := strings.Join(strings.Fields(output), " ") // which it breaks into lines at its will
 	has := func(re *regexp.Regexp) []string {
 		if x := re.FindStringSubmatch(output); x != nil {
