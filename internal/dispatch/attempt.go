@@ -160,10 +160,13 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 		err := a.lease.Done(ctx)
 		d.cfg.Step("async: done")
 		return err
-	case act.Outcome == faas.Canceled && errors.Is(cause, errCanceled):
+	// However the function took it that it was told to end, that is why it did.
+	case errors.Is(cause, errCanceled):
+		a.code = outcome(act, errCanceled).Code
 		d.record(ctx, a, act)
 		return a.lease.Done(ctx)
-	case act.Outcome == faas.Canceled && cause != nil: // the server stops
+	case errors.Is(cause, errInterrupted):
+		_ = outcome(act, errInterrupted)
 		d.recordAttempt(inv, act)
 		return a.lease.Retry(ctx, 0, nil)
 	}

@@ -174,12 +174,15 @@ func (d *Dispatcher) deliver(ctx context.Context, a *attempt, release func()) {
 	defer cancel()
 	cause := context.Cause(ctx)
 	switch {
-	case err == nil, act.Outcome == faas.Canceled && errors.Is(cause, errCanceled):
+	case err != nil && errors.Is(cause, errInterrupted):
+		a.err = a.lease.Retry(quiet, 0, nil)
+		return
+	case err != nil && errors.Is(cause, errCanceled):
+		a.code = outcome(act, errCanceled).Code
+		fallthrough
+	case err == nil:
 		d.record(quiet, a, act)
 		a.err = a.lease.Done(quiet)
-		return
-	case act.Outcome == faas.Canceled && cause != nil:
-		a.err = a.lease.Retry(quiet, 0, nil)
 		return
 	}
 	next := policy.Retry(policy.RetryOf(asyncOf(rev)), policy.Tried{Code: act.Outcome, Message: act.Error, Attempt: inv.Attempt, Age: age(inv)}, rand.Float64())

@@ -212,7 +212,7 @@ func TestACallThatRunsIsCancelledAndNotTriedAgain(t *testing.T) {
 			}
 			<-ctx.Done()
 			told = true
-			return nil, ctx.Err()
+			return nil, faas.Errorf(faas.Crashed, "", "it takes it badly")
 		}}})
 		id := b.enqueue(t, call("default/f", faas.Wait{}))
 		time.Sleep(time.Second)
@@ -252,7 +252,7 @@ func TestAStopGivesAGraceAndThenHandsBack(t *testing.T) {
 				case <-time.After(takes):
 					return text(""), nil
 				case <-ctx.Done():
-					return nil, context.Cause(ctx)
+					return nil, faas.Errorf(faas.Crashed, "", "it takes it badly")
 				}
 			}}})
 			short, long := b.enqueue(t, call("default/f", faas.Wait{})), b.enqueue(t, call("default/g", faas.Wait{}))
