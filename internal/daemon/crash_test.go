@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,9 +50,13 @@ func serveUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	at := os.Getenv("BRASA_CRASH_AT")
+	// "name#3" is the third time.
+	at, nth, _ := strings.Cut(os.Getenv("BRASA_CRASH_AT"), "#")
+	times, _ := strconv.ParseInt(nth, 10, 64)
+	var seen atomic.Int64
+	d.built = func(n *node) { control(n, dir) }
 	d.step = func(name string) {
-		if name == at {
+		if name == at && seen.Add(1) >= times {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // dead before this matters
 		}
