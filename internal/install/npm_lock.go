@@ -143,7 +143,6 @@ func readPNPMLock(b []byte) ([]lockedPackage, error) {
 				Type      string `yaml:"type"`
 				Repo      string `yaml:"repo"`
 			} `yaml:"resolution"`
-			Dev bool `yaml:"dev"`
 		} `yaml:"packages"`
 	}
 	if err := yaml.Unmarshal(b, &lock); err != nil {
@@ -154,9 +153,6 @@ func readPNPMLock(b []byte) ([]lockedPackage, error) {
 	}
 	var all []lockedPackage
 	for id, p := range lock.Packages {
-		if p.Dev {
-			continue
-		}
 		l := lockedPackage{Integrity: p.Resolution.Integrity, Resolved: p.Resolution.Tarball, Link: p.Resolution.Directory != ""}
 		l.Name, l.Version = splitID(id)
 		if p.Resolution.Type == "git" {
@@ -180,7 +176,12 @@ func readYarnLock(b []byte) []lockedPackage {
 			if i := strings.Index(name[min(1, len(name)):], "@"); i >= 0 { // "a@npm:b@1"
 				name = name[:i+1]
 			}
-			all = append(all, lockedPackage{Name: name})
+			l := lockedPackage{Name: name}
+			for pattern := range strings.SplitSeq(strings.TrimSuffix(text, ":"), ",") {
+				_, from, _ := strings.Cut(strings.Trim(strings.TrimSpace(pattern), `"@`), "@")
+				l.Link = l.Link || directory.MatchString(from) && !tarball.MatchString(from)
+			}
+			all = append(all, l)
 		case len(all) > 0 && strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "   "):
 			key, value, _ := strings.Cut(text, " ")
 			value = strings.Trim(value, `"`)
@@ -231,7 +232,8 @@ func readBerryLock(b []byte) ([]lockedPackage, error) {
 		case strings.HasPrefix(from, "workspace:"), strings.HasPrefix(from, "link:"), strings.HasPrefix(from, "portal:"):
 			l.Link = true
 		case strings.HasPrefix(from, "file:"):
-			l.Resolved = "file:"
+			path, _, _ := strings.Cut(from, "#")
+			l.Resolved, l.Link = "file:", !tarball.MatchString(path) // of a directory it makes a package
 		default:
 			l.Resolved = from
 		}

@@ -152,6 +152,13 @@ func TestPackagesComeFromRegistriesAndTarballsAlone(t *testing.T) {
 	}{
 		"exec":                        {files: map[string]string{"package.json": `{"dependencies":{"b":"exec:./gen.tgz"}}`}},
 		"exec, in the lock alone":     {files: map[string]string{"package.json": `{"dependencies":{"b":"1"},"resolutions":{"b":"exec:./gen.tgz"}}`, "yarn.lock": berry("b@exec:./gen.tgz#./gen.tgz::hash=ed8e70&locator=f%40workspace%3A.")}},
+		"a directory, by Yarn":        {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@file:/access#/access::hash=1&locator=f")}},
+		"a tarball, by Yarn":          {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@file:./gen.tgz#./gen.tgz::hash=1&locator=f")}, fine: true},
+		"a directory, by Yarn 1":      {files: map[string]string{"package.json": plain, "yarn.lock": "# yarn lockfile v1\n\n\n\"b@1\", \"b@file:/access\":\n  version \"0.0.0\"\n"}},
+		"a scoped one, by Yarn 1":     {files: map[string]string{"package.json": plain, "yarn.lock": "# yarn lockfile v1\n\n\n\"@a/b@file:../access\":\n  version \"0.0.0\"\n"}},
+		"a path, by Yarn 1":           {files: map[string]string{"package.json": plain, "yarn.lock": "# yarn lockfile v1\n\n\nb@/access:\n  version \"0.0.0\"\n"}},
+		"a package, by Yarn 1":        {files: map[string]string{"package.json": plain, "yarn.lock": "# yarn lockfile v1\n\n\n\"@a/b@^1.0.0\", \"@a/b@npm:c@2\":\n  version \"1.0.0\"\n  resolved \"https://registry.yarnpkg.com/b.tgz#1\"\n"}, fine: true},
+		"a directory, by pnpm":        {files: map[string]string{"package.json": plain, "pnpm-lock.yaml": "lockfileVersion: '9.0'\npackages:\n\n  b@file:/access:\n    resolution: {directory: /access, type: directory}\n    dev: true\n"}},
 		"a patch":                     {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@patch:b@npm%3A1.0.0#./b.patch::hash=1&builtin<compat/x>")}},
 		"a patch of Yarn's own":       {files: map[string]string{"package.json": plain, "yarn.lock": berry("b@patch:b@npm%3A1.0.0#optional!builtin<compat/resolve>::version=1.0.0&hash=c3c19d")}, fine: true},
 		"git behind a tarball's name": {files: map[string]string{"package.json": `{"dependencies":{"b":"git+https://x.example/b.tgz"}}`}},
