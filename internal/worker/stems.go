@@ -68,7 +68,7 @@ func (s *stems) base() int {
 	switch {
 	case s.class.owner != "":
 		return 1
-	case s.how.Zygote != nil || s.how.Bare:
+	case s.how.Zygote != nil && !s.how.Spare || s.how.Bare:
 		return 4
 	}
 	return 2
@@ -167,10 +167,21 @@ func (w *Worker) refill(s *stems) {
 	}
 	c, busiest := policy.StemConfig{Base: s.base(), Max: maxStems}, s.claims.Busiest(now.Unix())
 	want := policy.Stems(c, busiest)
-	for len(s.ready)+s.making < want && s.making < stemsMade && w.stemRoom(s.size) {
-		fork := s.how.Zygote != nil
+	g := w.zygotes[s.how.Class]
+	for len(s.ready)+s.making < want && w.stemRoom(s.size) {
+		fork, made := s.how.Zygote != nil, s.making
 		if s.how.Spare {
 			fork = policy.Fork(c, len(s.ready), s.booted(), busiest)
+			switch {
+			case g == nil || !g.up.Load():
+			case fork: // who is in need does not wait for what boots
+				made -= s.boots
+			default:
+				made = s.boots
+			}
+		}
+		if made >= stemsMade {
+			break
 		}
 		s.making++
 		if !fork {

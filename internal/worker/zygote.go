@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/sandbox"
@@ -36,10 +37,11 @@ type zygote struct {
 	born     time.Time
 	used     time.Time
 	forks    int
-	bad      int       // forks in a row that came to nothing
-	pause    time.Time // no attempt before this
-	never    bool      // this machine can't have one
-	starting bool      // one that nobody waits for
+	bad      int         // forks in a row that came to nothing
+	pause    time.Time   // no attempt before this
+	never    bool        // this machine can't have one
+	starting bool        // one that nobody waits for
+	up       atomic.Bool // for those who can't wait for mu: whether there is one
 }
 
 // zygote returns what a process of the runtime can be forked from, nil if it has to be started.
@@ -150,6 +152,7 @@ func (g *zygote) take(z *sandbox.Zygote, err error) {
 		return
 	}
 	g.z, g.born, g.used, g.forks = z, now, now, 0
+	g.up.Store(true)
 }
 
 // end closes the zygote. The caller holds mu.
@@ -157,6 +160,7 @@ func (g *zygote) end() {
 	if g.z != nil {
 		_ = g.z.Close()
 		g.z = nil
+		g.up.Store(false)
 	}
 }
 
@@ -194,6 +198,7 @@ func (w *Worker) tendZygotes(now time.Time) {
 		if g.z != nil && now.Sub(g.used) > zygoteKeep {
 			z := g.z
 			g.z = nil
+			g.up.Store(false)
 			w.work.Go(func() { _ = z.Close() })
 		}
 		g.mu.Unlock()
