@@ -36,6 +36,14 @@ type clock struct {
 	steady func() time.Duration
 }
 
+// reading is what both clocks said at one moment.
+type reading struct {
+	wall   time.Time
+	steady time.Duration
+}
+
+func (c *clock) read() reading { return reading{c.wall(), c.steady()} }
+
 func (c *Config) applyDefaults() {
 	c.Dir = cmp.Or(c.Dir, filepath.Join(c.Engine.Dir(), "queue"))
 	c.MaxBytes = cmp.Or(c.MaxBytes, c.Engine.MaxBytes()/4)
@@ -90,6 +98,7 @@ type Durable struct {
 	dead   *part
 	keys   *part
 	pauses store.Store
+	set    reading // of the clocks by which the index was brought up; fixed after Open
 	index  *index
 	poke   chan struct{} // holds one: Run has something to do
 
@@ -163,6 +172,7 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	if err := q.index.open(); err != nil {
 		return nil, err
 	}
+	q.set = config.clock.read()
 	err = q.recover(ctx)
 	if isCorrupt(err) {
 		config.Logger.Warn("index of the queue begun anew", "cause", err)

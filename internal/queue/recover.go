@@ -31,7 +31,7 @@ func (q *Durable) recover(ctx context.Context) error {
 	}
 	return q.index.do(func(t *txn) error {
 		// No delay is longer from now than it was from then: where it is the clock was set back.
-		_, err := t.exec(`UPDATE letter SET due = ?1 + after WHERE state = 1 AND after > 0 AND due > ?1 + after`, q.now())
+		_, err := t.exec(`UPDATE letter SET due = ?1 + after WHERE state = 1 AND after > 0 AND due > ?1 + after`, micros(q.set.wall))
 		return err
 	})
 }

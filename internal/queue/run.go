@@ -18,7 +18,7 @@ const (
 // Run at a time.
 func (q *Durable) Run(ctx context.Context) error {
 	clock := q.config.clock
-	wall, steady := clock.wall(), clock.steady()
+	wall, steady := q.set.wall, q.set.steady
 	look, prune := time.Now().Add(lookInterval), time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
