@@ -25,13 +25,13 @@ type asyncFlags struct {
 }
 
 // needAsync are the flags that mean nothing to a call whose caller waits.
-var needAsync = []string{"wait", "key", "priority", "order", "delay", "at", "then", "on-success", "on-failure"}
+var needAsync = []string{"wait", "idempotency-key", "priority", "order", "delay", "at", "then", "on-success", "on-failure"}
 
 func (f *asyncFlags) add(c *cobra.Command) {
 	s := c.Flags()
 	s.BoolVar(&f.async, "async", false, "leave the call with the server, which keeps it safe, runs it when it is its turn and tries it again; print its id")
 	s.BoolVar(&f.wait, "wait", false, "with --async: wait for the answer all the same; Ctrl-C ends the waiting and not the call")
-	s.StringVar(&f.key, "key", "", "with --async: a `WORD` that makes several requests of a day one call")
+	s.StringVar(&f.key, "idempotency-key", "", "with --async: a `WORD` that makes several requests of a day one call")
 	s.StringVar(&f.priority, "priority", "", "with --async: high, normal or low, a `WORD` that says which of the function's calls go first")
 	s.StringVar(&f.order, "order", "", "with --async: a `WORD`; the function's calls with the same one go one after the other")
 	s.DurationVar(&f.delay, "delay", 0, "with --async: `TIME` to wait at least: 10m")

@@ -40,7 +40,7 @@ brasa queue ls; what was given up: brasa dlq ls.`,
   tar c . | brasa invoke count -d - -H 'Content-Type: application/x-tar'
   brasa invoke hello --trace
   brasa invoke hello --json | jq .data.result
-  brasa invoke report -d @order.json --async --key order-17
+  brasa invoke report -d @order.json --async --idempotency-key order-17
   brasa invoke report --async --delay 10m --on-failure alarm`,
 		Args:              exactly("NAME"),
 		ValidArgsFunction: a.completeFunctions,
