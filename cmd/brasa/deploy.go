@@ -27,7 +27,8 @@ over; if that fails, what was deployed before goes on serving.
 
 A directory is sent without what its .brasaignore names (patterns as in .gitignore), and
 without .git, .env, virtual environments and caches. A brasa.json in it may say what flags say
-(language, entry, handler, command, env, secrets, limits, network, install); flags win.
+(language, entry, handler, command, env, secrets, limits, network, install, warm, async,
+prefetch); flags win.
 
 What the code's own manifest names (requirements.txt, uv.lock, package.json, go.mod, Cargo.toml,
 pom.xml ...) is installed on the server, once for all functions with the same lock.

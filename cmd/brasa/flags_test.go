@@ -1,8 +1,11 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/cli"
 )
@@ -45,4 +48,26 @@ func TestValuesThatFlagsRefuse(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// Who has no terminal is told the steps of a deploy that takes long, once each, and nothing of a quick one.
+func TestALongDeployIsNotSilentWithoutATerminal(t *testing.T) {
+	for took, want := range map[time.Duration][]string{2 * time.Second: nil, time.Minute: {"build", "prove"}} {
+		synctest.Test(t, func(t *testing.T) {
+			var told []string
+			s := &stepTeller{say: func(step string) { told = append(told, step) }}
+			end := s.begin()
+			s.at("unpack")
+			s.at("build")
+			time.Sleep(took)
+			synctest.Wait()
+			s.at("prove")
+			end()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if !slices.Equal(told, want) && !(took < longSilence && len(told) == 0) {
+				t.Errorf("after %s: told %q, want %q", took, told, want)
+			}
+		})
+	}
 }

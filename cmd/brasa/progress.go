@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
@@ -46,10 +47,15 @@ func (a *app) sendOnce(ctx context.Context, client *api.Client, fn faas.Name, sp
 	say, done := a.out.Watch(what)
 	defer done()
 	said := ""
+	steps := &stepTeller{say: func(step string) { a.out.Say("%s: %s …", what, step) }}
+	if !a.out.ErrTTY {
+		defer steps.begin()()
+	}
 	return send(ctx, client, fn, spec, src, func(e api.DeployEvent) {
 		switch {
 		case e.Begins != "":
 			say(what + ": " + e.Begins)
+			steps.at(e.Begins)
 		case e.Install != nil:
 			p := *e.Install
 			if p.Tool != said { // once, for those who have no terminal
@@ -69,6 +75,44 @@ func (a *app) sendOnce(ctx context.Context, client *api.Client, fn faas.Name, sp
 			say(imageProgress(e.Image))
 		}
 	})
+}
+
+// longSilence is how long a deploy may take before those who have no terminal, such as the log of a CI,
+// are told which step it is at.
+const longSilence = 3 * time.Second
+
+// stepTeller says each step of something that takes long, and none of what does not.
+type stepTeller struct {
+	say func(step string)
+
+	mu   sync.Mutex
+	late bool   // guarded by mu; longSilence is over
+	step string // guarded by mu
+	told string // guarded by mu
+}
+
+// begin starts the clock; what it returns stops it.
+func (s *stepTeller) begin() (end func()) {
+	t := time.AfterFunc(longSilence, func() {
+		s.mu.Lock()
+		s.late = true
+		s.mu.Unlock()
+		s.at("")
+	})
+	return func() { t.Stop() }
+}
+
+// at says that a step begins; "" that the one before goes on.
+func (s *stepTeller) at(step string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if step != "" {
+		s.step = step
+	}
+	if s.late && s.step != s.told {
+		s.told = s.step
+		s.say(s.step)
+	}
 }
 
 // brokeOff says whether a server that had been reached was lost.
