@@ -419,3 +419,32 @@ func (s *told) drain(t *testing.T, o *opened, waiting map[faas.ID]int) {
 		}
 	}
 }
+
+// What was queued anew is not buried any more, wherever that was interrupted.
+func TestRedriveIsFinished(t *testing.T) {
+	for _, at := range []string{"redrive: copied", "redrive: removed"} {
+		t.Run(at, func(t *testing.T) {
+			o := openQueue(t, t.TempDir(), Config{})
+			id := o.push(t, "f", faas.Wait{})
+			must(t, o.pullID(t, "f", id, 1).Bury(t.Context(), errors.New("x")))
+			func() {
+				defer func() { _ = recover() }()
+				defer func() { fault = func(string) {} }()
+				fault = func(a string) {
+					if a == at {
+						panic("the process ends")
+					}
+				}
+				_, _ = o.Redrive(t.Context(), Filter{Namespace: "default"})
+				t.Errorf("it did not come to %q", at)
+			}()
+			o = o.again(t, nil)
+			info, err := o.dead.stream.Info(t.Context())
+			must(t, err)
+			if d := o.depth(t, "f"); d.Waiting != 1 || d.Dead != 0 || info.State.Msgs != 0 {
+				t.Errorf("%+v, and %d messages of dead letters", d, info.State.Msgs)
+			}
+			must(t, o.pullID(t, "f", id, 1).Done(t.Context()))
+		})
+	}
+}
