@@ -87,6 +87,35 @@ func TestABurstOfNodeIsMadeUpForByForks(t *testing.T) {
 	}
 }
 
+// A forked process is put back to its clean state as a started one is, and draws anew each time.
+func TestForkedNodeIsPutBack(t *testing.T) {
+	m := newMachine(t, func(c *worker.Config) { c.Forks = true; c.StemMemory = 1 }) // no stem, so that each is forked in need
+	m.nodeForks(t)
+	within(t, "a process that is forked", func() bool {
+		inv := call(`{}`)
+		rev := m.nodeFunction(t, "first", nodeCounter, nil)
+		if _, err := m.do(rev, inv); err != nil {
+			t.Fatal(err)
+		}
+		m.Forget(rev.Name)
+		return inv.Report.Start == faas.StartForked
+	})
+	rev := m.nodeFunction(t, "pristine", "let n = 0; exports.main = () => [++n, Math.random()];\n", func(r *faas.Revision) { r.State = faas.StatePristine })
+	starts, seen := map[faas.Start]int{}, map[string]bool{}
+	for range 12 {
+		inv := call(`{}`)
+		got, err := m.do(rev, inv)
+		if err != nil || !strings.HasPrefix(got, "[1,") || seen[got] {
+			t.Fatalf("%q, %v; want a first call that draws anew", got, err)
+		}
+		seen[got] = true
+		starts[inv.Report.Start]++
+	}
+	if starts[faas.StartForked] == 0 || starts[faas.StartRestored] == 0 {
+		t.Errorf("starts %v; want some forked, and put back", starts)
+	}
+}
+
 func TestNodeIsNotForkedWhereItShallNotBe(t *testing.T) {
 	m := newMachine(t, nil)
 	if ok, err := m.Forks(t.Context(), runtimes.Node); ok && !errors.Is(err, worker.ErrNoForks) {
