@@ -40,7 +40,9 @@ func control(n *node, dir string) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /enqueue/{function}", func(w http.ResponseWriter, r *http.Request) {
+		delay, _ := time.ParseDuration(r.URL.Query().Get("delay")) // none: at once
 		id, err := n.dispatch.Enqueue(r.Context(), &faas.Invocation{
+			Wait:     &faas.Wait{NotBefore: time.Now().Add(delay)},
 			Function: faas.Ref{Name: faas.Name{Namespace: "default", Function: r.PathValue("function")}}, Kind: faas.KindInvoke, Method: "POST",
 			Header: map[string][]string{"Content-Type": {"application/json"}}, Body: r.Body, Length: r.ContentLength,
 		})
@@ -230,6 +232,41 @@ func TestKillAtEveryStepOfACallNobodyWaitsFor(t *testing.T) {
 	if len(acknowledged) < total/2 {
 		t.Errorf("only %d calls were acknowledged: the test shows little", len(acknowledged))
 	}
+}
+
+// TestDeletedFunctionTakesItsCallsAlong deletes a function with calls that wait: a new one of its name
+// begins from nothing, and what comes for that one runs.
+func TestDeletedFunctionTakesItsCallsAlong(t *testing.T) {
+	needSandboxes(t)
+	dir := filepath.Join(t.TempDir(), "d")
+	v := startVictim(t, dir, "")
+	if err := v.deploy(t.Context(), "old"); err != nil {
+		t.Fatal(err)
+	}
+	in := v.inside(dir)
+	var old, id faas.ID
+	if err := in.ask(t.Context(), "POST", "/enqueue/f?delay=1h", []byte("{}"), &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.client.Delete(t.Context(), "default", "f"); err != nil {
+		t.Fatal(err)
+	}
+	var w faas.Waiting
+	if err := in.ask(t.Context(), "GET", "/standing/"+string(old), nil, &w); err == nil {
+		t.Errorf("a call of the deleted function is %s", w.Stage)
+	}
+	if err := in.ask(t.Context(), "POST", "/enqueue/f", []byte("{}"), &id); err == nil {
+		t.Error("a call of the deleted function was accepted")
+	}
+	if err := v.deploy(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.ask(t.Context(), "POST", "/enqueue/f", []byte("{}"), &id); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the call of the new one has succeeded", func() bool {
+		return in.ask(t.Context(), "GET", "/standing/"+string(id), nil, &w) == nil && w.Stage == faas.StageSucceeded
+	})
 }
 
 // pushUntilDead enqueues calls, some at a time, until there are most or the server is dead.
