@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -368,7 +367,8 @@ func (w *Worker) save(atOnce bool) {
 
 // writeHistories replaces the file as a whole. It is not forced to the disk: see restore.
 func writeHistories(path string, all []history) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*")
+	// One name, so that a server that is killed meanwhile leaves no more than one file behind.
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -318,7 +318,7 @@ func (w *Worker) feed() {
 			continue
 		}
 		w.hungry = slices.Insert(w.hungry, min(i, len(w.hungry)), p)
-		if poor && w.owed.namespace != ns {
+		if poor && (w.owed.namespace != ns || w.owed.given >= w.owed.need) { // what was given up went to somebody else
 			w.owed = owed{namespace: ns, need: p.rev.Limits.Memory}
 		}
 		return // nobody overtakes it, so that a large one is not starved by many small ones

@@ -422,3 +422,30 @@ func TestTheErrorSaysWhichClockFired(t *testing.T) {
 		t.Errorf("running, the function's clock: %+v", err)
 	}
 }
+
+func TestWhatWasSeenIsWrittenWhenTheServerStops(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "histories")
+	t.Run("a server", func(t *testing.T) {
+		m := newMachine(t, func(c *worker.Config) { c.Keep, c.Histories = policy.DefaultKeep(), file })
+		rev := m.function(t, "python", "f.py", counter, nil)
+		for range 3 {
+			if _, err := m.do(rev, call(`{}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h struct {
+		Function faas.Name
+		policy.Record
+	}
+	if err := json.Unmarshal(b, &h); err != nil || h.Function.Function != "f" || len(h.Slots) == 0 || len(h.Slots[0].Pauses) != 2 || h.Cold <= 0 {
+		t.Errorf("written: %s, %v", b, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
