@@ -46,6 +46,8 @@ type checker interface {
 
 const opEnqueue = "accept call"
 
+var errNoQueue = faas.Errorf(faas.Unavailable, opEnqueue, "this node has no queue")
+
 // Enqueue accepts a call whose caller does not wait; it is durable when Enqueue returns. The ID is
 // that of the call, or of an earlier one of the same function and inv.Wait.Key. What could never
 // run is refused: a function that does not exist (NotFound) or that this node can't run
@@ -54,7 +56,7 @@ const opEnqueue = "accept call"
 // (Invalid). A queue that is full is Overloaded. inv.Deadline bounds each attempt, as time from now.
 func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID, error) {
 	if d.cfg.Queue == nil {
-		return "", faas.Errorf(faas.Unavailable, opEnqueue, "this node has no queue")
+		return "", errNoQueue
 	}
 	begin(inv)
 	fn, rev, err := d.cfg.Catalog.Resolve(inv.Function)
@@ -123,6 +125,9 @@ func (r readFaults) Read(p []byte) (int, error) {
 // Standing says where a call is whose caller does not wait: in the queue, among the dead letters, or,
 // by its activation, at its end. NotFound if nothing is known of it.
 func (d *Dispatcher) Standing(ctx context.Context, namespace string, id faas.ID) (faas.Waiting, error) {
+	if d.cfg.Queue == nil {
+		return faas.Waiting{}, errNoQueue
+	}
 	// What is left to be done after the outcome is known and kept is none of the caller's.
 	if a := d.underway.get(namespace, id); a != nil {
 		if act := a.final.Load(); act != nil && (act.Outcome == faas.OK || act.Outcome == faas.Canceled) {

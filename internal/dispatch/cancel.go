@@ -61,6 +61,9 @@ const (
 // call; Conflict if it has ended otherwise.
 func (d *Dispatcher) Cancel(ctx context.Context, namespace string, id faas.ID) error {
 	const op = "cancel call"
+	if d.cfg.Queue == nil {
+		return errNoQueue
+	}
 	for range cancelTries {
 		inv, err := d.cfg.Queue.Cancel(ctx, namespace, id)
 		switch faas.CodeOf(err) {
