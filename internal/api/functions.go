@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 
@@ -133,6 +134,11 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request, c Caller) error 
 		return err
 	}
 	defer up.Close()
+	if a := up.spec.Async; a != nil { // functions that it names may be deployed after it
+		if err := errors.Join(s.cfg.Dispatcher.CheckHook("async.on_success", a.OnSuccess), s.cfg.Dispatcher.CheckHook("async.on_failure", a.OnFailure)); err != nil {
+			return err
+		}
+	}
 	if accepts(r, ndjson) {
 		s.followDeploy(w, r, c, name, up)
 		return nil

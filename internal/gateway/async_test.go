@@ -167,6 +167,27 @@ func TestWhatCannotWaitIsRefusedBeforeItIsAccepted(t *testing.T) {
 	}
 }
 
+func TestAPolicyThatCallsInsideIsNotDeployed(t *testing.T) {
+	d := gatewaytest.Open(t, gatewaytest.Options{})
+	for _, c := range []struct {
+		async string
+		want  string
+	}{
+		{`{"on_failure":"http://10.0.0.1/"}`, "async.on_failure"},
+		{`{"on_success":"https://localhost/"}`, "async.on_success"},
+		{`{"on_success":"ftp://example.com/"}`, "async.on_success"},
+		{`{"retries":-1}`, "async.retries"},
+		{`{"retrys":1}`, "retrys"},
+	} {
+		r := d.Request(http.MethodPut, "/v1/namespaces/green/functions/f", d.Green, strings.NewReader(`{"filename":"f.sh","language":"exec","code":"#!/bin/sh\ncat\n","async":`+c.async+`}`))
+		r.Header.Set("Content-Type", "application/json")
+		res, body := d.Do(r)
+		if f := faultOf(t, body); res.StatusCode != http.StatusBadRequest || !strings.Contains(f.Message, c.want) {
+			t.Errorf("%s: %s %+v, want 400 and %q", c.async, res.Status, f, c.want)
+		}
+	}
+}
+
 func TestAFunctionsOwnLimitIsNamedBeforeTheQueues(t *testing.T) {
 	d := gatewaytest.Open(t, gatewaytest.Options{})
 	d.Function("green", "pay", false, gatewaytest.Echo)
