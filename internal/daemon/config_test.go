@@ -48,7 +48,7 @@ egress: {allow: [10.1.0.0/16]}
 
 func TestBadConfigurationIsRefusedByName(t *testing.T) {
 	for key, value := range map[string]any{
-		"nonsense": "x", "retention.agee": "1h", "listen": "8080", "egress.subnet": "x", "egress.allow": []string{"x"}, "profile": "0.0.0.0:1",
+		"nonsense": "x", "retention.agee": "1h", "listen": "8080", "egress.subnet": "x", "egress.allow": []string{"x"}, "profile": "0.0.0.0:1", "keep.policy": "best", "keep.price": -1,
 		"memory": "much", "limits.memory_bytes": "1B", "tls.cert": "file", "log": "loud",
 	} {
 		name, _, _ := strings.Cut(key, ".")
@@ -76,5 +76,21 @@ func TestRegistriesOfImages(t *testing.T) {
 	shown := fmt.Sprint(c.Values())
 	if strings.Contains(shown, "hidden") || !strings.Contains(shown, "ghcr.io (with credentials)") {
 		t.Errorf("shown as %s", shown)
+	}
+}
+
+// Whoever says how long an idle instance stays means that, and not what the oracle thinks of it.
+func TestAFixedTimeToKeepTurnsTheOracleOff(t *testing.T) {
+	for _, tt := range []struct {
+		set  map[string]any
+		want string
+	}{
+		{nil, "oracle"}, {map[string]any{"keep.idle": "1m"}, "fixed"}, {map[string]any{"keep.policy": "fixed"}, "fixed"},
+		{map[string]any{"keep.policy": "oracle", "keep.idle": "1m"}, "oracle"},
+	} {
+		c, err := Load("", tt.set)
+		if err != nil || c.Keep.Policy != tt.want || c.Keep.Idle <= 0 || c.Keep.Price <= 0 {
+			t.Errorf("%v: %+v, %v; want %s", tt.set, c.Keep, err, tt.want)
+		}
 	}
 }
