@@ -79,8 +79,8 @@ type shelf struct {
 // bookOf returns the book of a revision's function, nil if nothing is remembered of it. The caller
 // holds mu.
 func (w *Worker) bookOf(rev *faas.Revision, rt *runtimes.Runtime) *policy.Book {
-	if rev.Name.Function == faas.AdHoc || rt.Style == runtimes.StyleExec {
-		return nil
+	if rev.Name.Function == faas.AdHoc || rt.Style == runtimes.StyleExec || rev.Reuse == faas.ReuseTenant || rev.Reuse == faas.ReuseAny {
+		return nil // no instance of it stays: it is ended, or its process is anybody's again
 	}
 	b := w.shelf.books[rev.Name]
 	if b == nil {
