@@ -85,6 +85,10 @@ func (s *Server) record(ctx context.Context, namespace string, id faas.ID) (*Rec
 	case werr != nil:
 		return nil, werr
 	}
+	if since, err := s.ofThis(namespace, time.Time{}); err != nil || w.Queued.Before(since) {
+		// It was left with an older namespace of the same name, which had other keepers.
+		return nil, faas.Errorf(faas.NotFound, "look up activation", "there is no activation %q in namespace %q", id, namespace)
+	}
 	rec := &Record{
 		ID: id, Namespace: namespace, Function: w.Function.Path(), Stage: w.Stage, Attempt: w.Attempt, Queued: w.Queued.UTC(),
 		Priority: w.Priority, Key: w.Key, Order: w.Order, Activation: act,

@@ -484,7 +484,7 @@ func TestExpectationsAndPreferences(t *testing.T) {
 	}
 	<-calls
 	req := d.Request(http.MethodPost, "/v1/namespaces/green/functions/pay/invoke?timeout_ms=9000", d.Green, nil)
-	req.Header.Set("Prefer", "respond-async, wait=5")
+	req.Header.Set("Prefer", "handling=lenient, wait=5")
 	res, _ = d.Do(req)
 	inv := <-calls
 	if got := inv.Deadline.Sub(inv.Timing.Begin); got != 5*time.Second || res.Header.Get("Preference-Applied") != "wait=5" {
