@@ -20,6 +20,10 @@ type Pace struct {
 	CPU   time.Duration // of which they use a processor
 }
 
+// Computes says whether calls do little else than to use a processor. On busy processors it is that
+// what they wait for, or what the server does that hands them their next call.
+func (p Pace) Computes() bool { return p.Least > 0 && p.Least <= waitShort && p.CPU >= p.Least/3 }
+
 // Wait says whether calls in line should wait for the instances that stand rather than have more of
 // them made. Calls that keep the processors busy are not answered any sooner by more instances than
 // there are processors, but by fewer, between which they need not change: sixteen processes of
@@ -46,4 +50,18 @@ func GrowAfterAll(waited time.Duration, starved, known bool) bool {
 		return waited >= WaitBusy
 	}
 	return waited >= WaitMost
+}
+
+// Demand is how many instances' worth of calls there are, from how many are under way or in line,
+// and how many have ended each second.
+//
+// Of short calls most of those under way wait for each other: thirty-two clients that call again at
+// once always have thirty-two under way, however many instances there are. What such calls take when
+// nothing holds them up tells how many instances they would keep busy; twice that leaves room, and
+// as many as work at once on busy processors are never too many.
+func Demand(underWay, perSecond float64, processors int, pace Pace) float64 {
+	if pace.Least <= 0 || pace.Least > waitShort {
+		return underWay
+	}
+	return min(underWay, max(2*perSecond*pace.Least.Seconds(), float64(Crowd(processors))))
 }

@@ -51,3 +51,24 @@ func TestGrowAfterAll(t *testing.T) {
 		}
 	}
 }
+
+func TestDemand(t *testing.T) {
+	ms := time.Millisecond
+	for _, c := range []struct {
+		name                string
+		underWay, perSecond float64
+		least               time.Duration
+		want                float64
+	}{
+		{"nothing is known", 32, 100, 0, 32},
+		{"calls are long", 32, 100, 20 * ms, 32},
+		{"short ones that wait for each other", 32, 5000, ms / 4, 3},
+		{"short ones of which many are really under way", 32, 6000, 2 * ms, 24},
+		{"few", 1, 1000, ms / 4, 1},
+		{"none", 0, 0, ms / 4, 0},
+	} {
+		if got := policy.Demand(c.underWay, c.perSecond, 2, policy.Pace{Least: c.least}); got != c.want {
+			t.Errorf("%s: %g, want %g", c.name, got, c.want)
+		}
+	}
+}

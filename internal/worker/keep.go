@@ -195,6 +195,9 @@ func (w *Worker) tendPool(p *pool, now time.Time) {
 			}
 		}
 	}
+	if p.queues() && p.line.len() > 0 && (w.busy || w.shouldWait(p)) {
+		hold = 0 // those in line would take it, and more of them are of no use now
+	}
 	for n := max(want-working, hold); len(idle)+p.starting < n; n-- {
 		if !w.makeAhead(p, want > working+len(idle)+p.starting, now) {
 			return

@@ -13,6 +13,7 @@ import (
 // pace is how long a pool's calls take.
 type pace struct {
 	took       atomic.Int64 // ns that calls took together since asked; of each at most what tendEvery is
+	ended      atomic.Int64 // calls that have, since asked
 	asked      time.Time    // guarded by Worker.mu
 	least, cpu atomic.Int64 // ns; 0: nothing known. A change that is lost to another call's does not matter
 	timed      bool         // a timer will look after those in line; guarded by Worker.mu
@@ -21,24 +22,29 @@ type pace struct {
 	judged     time.Time    // when that was seen; guarded by Worker.mu
 }
 
-// note takes a call that has ended into account. For the least that a call takes, shorter ones
-// count for sixteen times as much as longer ones: where processes wait for a processor a mean would
-// tell of that.
+// note takes a call that has ended into account. The least that a call takes is about what a tenth
+// of them stay below: where processes wait for a processor a mean would tell of that, so a longer call
+// counts for little, and for no more the longer it is.
 func (p *pace) note(took, cpu time.Duration) {
-	towards(&p.least, took, 4, 64)
+	longest := took
+	if least := time.Duration(p.least.Load()); least > 0 {
+		longest = 2 * least
+	}
+	towards(&p.least, min(took, longest), 4, 64)
 	towards(&p.cpu, cpu, 16, 16)
 	p.took.Add(int64(min(took, tendEvery)))
+	p.ended.Add(1)
 }
 
-// served returns how many calls were under way on average since it was asked the last time. The
-// caller holds Worker.mu.
-func (p *pace) served(now time.Time) float64 {
-	took, since := p.took.Swap(0), now.Sub(p.asked)
+// served returns how many calls were under way on average since it was asked the last time, and how
+// many have ended each second. The caller holds Worker.mu.
+func (p *pace) served(now time.Time) (underWay, perSecond float64) {
+	took, ended, since := p.took.Swap(0), p.ended.Swap(0), now.Sub(p.asked)
 	p.asked = now
 	if since < tendEvery/2 || since > 10*tendEvery {
-		return 0
+		return 0, 0
 	}
-	return float64(took) / float64(since)
+	return float64(took) / float64(since), float64(ended) / since.Seconds()
 }
 
 func towards(v *atomic.Int64, to time.Duration, down, up int64) {
@@ -119,7 +125,9 @@ func (w *Worker) lookAfter(p *pool, in time.Duration) {
 		}
 		if policy.GrowAfterAll(time.Since(first.since), p.pace.starved, known) {
 			p.pace.starved = false // until the next look
-			w.grow(p)
+			// One at a time: to start several takes the processors from those that stand, so that even
+			// more seem to be needed.
+			w.growBy(p, max(1-p.starting, 0))
 		}
 		w.lookAfter(p, lookAgain)
 	})
@@ -151,7 +159,7 @@ func (w *Worker) judge(p *pool) (known bool) {
 	} else { // one look finds some of them between two calls
 		pc.run += (run - pc.run) / 4
 	}
-	pc.starved, pc.judged = busy && pc.run >= starvedShare, now
+	pc.starved, pc.judged = busy && (pc.run >= starvedShare || pc.known().Computes()), now
 	return true
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -228,7 +229,10 @@ func (w *Worker) late(p *pool, now, deadline time.Time) error {
 
 // grow starts as many instances as the calls in line have use for and the node has room for. The
 // caller holds mu.
-func (w *Worker) grow(p *pool) {
+func (w *Worker) grow(p *pool) { w.growBy(p, math.MaxInt) }
+
+// growBy is grow for at most so many instances. The caller holds mu.
+func (w *Worker) growBy(p *pool, most int) {
 	for p.line.len() > 0 { // free instances there was no memory for before
 		in := w.take(p, time.Now())
 		if in == nil {
@@ -255,7 +259,7 @@ func (w *Worker) grow(p *pool) {
 			w.hungry = append(w.hungry, p)
 		}
 	}
-	for p.line.len() > starting() {
+	for ; most > 0 && p.line.len() > starting(); most-- {
 		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
 			if len(p.free) > 0 {
 				hungry() // one is idle, and there is no memory for what it may grow to

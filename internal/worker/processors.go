@@ -19,8 +19,10 @@ const (
 	busyWindow = 50 * time.Millisecond
 	// busyFresh is how old a judgement may be.
 	busyFresh = 200 * time.Millisecond
-	// busyShare is the share of idle time below which processors are busy.
-	busyShare = 0.1
+	// busyShare is the share of idle time below which processors are busy. Between two processes that
+	// hand work to each other there are always moments in which neither has any: with a client, the
+	// server and as many processes of a function as are of use a sixth of the time is idle.
+	busyShare = 0.3
 )
 
 // processors tells whether the machine's processors are busy, with whatever. The zero value is

@@ -151,7 +151,10 @@ func (w *Worker) settle(in *instance, c *call, began time.Time, failed error) ti
 func (w *Worker) unquick(in *instance) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := in.pool
+	// The pool may have been dropped already, with its last instance gone: what is begun in that one
+	// nobody would ever find.
+	p := w.pool(in.pool.rev, in.pool.rt)
+	defer w.dropIfEmpty(p)
 	w.noteLoad(p, 2*quickLoad)
 	if w.draining || in.leaving || p.starting > 0 || !w.mayStart(p) || w.reserved+p.rev.Limits.Memory > w.memory() {
 		return

@@ -70,7 +70,8 @@ func TestACallerWhoGivesUpDoesNotHaveTheNextBeginAnew(t *testing.T) {
 	if _, err := m.do(rev, call(`{}`)); faas.CodeOf(err) != faas.Timeout {
 		t.Fatalf("a load of 3s in a call of 2s: %v, want a timeout", err)
 	}
-	within(t, "an instance is there all the same", func() bool { return len(m.Status().Instances) == 1 })
+	// One at least: what is dear to load may have another made ahead.
+	within(t, "an instance is there all the same", func() bool { return len(m.Status().Instances) >= 1 })
 	inv := call(`{}`)
 	if got, err := m.do(rev, inv); err != nil || !strings.Contains(got, "1") {
 		t.Errorf("the next call: %q, %v", got, err)

@@ -21,7 +21,11 @@ func (w *Worker) scale(p *pool, working int, now time.Time) (want int, why kept)
 		}
 	}
 	// Calls that are shorter than a second are seldom seen under way: their time tells of them.
-	calls = max(calls, p.pace.served(now))
+	underWay, perSecond := p.pace.served(now)
+	calls = max(calls, underWay)
+	if p.queues() {
+		calls = policy.Demand(calls, perSecond, runtime.NumCPU(), p.pace.known())
+	}
 	p.load60.Note(now.Unix(), calls)
 
 	open, until := p.windows.Open(now, readyBefore)
