@@ -159,8 +159,9 @@ func (s *Server) ofThis(namespace string, since time.Time) (time.Time, error) {
 	if err != nil {
 		return since, err
 	}
-	if since.Before(ns.Created) {
-		since = ns.Created
+	// An ID tells its time to the millisecond: a call of the namespace's first one is not of an older.
+	if made := ns.Created.Truncate(time.Millisecond); since.Before(made) {
+		since = made
 	}
 	return since, nil
 }

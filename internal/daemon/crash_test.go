@@ -201,7 +201,9 @@ func TestKillAtEveryStepOfADeploy(t *testing.T) {
 		if err := v.deploy(t.Context(), acknowledged); err != nil {
 			t.Errorf("after the kill at %s: deploy again: %v", at, err)
 		}
-		if work, err := os.ReadDir(filepath.Join(dir, "deploy", "work")); err != nil || len(work) > 0 {
+		work, err := os.ReadDir(filepath.Join(dir, "deploy", "work"))
+		work = slices.DeleteFunc(work, func(d os.DirEntry) bool { return strings.HasPrefix(d.Name(), "archive-") }) // of Java's classes, which this server is making
+		if err != nil || len(work) > 0 {
 			t.Errorf("after the kill at %s: work left behind: %v, %v", at, work, err)
 		}
 		v.kill()

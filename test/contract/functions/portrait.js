@@ -5,7 +5,7 @@ const fs = require('fs');
 const os = require('os');
 const read = (file) => { try { return fs.readFileSync(file, 'utf8'); } catch (err) { return err.code; } };
 const link = (file) => { try { return fs.readlinkSync(file); } catch (err) { return err.code; } };
-const CHANGING = /^(Vm|Rss|FDSize|voluntary|nonvoluntary|Cpus_allowed_list|CoreDumping|x86_Thread|HugetlbPages|Uid|Gid|Tgid|Pid|NSpid|NStgid|Ngid)/;
+const CHANGING = /^(State|Vm|Rss|FDSize|voluntary|nonvoluntary|Cpus_allowed_list|CoreDumping|x86_Thread|HugetlbPages|Uid|Gid|Tgid|Pid|NSpid|NStgid|Ngid)/;
 
 function status(file) {
   return read(file).split('\n').filter((line) => !CHANGING.test(line)).join('\n');
