@@ -45,9 +45,9 @@ func (d *Deployer) buildDotNet(ctx context.Context, _ Request, plan *runtimes.Pl
 		Name: buildName(dir), Hostname: "build",
 		Args: []string{"/bin/sh", "-ec", dotnetPublish, "sh", rt.Program, plan.Entry, install.DotNetPlatform(), runtimes.GoBinary},
 		Env:  append(slices.Clone(install.DotNetEnv), "HOME=/tmp", "TMPDIR=/tmp", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"),
-		Dir:  "/work/code", // where it was restored
+		Dir:  install.WorkDir + "/code", // where it was restored
 		Mounts: []sandbox.Mount{
-			{Source: work, Target: "/work/code", Writable: true}, // obj and bin lie beside the source
+			{Source: work, Target: install.WorkDir + "/code", Writable: true}, // obj and bin lie beside the source
 			{Source: out, Target: "/out", Writable: true},
 		},
 		Tmp: int64(faas.GiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 4096,

@@ -12,7 +12,7 @@ require "fileutils"
 require "json"
 require "rubygems"
 
-SRC, WORK, TARGET = "/src", "/work", "/deps"
+SRC, WORK, TARGET = "/src", "/scratch", "/deps"
 ABI = RbConfig::CONFIG["ruby_version"]
 HOME = "#{TARGET}/ruby/#{ABI}"
 OUT = %i[development test].freeze # groups that a function does without

@@ -218,19 +218,19 @@ rescue SystemCallError
 end
 at_exit do
   abi = RbConfig::CONFIG["ruby_version"]
-  ["/work/.gem/ruby/#{abi}", "/work/.local/share/gem/ruby/#{abi}", "/deps/ruby/#{abi}"].each do |dir|
+  ["/scratch/.gem/ruby/#{abi}", "/scratch/.local/share/gem/ruby/#{abi}", "/deps/ruby/#{abi}"].each do |dir|
     %w[json fileutils uri bundler digest].each do |g|
       plant("#{dir}/specifications/#{g}-99.0.gemspec", "Gem::Specification.new { |s| s.name = %q(#{g}); s.version = %q(99.0); s.require_paths = [%q(lib)]; s.summary = s.authors = %q(x) }")
       plant("#{dir}/gems/#{g}-99.0/lib/#{g}.rb", LEAK)
     end
   end
-  plant("/work/app/Gemfile", LEAK + "\nsource %q(https://rubygems.org)\ngem %q(polite)\n")
-  plant("/work/config/plugin/index", "---\ncommands:\n  lock: evil\nplugin_paths:\n  evil: /work/evil\n")
-  plant("/work/evil/plugins.rb", LEAK)
-  plant("/work/.irbrc", LEAK)
-  plant("/work/.gemrc", "---\n:sources: [http://evil.example]\n")
-  plant("/work/app/Gemfile.lock", "")
-  FileUtils.ln_sf("/access/gems.json", "/work/wanted.json") if ENV["LINKED"]
+  plant("/scratch/app/Gemfile", LEAK + "\nsource %q(https://rubygems.org)\ngem %q(polite)\n")
+  plant("/scratch/config/plugin/index", "---\ncommands:\n  lock: evil\nplugin_paths:\n  evil: /scratch/evil\n")
+  plant("/scratch/evil/plugins.rb", LEAK)
+  plant("/scratch/.irbrc", LEAK)
+  plant("/scratch/.gemrc", "---\n:sources: [http://evil.example]\n")
+  plant("/scratch/app/Gemfile.lock", "")
+  FileUtils.ln_sf("/access/gems.json", "/scratch/wanted.json") if ENV["LINKED"]
 end
 `
 	for name, c := range map[string]struct {
@@ -267,7 +267,7 @@ const spyCode = `
 require "socket"
 found = []
 found << "credentials" if Dir.glob("/access/*").any? || ENV.values.any? { |v| v.include?("secret-" + "word") }
-Dir.glob(["/work/**/*", "/src/**/*", "/deps/**/*", "/tmp/**/*"], File::FNM_DOTMATCH).each { |f| found << f if File.file?(f) && File.binread(f).include?("secret-" + "word") }
+Dir.glob(["/scratch/**/*", "/src/**/*", "/deps/**/*", "/tmp/**/*"], File::FNM_DOTMATCH).each { |f| found << f if File.file?(f) && File.binread(f).include?("secret-" + "word") }
 begin
   host, port = defined?(HOST) ? HOST.split(":") : ["1.1.1.1", 80]
   Socket.tcp(host, port.to_i, connect_timeout: 2) { found << "network" }

@@ -16,9 +16,9 @@ func TestCargoExplains(t *testing.T) {
 		"no version":   {"error: failed to select a version for the requirement `serde_json = \"^99\"`\ncandidate versions found which didn't match: 1.0.154, 1.0.153, ...\nlocation searched: crates.io index\n", faas.Invalid, []string{"serde_json", "^99", "1.0.154"}},
 		"yanked":       {"error: failed to select a version for the requirement `futures-util = \"=0.3.26\"`\n  version 0.3.26 is yanked\nlocation searched: crates.io index\n", faas.Invalid, []string{"0.3.26", "futures-util", "yanked"}},
 		"no crate":     {"error: no matching package named `serde_jsonxyzq` found\nlocation searched: crates.io index\n", faas.Invalid, []string{"serde_jsonxyzq"}},
-		"stale lock":   {"error: cannot update the lock file /work/code/Cargo.lock because --locked was passed to prevent this\n", faas.Invalid, []string{"Cargo.lock", "cargo update --workspace"}},
+		"stale lock":   {"error: cannot update the lock file /scratch/code/Cargo.lock because --locked was passed to prevent this\n", faas.Invalid, []string{"Cargo.lock", "cargo update --workspace"}},
 		"no git":       {"error: failed to get `x` as a dependency of package `ex v0.1.0`\n\nCaused by:\n  unable to update https://u:p@github.com/a/b\n\nCaused by:\n  failed to clone into: /cargo/git/db/b\n", faas.Unavailable, []string{"github.com/a/b", "cargo vendor"}},
-		"outside":      {"error: failed to get `near` as a dependency of package `ex v0.1.0 (/work/code)`\n\nCaused by:\n  failed to read `/work/code/lib/near/Cargo.toml`\n", faas.Invalid, []string{"lib/near"}},
+		"outside":      {"error: failed to get `near` as a dependency of package `ex v0.1.0 (/scratch/code)`\n\nCaused by:\n  failed to read `/scratch/code/lib/near/Cargo.toml`\n", faas.Invalid, []string{"lib/near"}},
 	})
 	if e := (&cargo{}).Explain(&Manifest{}, "unable to update https://u:p@github.com/a/b\ngit\n"); e == nil || strings.Contains(e.Error(), "u:p@") {
 		t.Errorf("a password is told: %v", e)

@@ -59,7 +59,7 @@ type Manifest struct {
 
 // Job is how a layer is made. Its steps run one after the other, each in a sandbox of its own that
 // sees the host's system and tools, the mounts named here, and the manifest's files read-only at
-// /src. It writes to Target, and to /work, which is HOME and TMPDIR, goes from step to step, and is
+// /src. It writes to Target, and to /scratch, which is HOME and TMPDIR, goes from step to step, and is
 // thrown away at the end.
 type Job struct {
 	Tool   string            // and its version: part of the layer's key
@@ -85,7 +85,7 @@ type JobStep struct {
 	Dir     string   // where it starts; empty: /src
 	Network bool     // it may reach the registries, and has Job.Access
 	Open    bool     // it has a way out and nothing of Job.Access: for what code of packages does
-	// Takes, if not nil, are all the files below /work that it finds of what the steps before have
+	// Takes, if not nil, are all the files below /scratch that it finds of what the steps before have
 	// written, there and in the target. A step with Network behind one that runs the function's or
 	// packages' code has it, since what tools look for in their home and their target is code too.
 	Takes []string
@@ -102,10 +102,10 @@ type Access struct {
 
 // Places in the sandbox of a step.
 const (
-	SourceDir = "/src"    // the manifest's files, read-only
-	WorkDir   = "/work"   // scratch
-	AccessDir = "/access" // Access.Files
-	ToolDir   = "/tools"  // programs that are not part of the host's system
+	SourceDir = "/src"     // the manifest's files, read-only
+	WorkDir   = "/scratch" // scratch
+	AccessDir = "/access"  // Access.Files
+	ToolDir   = "/tools"   // programs that are not part of the host's system
 )
 
 // Package is one installed package.

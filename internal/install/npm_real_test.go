@@ -354,7 +354,7 @@ func tgz(t *testing.T, manifest string, files map[string]string) ([]byte, string
 const homeward = `
 const http = require('http'), fs = require('fs');
 const seen = { access: fs.existsSync('/access') && fs.readdirSync('/access').length > 0, env: Object.entries(process.env).filter(([k, v]) => /secret.token/.test(v)).map(([k]) => k), rc: '' };
-for (const f of ['/node_modules/.brasa/.npmrc', '/work/.npmrc', '/work/npmrc', '/src/.npmrc']) { try { seen.rc += fs.readFileSync(f, 'utf8'); } catch {} }
+for (const f of ['/node_modules/.brasa/.npmrc', '/scratch/.npmrc', '/scratch/npmrc', '/src/.npmrc']) { try { seen.rc += fs.readFileSync(f, 'utf8'); } catch {} }
 const done = () => { fs.writeFileSync('seen.json', JSON.stringify(seen)); };
 http.get(process.env.HOMEWARD || 'http://HOST/called', (res) => { seen.called = res.statusCode; res.resume(); done(); }).on('error', (e) => { seen.error = e.code; done(); });
 `

@@ -367,8 +367,8 @@ def _hook(out):
 	x.source(t, "glutton", "1.0", "def _hook(out):\n    out['x'] = bytearray(3 << 29)\n    out['x'][::4096] = b'x' * len(out['x'][::4096])\n")
 	x.source(t, "hoard", "1.0", `
 def _hook(out):
-    f = open("/work/hidden", "wb")
-    os.unlink("/work/hidden")
+    f = open("/scratch/hidden", "wb")
+    os.unlink("/scratch/hidden")
     for i in range(400):
         f.write(os.urandom(1 << 20))
     f.flush()
@@ -376,7 +376,7 @@ def _hook(out):
     time.sleep(60)
 `)
 	x.source(t, "delver", "1.0", "def _hook(out):\n    import time\n    for n in range(5000):\n        os.mkdir('directory'); os.chdir('directory')\n    open('hoard', 'wb').write(b'x' * (128 << 20))\n    time.sleep(60)\n")
-	x.source(t, "crumbs", "1.0", "def _hook(out):\n    import time\n    os.mkdir('/work/crumbs')\n    for n in range(20000): open('/work/crumbs/%d' % n, 'w').close()\n    time.sleep(60)\n")
+	x.source(t, "crumbs", "1.0", "def _hook(out):\n    import time\n    os.mkdir('/scratch/crumbs')\n    for n in range(20000): open('/scratch/crumbs/%d' % n, 'w').close()\n    time.sleep(60)\n")
 	x.source(t, "forker", "1.0", "def _hook(out):\n    import time\n    for i in range(10000):\n        if os.fork() == 0: time.sleep(60)\n")
 	tight := func(c *install.Config) {
 		c.Limits = install.Limits{Bytes: 64 * faas.MiB, Memory: 512 * faas.MiB, Timeout: 30 * time.Second, PIDs: 64}

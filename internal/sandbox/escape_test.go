@@ -31,13 +31,13 @@ func TestHostFilesAreNotThere(t *testing.T) {
 	}
 	bothSpawners(t, func(t *testing.T, h *Host) {
 		o := shell(t, h, `
-			for f in /etc/shadow /etc/gshadow /etc/sudoers /etc/ssh /root /home /boot /sys /var/lib /var/log /srv /mnt /opt /work /run/systemd /run/docker.sock /.dockerenv "$SECRET" /proc/1/root/etc/shadow /proc/1/cwd/root; do
+			for f in /etc/shadow /etc/gshadow /etc/sudoers /etc/ssh /root /home /boot /sys /var/lib /var/log /srv /mnt /opt /media /run/systemd /run/docker.sock /.dockerenv "$SECRET" /proc/1/root/etc/shadow /proc/1/cwd/root; do
 				[ -e "$f" ] && echo "there: $f"
 			done
 			find / -xdev -name secret 2>/dev/null
 			ls /run /var /tmp /dev/shm
 			cat /proc/1/environ 2>/dev/null; ls /proc/1/fd 2>/dev/null
-			ls /../../../../work /proc/self/root/../root 2>/dev/null
+			ls /../../../../home /proc/self/root/../root 2>/dev/null
 			true`, func(s *Spec) { s.Env = append(s.Env, "SECRET="+secret) })
 		if got := o.ok(t); got != "/dev/shm:\n\n/run:\nempty\nempty-file\n\n/tmp:\n\n/var:\ntmp" {
 			t.Errorf("got %q", got)

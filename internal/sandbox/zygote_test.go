@@ -272,7 +272,7 @@ attempt("the zygote's home", lambda: libc.setns(3, 0x20000000))
 	}
 	if got := run(`
 import os, glob
-there = [f for f in ("/etc/shadow", "/root", "/home", "/boot", "/sys", "/work", "/var/lib", "/run/systemd") if os.path.exists(f)]
+there = [f for f in ("/etc/shadow", "/root", "/home", "/boot", "/sys", "/media", "/var/lib", "/run/systemd") if os.path.exists(f)]
 import subprocess
 out = str(there) + subprocess.run("ls /tmp /dev/shm /run /var; for f in /x /usr/x /etc/x /etc/passwd /code/x /proc/sys/kernel/hostname /proc/self/oom_score_adj; do (echo x >>$f) 2>/dev/null && echo wrote $f; done; cat /proc/keys /proc/cmdline | wc -c; readlink /proc/self/exe", shell=True, capture_output=True, text=True).stdout`); got != "[]/dev/shm:\n\n/run:\nempty\nempty-file\n\n/tmp:\n\n/var:\ntmp\n0\n/usr/bin/readlink\n" {
 		t.Errorf("got %q", got)
