@@ -171,11 +171,11 @@ func (c *Catalog) Run(ctx context.Context) error {
 	c.mu.RUnlock()
 	docs, err := c.config.Store.Watch(ctx, "", from[documents])
 	if err != nil {
-		return fmt.Errorf("watch catalog: %w", err)
+		return watchEnd(ctx, err)
 	}
 	secs, err := c.config.Secrets.Watch(ctx, "", from[secrets])
 	if err != nil {
-		return fmt.Errorf("watch catalog: %w", err)
+		return watchEnd(ctx, err)
 	}
 	tick := time.NewTicker(collectInterval)
 	defer tick.Stop()
@@ -183,12 +183,12 @@ func (c *Catalog) Run(ctx context.Context) error {
 		select {
 		case r, ok := <-docs:
 			if !ok {
-				return watchEnd(ctx)
+				return watchEnd(ctx, store.ErrClosed)
 			}
 			c.learn(documents, r)
 		case r, ok := <-secs:
 			if !ok {
-				return watchEnd(ctx)
+				return watchEnd(ctx, store.ErrClosed)
 			}
 			c.learn(secrets, r)
 		case <-tick.C:
@@ -201,11 +201,12 @@ func (c *Catalog) Run(ctx context.Context) error {
 	}
 }
 
-func watchEnd(ctx context.Context) error {
+// watchEnd is what Run returns when a watch ends with err: nil if that is because ctx ended.
+func watchEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("watch catalog: %w", store.ErrClosed)
+	return fmt.Errorf("watch catalog: %w", err)
 }
 
 // lock keeps other writers of the namespace out until the returned function is called.

@@ -115,6 +115,16 @@ func (b *bucket) Put(ctx context.Context, key string, value []byte, expect Versi
 	if err := b.room(ctx, int64(len(key)+len(value)+headerBytes)); err != nil {
 		return 0, fmt.Errorf("write %q: %w", key, err)
 	}
+	if expect != Any && expect != Absent {
+		// JetStream would take the sequence of a deletion for a version: nothing has that version.
+		was, err := b.last(ctx, key)
+		if err == nil && was.Deleted || errors.Is(err, ErrNotFound) {
+			err = ErrConflict
+		}
+		if err != nil {
+			return 0, fmt.Errorf("write %q: %w", key, err)
+		}
+	}
 	m := &nats.Msg{Subject: b.prefix + EncodeKey(key), Header: nats.Header{}, Data: value}
 	v, err := b.publish(ctx, m, expect)
 	if expect == Absent && errors.Is(err, ErrConflict) {
