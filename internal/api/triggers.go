@@ -116,7 +116,7 @@ func (s *Server) triggerRoutes() {
 	const triggers, one, rules = inNamespace + "/triggers", inNamespace + "/triggers/{name}", inNamespace + "/rules"
 	manage(s, accessKey, operation("list-trigger-kinds", http.MethodGet, "/v1/trigger-kinds", "List the kinds of sources that triggers can have", "triggers"), func(context.Context, *none) (TriggerKinds, error) {
 		out := TriggerKinds{Kinds: []TriggerKind{}}
-		for _, k := range trigger.Kinds() {
+		for _, k := range s.cfg.Triggers.Kinds() {
 			out.Kinds = append(out.Kinds, TriggerKind{Name: k.Name, Doc: k.Doc})
 		}
 		return out, nil
@@ -126,10 +126,10 @@ func (s *Server) triggerRoutes() {
 		Body  TriggerSpec
 	}) (Times, error) {
 		t := in.Body.trigger("", "preview")
-		if err := trigger.Check(t); err != nil {
+		if err := s.cfg.Triggers.Check(t); err != nil {
 			return Times{}, err
 		}
-		return Times{Times: list(trigger.Next(t, time.Now(), min(in.Count, mostNext)))}, nil
+		return Times{Times: list(s.cfg.Triggers.Next(t, time.Now(), min(in.Count, mostNext)))}, nil
 	})
 	manage(s, accessNamespace, operation("list-triggers", http.MethodGet, triggers, "List triggers", "triggers"), func(ctx context.Context, in *NamespacePath) (Triggers, error) {
 		out := Triggers{Triggers: []Trigger{}}
@@ -268,7 +268,7 @@ func (t *TriggerSpec) trigger(namespace, name string) *faas.Trigger {
 
 func (s *Server) putTrigger(ctx context.Context, namespace, name string, spec *TriggerSpec, replace bool) (Trigger, error) {
 	t := spec.trigger(namespace, name)
-	if err := trigger.Check(t); err != nil {
+	if err := s.cfg.Triggers.Check(t); err != nil {
 		return Trigger{}, err
 	}
 	if t.Source != nil {
@@ -304,7 +304,7 @@ func (s *Server) wireTrigger(ctx context.Context, t *faas.Trigger, next int) Tri
 		out.Hook = s.base(r) + "/v1/hooks/" + t.Namespace + "/" + t.Name
 	}
 	if !t.Paused {
-		out.Next = trigger.Next(t, time.Now(), next)
+		out.Next = s.cfg.Triggers.Next(t, time.Now(), next)
 		if s.cfg.Triggers != nil {
 			st := s.cfg.Triggers.Status(t.Namespace, t.Name)
 			out.Status = &TriggerStatus{Running: st.Running, Error: st.Error, Since: st.Since, Events: st.Events, Failed: st.Failed, Last: st.Last}

@@ -12,6 +12,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/internal/store"
 	"github.com/brasa-dev/brasa/internal/trigger"
+	"github.com/brasa-dev/brasa/internal/trigger/brokers"
 )
 
 // triggersConfig says what triggers' sources may reach.
@@ -38,6 +39,7 @@ func (d *Daemon) openTriggers(ctx context.Context, n *node, engine *store.Engine
 	}
 	n.triggers = trigger.New(trigger.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, State: state, Dial: d.cfg.sourceDial(), Logger: d.log.With("part", "trigger"),
+		Kinds: brokers.Kinds(),
 	})
 	return nil
 }

@@ -54,62 +54,62 @@ type cronSource struct {
 
 func newCron(o Outside, config json.RawMessage) (Source, error) {
 	s := &cronSource{o: o}
-	if err := read(config, &s.config); err != nil {
+	if err := Read(config, &s.config); err != nil {
 		return nil, err
 	}
 	c := &s.config
 	text := strings.TrimSpace(c.Schedule)
 	const form = `write it as {"schedule": "0 8 * * MON-FRI", "zone": "Europe/Berlin"}`
 	if text == "" {
-		return nil, invalid("schedule is missing").WithFix(form)
+		return nil, Invalid("schedule is missing").WithFix(form)
 	}
 	if strings.Contains(text, "=") || strings.HasPrefix(text, "@reboot") { // a zone has a field of its own
-		return nil, invalid("%.60q is no schedule", c.Schedule).WithFix(form)
+		return nil, Invalid("%.60q is no schedule", c.Schedule).WithFix(form)
 	}
 	if c.Zone == "" {
 		c.Zone = "UTC"
 	}
 	if _, err := time.LoadLocation(c.Zone); err != nil || c.Zone == "Local" {
-		return nil, invalid("zone: there is no time zone %.60q", c.Zone).WithFix("name it as the IANA database does, such as Europe/Berlin")
+		return nil, Invalid("zone: there is no time zone %.60q", c.Zone).WithFix("name it as the IANA database does, such as Europe/Berlin")
 	}
 	var err error
 	if every, ok := strings.CutPrefix(text, "@every "); ok {
 		if s.every, err = time.ParseDuration(strings.TrimSpace(every)); err != nil || s.every < cronLeastEvery {
-			return nil, invalid("schedule: %.60q is not a time of a second or more", every).WithFix("write it as @every 90s")
+			return nil, Invalid("schedule: %.60q is not a time of a second or more", every).WithFix("write it as @every 90s")
 		}
 		s.every = s.every.Truncate(time.Second)
 	} else if s.schedule, err = cronParser.Parse("CRON_TZ=" + c.Zone + " " + text); err != nil {
-		return nil, invalid("schedule: %.60q: %w", c.Schedule, err).WithFix(form)
+		return nil, Invalid("schedule: %.60q: %w", c.Schedule, err).WithFix(form)
 	} else if s.schedule.Next(time.Now()).IsZero() {
-		return nil, invalid("schedule: %.60q never comes", c.Schedule)
+		return nil, Invalid("schedule: %.60q never comes", c.Schedule)
 	}
 	switch c.Overlap {
 	case "":
 		c.Overlap = "allow"
 	case "allow", "queue", "skip":
 	default:
-		return nil, invalid("overlap is %.60q; it is allow, queue or skip", c.Overlap)
+		return nil, Invalid("overlap is %.60q; it is allow, queue or skip", c.Overlap)
 	}
 	switch c.CatchUp {
 	case "":
 		c.CatchUp = "last"
 	case "none", "last", "all":
 	default:
-		return nil, invalid("catch_up is %.60q; it is none, last or all", c.CatchUp)
+		return nil, Invalid("catch_up is %.60q; it is none, last or all", c.CatchUp)
 	}
 	if c.CatchUpMost == 0 {
 		c.CatchUpMost = cronMost
 	}
 	if c.CatchUpMost < 0 || c.CatchUpMost > cronCatchUp {
-		return nil, invalid("catch_up_most is %d; it is from 1 to %d", c.CatchUpMost, cronCatchUp).WithLimit("catch_up_most")
+		return nil, Invalid("catch_up_most is %d; it is from 1 to %d", c.CatchUpMost, cronCatchUp).WithLimit("catch_up_most")
 	}
 	if c.Times < 0 {
-		return nil, invalid("times is %d", c.Times)
+		return nil, Invalid("times is %d", c.Times)
 	}
 	if len(c.Data) > 0 {
 		fields := map[string]json.RawMessage{}
 		if err := json.Unmarshal(c.Data, &fields); err != nil {
-			return nil, invalid("data is not a JSON object")
+			return nil, Invalid("data is not a JSON object")
 		}
 	}
 	return s, nil

@@ -27,6 +27,8 @@ type Config struct {
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
+	// Kinds are of sources besides schedules and web hooks.
+	Kinds []Kind
 
 	// A source that failed is run again after a time that doubles from the first to the second.
 	// Default 1 s and 1 min.
@@ -35,7 +37,8 @@ type Config struct {
 
 // Manager runs the sources of all triggers. It is safe for concurrent use.
 type Manager struct {
-	cfg Config
+	cfg   Config
+	kinds []Kind
 
 	mu      sync.Mutex
 	runs    map[string]*running // guarded by mu; by namespace/name
@@ -79,7 +82,7 @@ func New(cfg Config) *Manager {
 			return nil, errors.New("this server connects to nothing")
 		}
 	}
-	m := &Manager{cfg: cfg, runs: map[string]*running{}, changed: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, kinds: kindsOf(cfg.Kinds), runs: map[string]*running{}, changed: make(chan struct{}, 1)}
 	cfg.Catalog.OnChange(func(e catalog.Event) {
 		switch e.Kind {
 		case catalog.TriggerChanged, catalog.TriggerDeleted, catalog.SecretChanged, catalog.SecretDeleted:
@@ -154,7 +157,7 @@ func (m *Manager) reconcile(ctx context.Context) {
 		own, stop := context.WithCancel(ctx)
 		r := &running{trigger: t, stop: stop, status: Status{Since: m.cfg.Now()}}
 		m.runs[key] = r
-		source, err := open(t, m.outside(t))
+		source, err := m.open(t, m.outside(t))
 		if err != nil {
 			// It was checked when it was made, by another version perhaps.
 			r.status.Error = err.Error()
@@ -278,11 +281,11 @@ func (m *Manager) Status(namespace, name string) Status {
 }
 
 // Next returns at most n times at which the trigger will fire by itself, if its source knows.
-func Next(t *faas.Trigger, after time.Time, n int) []time.Time {
+func (m *Manager) Next(t *faas.Trigger, after time.Time, n int) []time.Time {
 	if t.Source == nil {
 		return nil
 	}
-	source, err := open(t, Outside{})
+	source, err := m.open(t, Outside{})
 	if err != nil {
 		return nil
 	}

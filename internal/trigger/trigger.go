@@ -82,16 +82,16 @@ type State interface {
 	Put(ctx context.Context, value []byte) error
 }
 
-// Kinds are all kinds of sources, in the order of their names.
-func Kinds() []Kind {
-	all := []Kind{cronKind, webhookKind, natsKind, jetStreamKind}
+// kindsOf are those that need nothing of the outside, and more, in the order of their names.
+func kindsOf(more []Kind) []Kind {
+	all := append([]Kind{cronKind, webhookKind}, more...)
 	slices.SortFunc(all, func(a, b Kind) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
-func kind(name string) (Kind, error) {
+func (m *Manager) kind(name string) (Kind, error) {
 	var names []string
-	for _, k := range Kinds() {
+	for _, k := range m.kinds {
 		if k.Name == name {
 			return k, nil
 		}
@@ -100,17 +100,20 @@ func kind(name string) (Kind, error) {
 	return Kind{}, faas.Errorf(faas.Invalid, "check trigger", "there is no source of kind %.60q", name).WithFix("there are: %s", strings.Join(names, ", "))
 }
 
+// Kinds are all kinds of sources that the manager can run, in the order of their names.
+func (m *Manager) Kinds() []Kind { return slices.Clone(m.kinds) }
+
 // Check says what is wrong with a trigger's source; nil if it could be run.
-func Check(t *faas.Trigger) error {
+func (m *Manager) Check(t *faas.Trigger) error {
 	if t.Source == nil {
 		return nil
 	}
-	_, err := open(t, Outside{})
+	_, err := m.open(t, Outside{})
 	return err
 }
 
-func open(t *faas.Trigger, o Outside) (Source, error) {
-	k, err := kind(t.Source.Kind)
+func (m *Manager) open(t *faas.Trigger, o Outside) (Source, error) {
+	k, err := m.kind(t.Source.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -124,23 +127,24 @@ func open(t *faas.Trigger, o Outside) (Source, error) {
 	return k.New(o, t.Source.Config)
 }
 
-// read decodes a source's configuration and refuses what it does not know.
-func read(config json.RawMessage, into any) error {
+// Read decodes a source's configuration and refuses what it does not know.
+func Read(config json.RawMessage, into any) error {
 	if len(config) == 0 {
 		config = json.RawMessage("{}")
 	}
 	d := json.NewDecoder(strings.NewReader(string(config)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return invalid("the configuration does not fit: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return Invalid("the configuration does not fit: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if d.More() {
-		return invalid("something follows the configuration")
+		return Invalid("something follows the configuration")
 	}
 	return nil
 }
 
-func invalid(format string, args ...any) *faas.Error {
+// Invalid is the error of a configuration that its author has to mend.
+func Invalid(format string, args ...any) *faas.Error {
 	return faas.Errorf(faas.Invalid, "check trigger", format, args...)
 }
 

@@ -54,54 +54,54 @@ type webhook struct {
 
 func newWebhook(o Outside, config json.RawMessage) (Source, error) {
 	w := &webhook{o: o}
-	if err := read(config, &w.config); err != nil {
+	if err := Read(config, &w.config); err != nil {
 		return nil, err
 	}
 	c := &w.config
 	switch c.Scheme {
 	case "github", "stripe", "slack", "hmac":
 		if c.Secret == "" {
-			return nil, invalid("secret is missing: the name of the secret with which requests are signed").
+			return nil, Invalid("secret is missing: the name of the secret with which requests are signed").
 				WithFix(`store it with: brasa secret set NAME; then {"scheme": %q, "secret": "NAME"}`, c.Scheme)
 		}
 		if o.Trigger != nil && !slices.Contains(o.Trigger.Source.Secrets, c.Secret) {
-			return nil, invalid("the secret %.60q is not among the source's secrets", c.Secret)
+			return nil, Invalid("the secret %.60q is not among the source's secrets", c.Secret)
 		}
 	case "none":
 		if c.Secret != "" {
-			return nil, invalid("a web hook of scheme none has no secret")
+			return nil, Invalid("a web hook of scheme none has no secret")
 		}
 	case "":
-		return nil, invalid("scheme is missing").WithFix("say github, stripe, slack or hmac; none takes unsigned requests from whoever sends them")
+		return nil, Invalid("scheme is missing").WithFix("say github, stripe, slack or hmac; none takes unsigned requests from whoever sends them")
 	default:
-		return nil, invalid("there is no scheme %.60q", c.Scheme).WithFix("there are: github, stripe, slack, hmac, none")
+		return nil, Invalid("there is no scheme %.60q", c.Scheme).WithFix("there are: github, stripe, slack, hmac, none")
 	}
 	if c.Scheme != "hmac" && (c.Header != "" || c.Prefix != "" || c.Digest != "" || c.Encoding != "" || c.TimeHeader != "" || c.IDHeader != "" && c.Scheme != "none") {
-		return nil, invalid("header, prefix, digest, encoding, time_header and id_header are of the scheme hmac")
+		return nil, Invalid("header, prefix, digest, encoding, time_header and id_header are of the scheme hmac")
 	}
 	if c.Scheme == "hmac" {
 		if c.Header == "" {
-			return nil, invalid("header is missing: the one that holds the signature")
+			return nil, Invalid("header is missing: the one that holds the signature")
 		}
 		if digests[c.Digest] == nil {
-			return nil, invalid("there is no digest %.60q", c.Digest).WithFix("there are: sha256, sha512, sha1")
+			return nil, Invalid("there is no digest %.60q", c.Digest).WithFix("there are: sha256, sha512, sha1")
 		}
 		switch c.Encoding {
 		case "", "hex", "base64":
 		default:
-			return nil, invalid("encoding is %.60q; it is hex or base64", c.Encoding)
+			return nil, Invalid("encoding is %.60q; it is hex or base64", c.Encoding)
 		}
 	}
 	for _, h := range []string{c.Header, c.TimeHeader, c.IDHeader} {
 		if strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
-			return nil, invalid("%.60q is no name of a header", h)
+			return nil, Invalid("%.60q is no name of a header", h)
 		}
 	}
 	if c.Window == 0 {
 		c.Window = defaultWindow
 	}
 	if c.Window < faas.Duration(time.Second) || c.Window > faas.Duration(24*time.Hour) {
-		return nil, invalid("window_ms is %s; it is from 1s to 24h", c.Window).WithLimit("window_ms")
+		return nil, Invalid("window_ms is %s; it is from 1s to 24h", c.Window).WithLimit("window_ms")
 	}
 	return w, nil
 }

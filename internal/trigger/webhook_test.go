@@ -13,6 +13,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/trigger/triggertest"
 )
 
 func signed(secret, text string) string {
@@ -22,28 +23,28 @@ func signed(secret, text string) string {
 }
 
 // post sends a request to a trigger's own URL and returns what was answered, or the error.
-func (h *house) post(name, body string, header map[string]string) (*httptest.ResponseRecorder, error) {
+func post(h *triggertest.House, name, body string, header map[string]string) (*httptest.ResponseRecorder, error) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 	for k, v := range header {
 		r.Header.Set(k, v)
 	}
 	w := httptest.NewRecorder()
-	err := h.manager.Answer(w, r, catalog.DefaultNamespace, name, []byte(body))
+	err := h.Manager.Answer(w, r, catalog.DefaultNamespace, name, []byte(body))
 	return w, err
 }
 
 func TestWebHooksAreOfTheirSender(t *testing.T) {
-	h := open(t)
-	h.secret("KEY", "it's a secret")
-	h.run()
+	h := triggertest.Open(t)
+	h.Secret("KEY", "it's a secret")
+	h.Run()
 	const secret = "it's a secret"
-	h.trigger("github", "webhook", map[string]any{"scheme": "github", "secret": "KEY"}, "KEY")
-	h.trigger("stripe", "webhook", map[string]any{"scheme": "stripe", "secret": "KEY"}, "KEY")
-	h.trigger("slack", "webhook", map[string]any{"scheme": "slack", "secret": "KEY"}, "KEY")
-	h.trigger("plain", "webhook", map[string]any{"scheme": "hmac", "secret": "KEY", "header": "X-Sign", "prefix": "v1 ", "time_header": "X-Time"}, "KEY")
-	h.trigger("open", "webhook", map[string]any{"scheme": "none"})
+	h.Trigger("github", "webhook", map[string]any{"scheme": "github", "secret": "KEY"}, "KEY")
+	h.Trigger("stripe", "webhook", map[string]any{"scheme": "stripe", "secret": "KEY"}, "KEY")
+	h.Trigger("slack", "webhook", map[string]any{"scheme": "slack", "secret": "KEY"}, "KEY")
+	h.Trigger("plain", "webhook", map[string]any{"scheme": "hmac", "secret": "KEY", "header": "X-Sign", "prefix": "v1 ", "time_header": "X-Time"}, "KEY")
+	h.Trigger("open", "webhook", map[string]any{"scheme": "none"})
 	for _, name := range []string{"github", "stripe", "slack", "plain", "open"} {
-		until(t, name+" runs", func() bool { return h.manager.Status(catalog.DefaultNamespace, name).Running })
+		triggertest.Until(t, name+" runs", func() bool { return h.Manager.Status(catalog.DefaultNamespace, name).Running })
 	}
 	now := fmt.Sprint(time.Now().Unix())
 	old := fmt.Sprint(time.Now().Add(-6 * time.Minute).Unix())
@@ -58,21 +59,21 @@ func TestWebHooksAreOfTheirSender(t *testing.T) {
 		"open":   {},
 	}
 	for name, hd := range good {
-		before := len(h.node.got())
-		w, err := h.post(name, body, hd)
+		before := len(h.Node.Calls())
+		w, err := post(h, name, body, hd)
 		if err != nil || w.Code != http.StatusAccepted {
 			t.Errorf("%s: %d %s, %v", name, w.Code, w.Body, err)
 			continue
 		}
-		until(t, name+" calls", func() bool { return len(h.node.got()) == before+1 })
-		if got := h.node.got()[before]; got.body != body {
-			t.Errorf("%s: body %q", name, got.body)
+		triggertest.Until(t, name+" calls", func() bool { return len(h.Node.Calls()) == before+1 })
+		if got := h.Node.Calls()[before]; got.Body != body {
+			t.Errorf("%s: body %q", name, got.Body)
 		}
 		if name == "open" {
 			continue
 		}
 		// Once more: whoever sends it, it is the same event.
-		again, err := h.post(name, body, hd)
+		again, err := post(h, name, body, hd)
 		if err != nil || again.Body.String() != w.Body.String() {
 			t.Errorf("%s again: %s, %v; want the answer of the first, %s", name, again.Body, err, w.Body)
 		}
@@ -95,23 +96,23 @@ func TestWebHooksAreOfTheirSender(t *testing.T) {
 		{"plain", body, header{"X-Sign": "v1 " + signed(secret, body)}},
 		{"plain", body, header{"X-Sign": "v1 "}},
 	} {
-		before := len(h.node.got())
-		if w, err := h.post(c.name, c.body, c.header); faas.CodeOf(err) != faas.Unauthenticated {
+		before := len(h.Node.Calls())
+		if w, err := post(h, c.name, c.body, c.header); faas.CodeOf(err) != faas.Unauthenticated {
 			t.Errorf("%s %v: %d, %v; want unauthenticated", c.name, c.header, w.Code, err)
 		}
-		if got := len(h.node.got()); got != before {
+		if got := len(h.Node.Calls()); got != before {
 			t.Errorf("%s %v: the function was called", c.name, c.header)
 		}
 	}
 	ask := `{"type":"url_verification","challenge":"abc"}`
-	w, err := h.post("slack", ask, header{"X-Slack-Request-Timestamp": now, "X-Slack-Signature": "v0=" + signed(secret, "v0:"+now+":"+ask)})
+	w, err := post(h, "slack", ask, header{"X-Slack-Request-Timestamp": now, "X-Slack-Signature": "v0=" + signed(secret, "v0:"+now+":"+ask)})
 	if err != nil || w.Body.String() != "abc" {
 		t.Errorf("Slack's question: %s, %v", w.Body, err)
 	}
-	h.trigger("tick", "cron", map[string]any{"schedule": "@yearly"})
-	until(t, "tick runs", func() bool { return h.manager.Status(catalog.DefaultNamespace, "tick").Running })
+	h.Trigger("tick", "cron", map[string]any{"schedule": "@yearly"})
+	triggertest.Until(t, "tick runs", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "tick").Running })
 	for _, name := range []string{"tick", "nothing"} {
-		if _, err := h.post(name, body, nil); faas.CodeOf(err) != faas.NotFound {
+		if _, err := post(h, name, body, nil); faas.CodeOf(err) != faas.NotFound {
 			t.Errorf("%s takes requests: %v", name, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package trigger
+package brokers
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,11 +15,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/trigger"
 )
 
 var (
-	natsKind      = Kind{Name: "nats", Doc: "messages of a subject of NATS, as long as the server listens", New: newNATS}
-	jetStreamKind = Kind{Name: "jetstream", Doc: "messages of a stream of NATS JetStream, acknowledged when the functions have succeeded", New: newJetStream}
+	natsKind      = trigger.Kind{Name: "nats", Doc: "messages of a subject of NATS, as long as the server listens", New: newNATS}
+	jetStreamKind = trigger.Kind{Name: "jetstream", Doc: "messages of a stream of NATS JetStream, acknowledged when the functions have succeeded", New: newJetStream}
 )
 
 // natsConfig says where messages come from.
@@ -46,24 +46,24 @@ const (
 	natsMost     = 10_000
 )
 
-func (c *natsConfig) check(o Outside) error {
+func (c *natsConfig) check(o trigger.Outside) error {
 	if c.URL == "" {
-		return invalid("url is missing").WithFix(`write it as {"url": "nats://broker:4222", "subject": "orders.>"}`)
+		return trigger.Invalid("url is missing").WithFix(`write it as {"url": "nats://broker:4222", "subject": "orders.>"}`)
 	}
 	for _, one := range strings.Split(c.URL, ",") {
 		u, err := url.Parse(strings.TrimSpace(one))
 		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
-			return invalid("url: %.80q is no address of a NATS server", redact(one)).WithFix("write it as nats://HOST:PORT or tls://HOST:PORT")
+			return trigger.Invalid("url: %.80q is no address of a NATS server", redact(one)).WithFix("write it as nats://HOST:PORT or tls://HOST:PORT")
 		}
 		if u.User != nil {
-			return invalid("url holds a user or a password").WithFix("store it with: brasa secret set NAME; and name the secret in the field secret")
+			return trigger.Invalid("url holds a user or a password").WithFix("store it with: brasa secret set NAME; and name the secret in the field secret")
 		}
 	}
-	if c.Secret != "" && o.Trigger != nil && !slices.Contains(o.Trigger.Source.Secrets, c.Secret) {
-		return invalid("the secret %.60q is not among the source's secrets", c.Secret)
+	if err := checkSecret(o, c.Secret); err != nil {
+		return err
 	}
 	if c.Subject != "" && badSubject(c.Subject) {
-		return invalid("subject: %.80q is no subject of NATS", c.Subject)
+		return trigger.Invalid("subject: %.80q is no subject of NATS", c.Subject)
 	}
 	return nil
 }
@@ -82,15 +82,8 @@ func badSubject(s string) bool {
 	return false
 }
 
-func redact(address string) string {
-	if _, host, ok := strings.Cut(address, "@"); ok {
-		return "…@" + host
-	}
-	return address
-}
-
 // connect connects to the server. Loss of the connection closes gone.
-func (c *natsConfig) connect(ctx context.Context, o Outside) (nc *nats.Conn, gone chan error, err error) {
+func (c *natsConfig) connect(ctx context.Context, o trigger.Outside) (nc *nats.Conn, gone chan error, err error) {
 	gone = make(chan error, 1)
 	lost := func(_ *nats.Conn, err error) {
 		select {
@@ -131,7 +124,7 @@ func (c *natsConfig) connect(ctx context.Context, o Outside) (nc *nats.Conn, gon
 
 type dialer struct {
 	ctx context.Context
-	o   Outside
+	o   trigger.Outside
 }
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
@@ -141,7 +134,7 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // eventOf is a message as an event.
-func (c *natsConfig) eventOf(o Outside, kind, subject string, header nats.Header, data []byte) faas.Event {
+func (c *natsConfig) eventOf(o trigger.Outside, kind, subject string, header nats.Header, data []byte) faas.Event {
 	e := faas.Event{
 		Source: strings.Split(c.URL, ",")[0], Type: kind, Subject: subject, Time: o.Now(), Data: data,
 		Header: map[string][]string{}, ContentType: header.Get("Content-Type"),
@@ -158,13 +151,13 @@ func (c *natsConfig) eventOf(o Outside, kind, subject string, header nats.Header
 // natsSource tells of messages of a subject. NATS forgets a message when it is delivered: what comes
 // while nobody listens, or while the queue is full, is lost, and counted.
 type natsSource struct {
-	o      Outside
+	o      trigger.Outside
 	config natsConfig
 }
 
-func newNATS(o Outside, config json.RawMessage) (Source, error) {
+func newNATS(o trigger.Outside, config json.RawMessage) (trigger.Source, error) {
 	s := &natsSource{o: o}
-	if err := read(config, &s.config); err != nil {
+	if err := trigger.Read(config, &s.config); err != nil {
 		return nil, err
 	}
 	c := &s.config
@@ -172,19 +165,19 @@ func newNATS(o Outside, config json.RawMessage) (Source, error) {
 		return nil, err
 	}
 	if c.Subject == "" {
-		return nil, invalid("subject is missing")
+		return nil, trigger.Invalid("subject is missing")
 	}
 	if c.Stream != "" || c.Consumer != "" || c.From != "" || c.Parallel != 0 || c.AckWait != 0 {
-		return nil, invalid("stream, consumer, from, parallel and ack_wait_ms are of the kind jetstream")
+		return nil, trigger.Invalid("stream, consumer, from, parallel and ack_wait_ms are of the kind jetstream")
 	}
 	if c.Group != "" && badSubject(c.Group) {
-		return nil, invalid("group: %.80q is no name of a group", c.Group)
+		return nil, trigger.Invalid("group: %.80q is no name of a group", c.Group)
 	}
 	return s, nil
 }
 
 // Run implements Source.
-func (s *natsSource) Run(ctx context.Context, fire Fire) error {
+func (s *natsSource) Run(ctx context.Context, fire trigger.Fire) error {
 	nc, gone, err := s.config.connect(ctx, s.o)
 	if err != nil {
 		return err
@@ -222,13 +215,13 @@ func (s *natsSource) Run(ctx context.Context, fire Fire) error {
 // succeeded, or were given up and lie with the dead letters; until then the server is told, time and
 // again, that work is in progress. One that could not be queued is given back and comes again.
 type jetStreamSource struct {
-	o      Outside
+	o      trigger.Outside
 	config natsConfig
 }
 
-func newJetStream(o Outside, config json.RawMessage) (Source, error) {
+func newJetStream(o trigger.Outside, config json.RawMessage) (trigger.Source, error) {
 	s := &jetStreamSource{o: o}
-	if err := read(config, &s.config); err != nil {
+	if err := trigger.Read(config, &s.config); err != nil {
 		return nil, err
 	}
 	c := &s.config
@@ -236,32 +229,32 @@ func newJetStream(o Outside, config json.RawMessage) (Source, error) {
 		return nil, err
 	}
 	if c.Stream == "" || strings.ContainsAny(c.Stream, " .*>/\\\t\r\n") {
-		return nil, invalid("stream: %.80q is no name of a stream", c.Stream)
+		return nil, trigger.Invalid("stream: %.80q is no name of a stream", c.Stream)
 	}
 	if strings.ContainsAny(c.Consumer, " .*>/\\\t\r\n") {
-		return nil, invalid("consumer: %.80q is no name of a consumer", c.Consumer)
+		return nil, trigger.Invalid("consumer: %.80q is no name of a consumer", c.Consumer)
 	}
 	if c.Group != "" {
-		return nil, invalid("group is of the kind nats; consumers of one name share a stream's messages")
+		return nil, trigger.Invalid("group is of the kind nats; consumers of one name share a stream's messages")
 	}
 	switch c.From {
 	case "", "new", "all":
 	default:
-		return nil, invalid("from is %.60q; it is new or all", c.From)
+		return nil, trigger.Invalid("from is %.60q; it is new or all", c.From)
 	}
 	c.Parallel = cmp.Or(c.Parallel, natsParallel)
 	if c.Parallel < 1 || c.Parallel > natsMost {
-		return nil, invalid("parallel is %d; it is from 1 to %d", c.Parallel, natsMost).WithLimit("parallel")
+		return nil, trigger.Invalid("parallel is %d; it is from 1 to %d", c.Parallel, natsMost).WithLimit("parallel")
 	}
 	c.AckWait = cmp.Or(c.AckWait, faas.Duration(30*time.Second))
 	if c.AckWait < faas.Duration(time.Second) || c.AckWait > faas.Duration(time.Hour) {
-		return nil, invalid("ack_wait_ms is %s; it is from 1s to 1h", c.AckWait).WithLimit("ack_wait_ms")
+		return nil, trigger.Invalid("ack_wait_ms is %s; it is from 1s to 1h", c.AckWait).WithLimit("ack_wait_ms")
 	}
 	return s, nil
 }
 
 // Run implements Source.
-func (s *jetStreamSource) Run(ctx context.Context, fire Fire) error {
+func (s *jetStreamSource) Run(ctx context.Context, fire trigger.Fire) error {
 	c := &s.config
 	nc, gone, err := c.connect(ctx, s.o)
 	if err != nil {
@@ -359,7 +352,7 @@ func (s *jetStreamSource) consumer(ctx context.Context, js jetstream.JetStream) 
 // giveBack is after how long a message comes again that could not be queued.
 const giveBack = 2 * time.Second
 
-func (s *jetStreamSource) message(ctx context.Context, fire Fire, m jetstream.Msg, wait time.Duration) {
+func (s *jetStreamSource) message(ctx context.Context, fire trigger.Fire, m jetstream.Msg, wait time.Duration) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return // it has no place in a stream

@@ -1,10 +1,11 @@
-package trigger_test
+package brokers_test
 
 import (
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/trigger/brokers"
+	"github.com/brasa-dev/brasa/internal/trigger/triggertest"
 )
 
 // startNATS starts a server at the address; port 0 is any.
@@ -61,34 +64,34 @@ func client(t testing.TB, s *server.Server) *nats.Conn {
 }
 
 func TestNATSSubject(t *testing.T) {
-	h := open(t)
-	h.secret("TOKEN", "s3cret")
-	h.run()
+	h := triggertest.Open(t, brokers.Kinds()...)
+	h.Secret("TOKEN", "s3cret")
+	h.Run()
 	s := startNATS(t, "127.0.0.1:0")
-	h.trigger("t", "nats", map[string]any{"url": s.ClientURL(), "subject": "orders.>", "secret": "TOKEN"}, "TOKEN")
-	until(t, "somebody listens", func() bool {
-		return s.NumSubscriptions() > 0 && h.manager.Status(catalog.DefaultNamespace, "t").Running
+	h.Trigger("t", "nats", map[string]any{"url": s.ClientURL(), "subject": "orders.>", "secret": "TOKEN"}, "TOKEN")
+	triggertest.Until(t, "somebody listens", func() bool {
+		return s.NumSubscriptions() > 0 && h.Manager.Status(catalog.DefaultNamespace, "t").Running
 	})
 	nc := client(t, s)
-	until(t, "a call", func() bool { // the subscription may be a moment behind
+	triggertest.Until(t, "a call", func() bool { // the subscription may be a moment behind
 		if err := nc.Publish("orders.eu", []byte(`{"n":1}`)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(20 * time.Millisecond)
-		if s := h.manager.Status(catalog.DefaultNamespace, "t"); s.Error != "" {
+		if s := h.Manager.Status(catalog.DefaultNamespace, "t"); s.Error != "" {
 			t.Fatal(s.Error)
 		}
-		return len(h.node.got()) > 0
+		return len(h.Node.Calls()) > 0
 	})
-	if c := h.node.got()[0]; c.body != `{"n":1}` || c.header["Ce-Subject"][0] != "orders.eu" {
+	if c := h.Node.Calls()[0]; c.Body != `{"n":1}` || c.Header["Ce-Subject"][0] != "orders.eu" {
 		t.Errorf("got %+v", c)
 	}
 }
 
 func TestNATSServerThatGoesAwayAndComesBack(t *testing.T) {
-	h := open(t)
-	h.secret("TOKEN", "s3cret")
-	h.run()
+	h := triggertest.Open(t, brokers.Kinds()...)
+	h.Secret("TOKEN", "s3cret")
+	h.Run()
 	dir := t.TempDir()
 	s := natsIn(t, "127.0.0.1:0", dir)
 	address := s.Addr().String()
@@ -99,7 +102,7 @@ func TestNATSServerThatGoesAwayAndComesBack(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	h.trigger("t", "jetstream", map[string]any{"url": "nats://" + address, "stream": "ORDERS", "secret": "TOKEN", "from": "all", "ack_wait_ms": 2000}, "TOKEN")
+	h.Trigger("t", "jetstream", map[string]any{"url": "nats://" + address, "stream": "ORDERS", "secret": "TOKEN", "from": "all", "ack_wait_ms": 2000}, "TOKEN")
 	publish := func(js jetstream.JetStream, n int) {
 		t.Helper()
 		if _, err := js.Publish(t.Context(), "orders.eu", []byte(fmt.Sprint(n))); err != nil {
@@ -107,19 +110,19 @@ func TestNATSServerThatGoesAwayAndComesBack(t *testing.T) {
 		}
 	}
 	publish(js, 1)
-	until(t, "the first call", func() bool { return len(h.node.got()) == 1 })
+	triggertest.Until(t, "the first call", func() bool { return len(h.Node.Calls()) == 1 })
 	s.Shutdown()
 	s.WaitForShutdown()
-	until(t, "the loss is known", func() bool { return h.manager.Status(catalog.DefaultNamespace, "t").Error != "" })
+	triggertest.Until(t, "the loss is known", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "t").Error != "" })
 	s = natsIn(t, address, dir)
 	js, err = jetstream.New(client(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	publish(js, 2)
-	until(t, "the second call", func() bool {
-		for _, c := range h.node.got() {
-			if c.body == "2" {
+	triggertest.Until(t, "the second call", func() bool {
+		for _, c := range h.Node.Calls() {
+			if c.Body == "2" {
 				return true
 			}
 		}
@@ -129,8 +132,8 @@ func TestNATSServerThatGoesAwayAndComesBack(t *testing.T) {
 
 // A message is acknowledged when the function has done its work, and not before.
 func TestJetStreamAcknowledgesWork(t *testing.T) {
-	h := open(t)
-	h.secret("TOKEN", "s3cret")
+	h := triggertest.Open(t, brokers.Kinds()...)
+	h.Secret("TOKEN", "s3cret")
 	s := startNATS(t, "127.0.0.1:0")
 	js, err := jetstream.New(client(t, s))
 	if err != nil {
@@ -148,33 +151,51 @@ func TestJetStreamAcknowledgesWork(t *testing.T) {
 		return info.State.Msgs
 	}
 	release := make(chan struct{})
-	h.node.do = func(c call) error {
+	h.Node.Do(func(c triggertest.Call) error {
 		<-release
-		if c.attempt == 1 && c.body == "2" {
+		if c.Attempt == 1 && c.Body == "2" {
 			return &faas.Error{Code: faas.Failed, Op: "run", Err: errors.New("not today")}
 		}
 		return nil
-	}
-	h.run()
-	h.trigger("t", "jetstream", map[string]any{"url": s.ClientURL(), "stream": "ORDERS", "secret": "TOKEN", "from": "all", "ack_wait_ms": 1000}, "TOKEN")
+	})
+	h.Run()
+	h.Trigger("t", "jetstream", map[string]any{"url": s.ClientURL(), "stream": "ORDERS", "secret": "TOKEN", "from": "all", "ack_wait_ms": 1000}, "TOKEN")
 	for n := range 3 {
 		if _, err := js.Publish(t.Context(), "orders", []byte(fmt.Sprint(n))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	until(t, "three calls", func() bool { return len(h.node.got()) >= 3 })
+	triggertest.Until(t, "three calls", func() bool { return len(h.Node.Calls()) >= 3 })
 	// Longer than the server waits for a word: it has been told that work is in progress.
 	time.Sleep(1500 * time.Millisecond)
 	if n := left(); n != 3 {
 		t.Errorf("%d messages are left while the functions work, want 3", n)
 	}
 	close(release)
-	until(t, "all acknowledged", func() bool { return left() == 0 })
+	triggertest.Until(t, "all acknowledged", func() bool { return left() == 0 })
 	times := map[string]int{}
-	for _, c := range h.node.got() {
-		times[c.body]++
+	for _, c := range h.Node.Calls() {
+		times[c.Body]++
 	}
 	if times["0"] != 1 || times["1"] != 1 || times["2"] != 2 {
 		t.Errorf("attempts by message: %v, want one each and two of the one that failed at first", times)
 	}
+}
+
+func TestASourceIsRunAgain(t *testing.T) {
+	h := triggertest.Open(t, brokers.Kinds()...)
+	h.Run()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody there speaks NATS
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	h.Trigger("t", "nats", map[string]any{"url": "nats://" + address, "subject": "a"})
+	triggertest.Until(t, "a status with an error", func() bool {
+		s := h.Manager.Status(catalog.DefaultNamespace, "t")
+		return !s.Running && strings.Contains(s.Error, address)
+	})
+	startNATS(t, address)
+	triggertest.Until(t, "the source runs", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "t").Running })
 }
