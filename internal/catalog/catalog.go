@@ -45,6 +45,7 @@ type Config struct {
 	MaxSecrets    int // of one namespace; default 100
 	MaxTriggers   int // of one namespace; default 500
 	MaxRules      int // of one namespace; default 1,000
+	MaxPackages   int // of one namespace; default 1,000
 }
 
 func (c *Config) applyDefaults() {
@@ -57,6 +58,7 @@ func (c *Config) applyDefaults() {
 	c.MaxSecrets = cmp.Or(c.MaxSecrets, 100)
 	c.MaxTriggers = cmp.Or(c.MaxTriggers, 500)
 	c.MaxRules = cmp.Or(c.MaxRules, 1000)
+	c.MaxPackages = cmp.Or(c.MaxPackages, 1000)
 }
 
 // Catalog is safe for concurrent use. What its methods return is shared and must not be changed.

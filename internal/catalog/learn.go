@@ -16,6 +16,7 @@ import (
 //	revision/NS/[PACKAGE/]NAME/ID
 //	trigger/NS/NAME
 //	rule/NS/NAME
+//	package/NS/NAME
 //	key/NS                             in the store of secrets: the namespace's wrapped data key
 //	secret/NS/NAME                     there too
 //	check                              there too: says which master key is in use
@@ -25,6 +26,7 @@ const (
 	kindRevision  = "revision/"
 	kindTrigger   = "trigger/"
 	kindRule      = "rule/"
+	kindPackage   = "package/"
 	kindKey       = "key/"
 	kindSecret    = "secret/"
 	checkDocument = "check"
@@ -62,6 +64,8 @@ const (
 	TriggerDeleted
 	RuleChanged
 	RuleDeleted
+	PackageChanged
+	PackageDeleted
 )
 
 // Event is a change that other parts act upon: a worker drains instances of revisions that are
@@ -72,6 +76,7 @@ type Event struct {
 	Function  *faas.Function // for functions; as it is now, or was before it was deleted
 	Trigger   *faas.Trigger  // for triggers; as it is now, or was before it was deleted
 	Rule      *faas.Rule     // for rules, the same
+	Package   *faas.Package  // for packages, the same
 	Secret    string         // for secrets: the name
 	Epoch     uint64         // for secrets: see OpenSecrets
 }
@@ -184,6 +189,8 @@ func (c *Catalog) take(r store.Record) (Event, error) {
 		return Event{}, nil
 	case strings.HasPrefix(r.Key, kindTrigger), strings.HasPrefix(r.Key, kindRule):
 		return c.takeLinked(r)
+	case strings.HasPrefix(r.Key, kindPackage):
+		return c.takePackage(r)
 	case strings.HasPrefix(r.Key, kindKey), strings.HasPrefix(r.Key, kindSecret):
 		return c.takeSecret(r)
 	}

@@ -8,11 +8,14 @@ import (
 )
 
 // Resolve returns the function that ref names, and the revision that it pins, else the active
-// one. It takes no lock, touches no disk, and allocates nothing unless it fails or the function
+// one. A function of a package that is a binding is the one of the package that it is bound to. It takes no lock, touches no disk, and allocates nothing unless it fails or the function
 // has been idle for some time.
 func (c *Catalog) Resolve(ref faas.Ref) (*faas.Function, *faas.Revision, error) {
 	v := c.view(ref.Name)
 	if v == nil {
+		if to := c.provider(ref.Name); to != ref.Name {
+			return c.Resolve(faas.Ref{Name: to, Revision: ref.Revision})
+		}
 		return nil, nil, c.noFunction(ref.Name)
 	}
 	rev := v.current()

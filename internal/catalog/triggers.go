@@ -12,15 +12,16 @@ import (
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-// linked are the triggers and rules of all namespaces, by namespace and name. They are few beside
-// functions, and lie unpacked.
+// linked are the triggers, rules and packages of all namespaces, by namespace and name. They are few
+// beside functions, and lie unpacked.
 type linked struct {
+	packages map[string]map[string]*faas.Package
 	triggers map[string]map[string]*faas.Trigger
 	rules    map[string]map[string]*faas.Rule
 }
 
 func newLinked() linked {
-	return linked{map[string]map[string]*faas.Trigger{}, map[string]map[string]*faas.Rule{}}
+	return linked{map[string]map[string]*faas.Package{}, map[string]map[string]*faas.Trigger{}, map[string]map[string]*faas.Rule{}}
 }
 
 func triggerKey(namespace, name string) string { return kindTrigger + namespace + "/" + name }
@@ -158,7 +159,8 @@ func (c *Catalog) PutTrigger(ctx context.Context, t *faas.Trigger, replace bool)
 	return storeError(op, c.write(ctx, triggerKey(t.Namespace, t.Name), t, expect))
 }
 
-// PutRule is PutTrigger for rules. The trigger and the function must exist.
+// PutRule is PutTrigger for rules. The trigger and the function must exist, unless the rule has an
+// origin, whose dialect then knows what it links.
 func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error {
 	const op = "put rule"
 	if err := faas.ValidateName("rule", r.Name); err != nil {
@@ -176,11 +178,13 @@ func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error
 	if err := c.needNamespace(op, r.Namespace); err != nil {
 		return err
 	}
-	if _, err := c.Trigger(r.Namespace, r.Trigger); err != nil {
-		return err
-	}
-	if _, err := c.Function(name); err != nil {
-		return err
+	if r.Origin == nil {
+		if _, err := c.Trigger(r.Namespace, r.Trigger); err != nil {
+			return err
+		}
+		if _, err := c.Function(name); err != nil {
+			return err
+		}
 	}
 	c.mu.RLock()
 	was, count := c.linked.rules[r.Namespace][r.Name], len(c.linked.rules[r.Namespace])
@@ -201,7 +205,7 @@ func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error
 	return storeError(op, c.write(ctx, ruleKey(r.Namespace, r.Name), r, expect))
 }
 
-// DeleteTrigger removes a trigger with the rules that it is linked by.
+// DeleteTrigger removes a trigger with the rules that it is linked by, save those that have an origin.
 func (c *Catalog) DeleteTrigger(ctx context.Context, namespace, name string) error {
 	const op = "delete trigger"
 	defer c.lock(namespace)()
@@ -210,6 +214,9 @@ func (c *Catalog) DeleteTrigger(ctx context.Context, namespace, name string) err
 	}
 	// The rules go first: a crash leaves a trigger with fewer rules, which can be deleted again.
 	for _, r := range c.RulesOf(namespace, name) {
+		if r.Origin != nil {
+			continue
+		}
 		if err := c.deleteDocument(ctx, ruleKey(namespace, r.Name)); err != nil {
 			return storeError(op, err)
 		}
@@ -227,7 +234,7 @@ func (c *Catalog) DeleteRule(ctx context.Context, namespace, name string) error 
 	return storeError("delete rule", c.deleteDocument(ctx, ruleKey(namespace, name)))
 }
 
-// deleteLinked removes all triggers and rules of a namespace. The caller holds its lock.
+// deleteLinked removes all triggers, rules and packages of a namespace. The caller holds its lock.
 func (c *Catalog) deleteLinked(ctx context.Context, namespace string) error {
 	for _, r := range c.Rules(namespace) {
 		if err := c.deleteDocument(ctx, ruleKey(namespace, r.Name)); err != nil {
@@ -236,6 +243,11 @@ func (c *Catalog) deleteLinked(ctx context.Context, namespace string) error {
 	}
 	for _, t := range c.Triggers(namespace) {
 		if err := c.deleteDocument(ctx, triggerKey(namespace, t.Name)); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.Packages(namespace) {
+		if err := c.deleteDocument(ctx, packageKey(namespace, p.Name)); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,9 @@
 package faas
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Start says how an instance came to serve a call.
 type Start string
@@ -47,6 +50,8 @@ type Activation struct {
 	Response     Bytes      `json:"response_bytes"`
 	Logs         []LogLine  `json:"logs,omitempty"`
 	LogTruncated bool       `json:"log_truncated,omitempty"` // lines over the limit were dropped
+	// Note is what the dialect that made the call wants to find again.
+	Note json.RawMessage `json:"note,omitempty"`
 	// Of a call whose caller does not wait. Its last attempt has the call's ID; those before have IDs of
 	// their own, with the call as their Cause.
 	Attempt int     `json:"attempt,omitempty"` // 1 for the first

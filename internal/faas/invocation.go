@@ -2,6 +2,7 @@ package faas
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"time"
 )
@@ -41,9 +42,15 @@ type Invocation struct {
 	Attempt  int                 // 1 for the first
 	Wait     *Wait               // how it waits, if its caller does not; nil: the caller waits
 	Chain    *Chain              `json:"-"` // how it came about; nil: nothing led to it. Set by the dispatcher
-	Seed     string              `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
-	Timing   Timing
-	Report   Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned
+	// Owner is the namespace whose record it is, where that is not the function's; empty: the function's.
+	Owner string
+	// Note is kept with the activation: what the dialect that made the call wants to find there again.
+	Note json.RawMessage
+	// Keep is how much of the answer's body the activation keeps although the caller waits; 0: nothing.
+	Keep   Bytes
+	Seed   string `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
+	Timing Timing
+	Report Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned
 }
 
 // Report is what the node that ran an invocation has to say about it, besides the answer.

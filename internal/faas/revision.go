@@ -59,11 +59,17 @@ type Revision struct {
 	Reuse     Reuse             `json:"reuse,omitempty"` // empty: ReuseFunction
 	State     State             `json:"state,omitempty"` // empty: StateKept
 	CodeBytes Bytes             `json:"code_bytes"`
-	Layers    []Layer           `json:"layers,omitempty"` // of dependencies, each mounted read-only
-	Image     *Image            `json:"image,omitempty"`  // its root instead of the host's
-	Async     *Async            `json:"async,omitempty"`  // for calls whose caller does not wait; nil: the defaults
-	Warm      []WarmWindow      `json:"warm,omitempty"`   // when instances stand ready by the clock
-	Created   time.Time         `json:"created"`
+	Contract  string            `json:"contract,omitempty"` // what the code expects of its caller; empty: ContractNative
+	// Params are put beneath the fields of an input that is a JSON object.
+	Params map[string]json.RawMessage `json:"params,omitempty"`
+	// Broken says why it can't be run, where it was published all the same: each call fails with that.
+	Broken  string       `json:"broken,omitempty"`
+	Origin  *Origin      `json:"origin,omitempty"`
+	Layers  []Layer      `json:"layers,omitempty"` // of dependencies, each mounted read-only
+	Image   *Image       `json:"image,omitempty"`  // its root instead of the host's
+	Async   *Async       `json:"async,omitempty"`  // for calls whose caller does not wait; nil: the defaults
+	Warm    []WarmWindow `json:"warm,omitempty"`   // when instances stand ready by the clock
+	Created time.Time    `json:"created"`
 }
 
 // WarmWindow is a time that comes again, in which instances of a function stand ready whether

@@ -15,6 +15,7 @@ type Trigger struct {
 	// Params are put beneath the fields of each event whose data is a JSON object.
 	Params  map[string]json.RawMessage `json:"params,omitempty"`
 	Paused  bool                       `json:"paused,omitempty"` // its source does not run
+	Origin  *Origin                    `json:"origin,omitempty"`
 	Created time.Time                  `json:"created"`
 	Updated time.Time                  `json:"updated"`
 }
@@ -36,6 +37,7 @@ type Rule struct {
 	Trigger   string    `json:"trigger"`
 	Function  string    `json:"function"` // as Name.Path gives it
 	Disabled  bool      `json:"disabled,omitempty"`
+	Origin    *Origin   `json:"origin,omitempty"`
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
 }

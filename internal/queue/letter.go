@@ -27,6 +27,9 @@ type letter struct {
 	Attempt  int                 `json:"attempt,omitempty"`
 	Wait     *faas.Wait          `json:"wait,omitempty"`
 	Timing   faas.Timing         `json:"timing"`
+	Owner    string              `json:"owner,omitempty"`
+	Note     json.RawMessage     `json:"note,omitempty"`
+	Keep     faas.Bytes          `json:"keep,omitempty"`
 	HasBody  bool                `json:"has_body,omitempty"`
 }
 
@@ -56,7 +59,7 @@ func encode(inv *faas.Invocation) ([]byte, error) {
 	head, err := json.Marshal(letter{
 		ID: inv.ID, Function: inv.Function.Name, Revision: inv.Function.Revision, Subject: inv.Subject, Cause: inv.Cause, Kind: inv.Kind,
 		Method: inv.Method, Path: inv.Path, Query: inv.Query, Header: inv.Header, Deadline: inv.Deadline,
-		Attempt: inv.Attempt, Wait: inv.Wait, Timing: inv.Timing, HasBody: inv.Body != nil,
+		Attempt: inv.Attempt, Wait: inv.Wait, Timing: inv.Timing, Owner: inv.Owner, Note: inv.Note, Keep: inv.Keep, HasBody: inv.Body != nil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
@@ -98,7 +101,7 @@ func decode(data []byte) (*faas.Invocation, error) {
 	inv := &faas.Invocation{
 		ID: l.ID, Function: faas.Ref{Name: l.Function, Revision: l.Revision}, Subject: l.Subject, Cause: l.Cause, Kind: l.Kind,
 		Method: l.Method, Path: l.Path, Query: l.Query, Header: l.Header, Deadline: l.Deadline,
-		Attempt: l.Attempt, Wait: l.Wait, Timing: l.Timing,
+		Attempt: l.Attempt, Wait: l.Wait, Timing: l.Timing, Owner: l.Owner, Note: l.Note, Keep: l.Keep,
 	}
 	if inv.Wait == nil {
 		inv.Wait = &faas.Wait{} // nobody waits for what lies in a queue
