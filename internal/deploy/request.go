@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"encoding/json"
 	"io"
 	"time"
 
@@ -27,7 +28,14 @@ type Request struct {
 	Warm     []faas.WarmWindow // when instances stand ready by the clock; nil: as the code says
 	Public   *bool             // nil: leave as it is, false for a new function
 	Install  install.Options
-	Prefetch bool    // lay all out on this machine and have an instance ready before the deploy ends
+	Prefetch bool // lay all out on this machine and have an instance ready before the deploy ends
+	// Contract is what the code expects of its caller: faas.ContractNative or another.
+	Contract string
+	Params   map[string]json.RawMessage // put beneath the fields of each input
+	Origin   *faas.Origin               // kept with the revision
+	// Unproved publishes the revision without starting it, and even if it can't be built: then each
+	// call fails with what the build said. Platforms whose clients expect this need it.
+	Unproved bool
 	Image    *Source // its root is the function's, and Code may be nil; nil: the server's system is
 }
 
