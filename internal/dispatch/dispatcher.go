@@ -53,7 +53,11 @@ type Config struct {
 	Journal Journal
 	Async   AsyncConfig
 	Chain   ChainConfig
-	Logger  *slog.Logger
+	// Env says, by the contract of a revision, what its code finds in its environment during a call, besides
+	// what the runtime tells of the call by itself. It is asked when a call begins, each attempt anew, so
+	// what it gives may be secret: it is kept nowhere. It may be nil, and return nil.
+	Env    map[string]func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error)
+	Logger *slog.Logger
 
 	Step func(string) // is told each step of a call that waited; tests stop the process in it. nil: nobody is told
 }
@@ -139,6 +143,14 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		return nil, finish(act, inv, 0, err, record)
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, inv.Deadline, errDeadline)
+	if env := d.cfg.Env[rev.Contract]; env != nil {
+		var err error
+		if inv.Env, err = env(ctx, rev, inv); err != nil {
+			cancel()
+			release()
+			return nil, finish(act, inv, 0, err, record)
+		}
+	}
 	d.chains.begin(inv)
 	res, err := d.cfg.Node.Execute(ctx, rev, inv)
 	if err != nil {

@@ -47,8 +47,11 @@ type Invocation struct {
 	// Note is kept with the activation: what the dialect that made the call wants to find there again.
 	Note json.RawMessage
 	// Keep is how much of the answer's body the activation keeps although the caller waits; 0: nothing.
-	Keep   Bytes
-	Seed   string `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
+	Keep Bytes
+	// Env is what the code finds in its environment during this call alone, where its contract has such a
+	// thing. The dispatcher sets it when the call begins; it may hold secrets, and is kept nowhere.
+	Env    map[string]string `json:"-"`
+	Seed   string            `json:"-"` // fresh randomness for an instance that was rewound or handed on, 64 hex digits; empty: none; a secret
 	Timing Timing
 	Report Report // filled by whoever runs it; complete once the Result's body has ended or an error was returned
 }
