@@ -68,6 +68,18 @@ func (a *app) describeFunction(f api.Function) string {
 	line("function", f.Namespace+"/"+f.Name)
 	line("url", f.URL)
 	line("access", access)
+	if q := r.Sequence; q != nil {
+		line("steps", q.String())
+		if q.ErrorField {
+			line("ends", `where an answer is an object with "error"`)
+		}
+		line("revision", r.ID.Short()+", deployed "+cli.Ago(r.Created, now))
+		line("timeout", r.Limits.Timeout.String())
+		line("async", policyLine(r.Async))
+		line("created", cli.Ago(f.Created, now))
+		line("calls", callsLine(f.Figures))
+		return b.String()
+	}
 	line("runtime", strings.TrimSpace(r.Runtime+" "+r.Version))
 	line("entry", r.Entry)
 	line("handler", r.Handler)
@@ -105,11 +117,15 @@ func (a *app) describeFunction(f api.Function) string {
 	line("environment", strings.Join(slices.Sorted(maps.Keys(r.Env)), ", "))
 	line("secrets", strings.Join(r.Secrets, ", "))
 	line("created", cli.Ago(f.Created, now))
-	calls := "none in the last hour"
-	if n := f.Figures; n.Calls > 0 {
-		calls = fmt.Sprintf("%d in the last hour, %d failed, %d cold; half within %s, 95%% within %s", n.Calls, n.Errors, n.Cold,
-			cli.Took(time.Duration(n.P50)*time.Microsecond), cli.Took(time.Duration(n.P95)*time.Microsecond))
-	}
-	line("calls", calls)
+	line("calls", callsLine(f.Figures))
 	return b.String()
+}
+
+// callsLine says how the calls of the last hour went.
+func callsLine(n api.Figures) string {
+	if n.Calls == 0 {
+		return "none in the last hour"
+	}
+	return fmt.Sprintf("%d in the last hour, %d failed, %d cold; half within %s, 95%% within %s", n.Calls, n.Errors, n.Cold,
+		cli.Took(time.Duration(n.P50)*time.Microsecond), cli.Took(time.Duration(n.P95)*time.Microsecond))
 }

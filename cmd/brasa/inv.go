@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -195,6 +196,16 @@ func (a *app) describeActivation(w io.Writer, act *faas.Activation) error {
 	line("subject", cli.CleanLine(act.Subject))
 	line("sizes", fmt.Sprintf("%s asked, %s answered", cli.Size(act.Request), cli.Size(act.Response)))
 	line("instance", strings.TrimSpace(act.Instance+" "+act.Node))
+	for i, step := range act.Steps {
+		how := s.Outcome(step.Outcome) + ", " + cli.Took(time.Duration(step.US)*time.Microsecond)
+		if step.Status >= http.StatusBadRequest {
+			how = fmt.Sprintf("%s, status %d", how, step.Status)
+		}
+		if step.Kept {
+			how += ", done by an attempt before"
+		}
+		line(fmt.Sprintf("step %d", i+1), fmt.Sprintf("%s  %s  %s", step.ID, cli.CleanLine(step.Function), how))
+	}
 	b.WriteString("\n")
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return err
@@ -247,15 +258,24 @@ func (a *app) resolveID(ctx context.Context, client *api.Client, namespace, func
 		id, err := faas.ParseID(arg)
 		return string(id), err
 	}
-	page, err := client.Activations(ctx, namespace, api.Query{Function: function, Limit: 1})
+	page, err := client.Activations(ctx, namespace, api.Query{Function: function, Limit: lastOf})
 	if err != nil {
 		return "", err
 	}
 	if len(page.Activations) == 0 {
 		return "", faas.Errorf(faas.NotFound, "", "there was no call yet in %q", namespace)
 	}
+	for _, act := range page.Activations {
+		if act.Cause == "" { // a call of somebody's own, not one that it led to
+			return string(act.ID), nil
+		}
+	}
 	return string(page.Activations[0].ID), nil
 }
+
+// lastOf is among how many of the newest records the newest call is looked for that no other led to: a
+// sequence may have 50 steps.
+const lastOf = 100
 
 // recordWait is how long a record that is not there yet is waited for: it is written behind the
 // answer, usually within a few milliseconds.

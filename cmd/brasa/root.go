@@ -55,7 +55,7 @@ or, while you write: brasa dev`,
 		}
 	}
 	add(groupStart, newServe(a), newDev(a), newInit(a))
-	add(groupCode, newDeploy(a), newInvoke(a), newRun(a), newLs(a), newDescribe(a), newVersions(a), newRollback(a), newRm(a))
+	add(groupCode, newDeploy(a), newSequence(a), newInvoke(a), newRun(a), newLs(a), newDescribe(a), newVersions(a), newRollback(a), newRm(a))
 	add(groupLook, newLogs(a), newInv(a), newTrace(a), newBuilds(a), newNodes(a), newSimulate(a), newBench(a))
 	add(groupLook, newQueue(a), newDlq(a))
 	add(groupManage, newTrigger(a), newSecret(a), newNamespace(a), newKey(a))

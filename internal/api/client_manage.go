@@ -174,3 +174,10 @@ func codeOfStatus(status int) faas.Code {
 	}
 	return faas.Internal
 }
+
+// PutSequence makes a function of others, or changes it.
+func (c *Client) PutSequence(ctx context.Context, namespace, name string, spec SequenceSpec) (Function, error) {
+	return call[Function](ctx, c, request{
+		op: "create sequence", method: http.MethodPut, path: c.ns(namespace, "sequences", name), contentType: jsonType, body: jsonBody(spec),
+	})
+}

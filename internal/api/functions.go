@@ -82,6 +82,7 @@ func (s *Server) functionRoutes() {
 		return s.function(ctx, name)
 	})
 	s.deployRoute()
+	s.sequenceRoutes()
 	s.buildRoutes()
 }
 
@@ -211,6 +212,11 @@ func (s *Server) summary(ctx context.Context, fn *faas.Function, f Figures) Summ
 	}
 	if _, rev, err := s.cfg.Catalog.Resolve(faas.Ref{Name: fn.Name}); err == nil {
 		out.Runtime, out.Version = rev.Runtime, rev.Version
+		if rev.Sequence != nil {
+			for _, step := range rev.Sequence.Steps {
+				out.Steps = append(out.Steps, step.Path())
+			}
+		}
 	}
 	return out
 }

@@ -75,6 +75,7 @@ var examples = map[string]example{
 	"list-triggers":       {},
 	"get-trigger":         {},
 	"create-trigger":      {body: `{"params":{"a":1}}`, status: 201},
+	"put-sequence":        {body: `{"steps":["pay","pay"]}`},
 	"put-trigger":         {body: `{"paused":true}`},
 	"delete-trigger":      {},
 	"fire-trigger":        {body: `{"n":1}`, status: 202},
@@ -237,7 +238,7 @@ func request(t *testing.T, d *gatewaytest.Door, r route, in room, key string) *h
 		"triggers/{name}", "triggers/"+trigger, "rules/{name}", "rules/to-pay", "hooks/{namespace}/{name}", "hooks/"+in.namespace+"/hook",
 		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}/result", "activations/"+in.answered+"/result",
 		"activations/{id}", "activations/"+activation, "dead-letters/{id}", "dead-letters/"+in.dead, "builds/{id}", "builds/"+in.build,
-		"secrets/{name}", "secrets/TOKEN", "{name}", "pay",
+		"secrets/{name}", "secrets/TOKEN", "sequences/{name}", "sequences/twice", "{name}", "pay",
 	).Replace(r.path)
 	if ex.query != "" {
 		path += "?" + ex.query

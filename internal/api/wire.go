@@ -155,6 +155,7 @@ type Summary struct {
 	Runtime   string          `json:"runtime"`
 	Version   string          `json:"version,omitempty" doc:"Of the runtime"`
 	Revision  faas.RevisionID `json:"revision" doc:"The active one"`
+	Steps     []string        `json:"steps,omitempty" doc:"Of a sequence: the functions that it calls"`
 	Public    bool            `json:"public" doc:"Its own URL may be called without a key"`
 	URL       string          `json:"url" doc:"Its own URL"`
 	Created   time.Time       `json:"created"`

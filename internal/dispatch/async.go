@@ -64,12 +64,11 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 		return "", err
 	}
 	inv.Function.Name = fn.Name
-	if c, ok := d.cfg.Node.(checker); ok {
-		if err := c.Check(rev); err != nil {
-			return "", err
-		}
+	first, err := d.canRun(rev)
+	if err != nil {
+		return "", err
 	}
-	if err := d.bodyMayWait(inv, rev); err != nil {
+	if err := d.bodyMayWait(inv, first); err != nil {
 		return "", err
 	}
 	now := time.Now()

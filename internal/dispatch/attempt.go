@@ -92,7 +92,7 @@ func (d *Dispatcher) execute(ctx context.Context, inv *faas.Invocation) *outcome
 	}
 	o.next = afterSuccess(inv.Wait, rev.Async)
 	d.warmNext(ctx, inv, o.next)
-	res, err := d.run(ctx, rev, inv, func(act *faas.Activation) { o.act = act })
+	res, err := d.run(ctx, rev, inv, d.enter, func(act *faas.Activation) { o.act = act })
 	if err != nil {
 		return fail(err)
 	}

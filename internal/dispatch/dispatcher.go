@@ -121,12 +121,12 @@ func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv
 	if err := d.chains.link(inv); err != nil {
 		return nil, finish(newActivation(rev, inv), inv, 0, err, d.cfg.Recorder.Record)
 	}
-	return d.run(ctx, rev, inv, d.cfg.Recorder.Record)
+	return d.run(ctx, rev, inv, d.enter, d.cfg.Recorder.Record)
 }
 
-// run is the way of every call, whether its caller waits or not. The finished activation goes to
-// record.
-func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, record func(*faas.Activation)) (*faas.Result, error) {
+// run is the way of every call, whether its caller waits or not. enter takes its place; the finished
+// activation goes to record.
+func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, enter func(*faas.Revision, *faas.Invocation) (func(), error), record func(*faas.Activation)) (*faas.Result, error) {
 	if latest := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.IsZero() || inv.Deadline.After(latest) {
 		inv.Deadline = latest
 	}
@@ -134,7 +134,7 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 	if err := bound(inv, rev); err != nil {
 		return nil, finish(act, inv, 0, err, record)
 	}
-	release, err := d.enter(rev, inv)
+	release, err := enter(rev, inv)
 	if err != nil {
 		return nil, finish(act, inv, 0, err, record)
 	}
@@ -152,7 +152,11 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		}
 	}
 	d.chains.begin(inv)
-	res, err := d.cfg.Node.Execute(ctx, rev, inv)
+	execute := d.cfg.Node.Execute
+	if rev.Sequence != nil {
+		execute = d.runSequence
+	}
+	res, err := execute(ctx, rev, inv)
 	if err != nil {
 		d.chains.end(inv)
 		cancel()

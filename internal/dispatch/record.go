@@ -33,7 +33,7 @@ func finish(act *faas.Activation, inv *faas.Invocation, status int, err error, r
 	act.Start, act.Node, act.Instance = r.Start, r.Node, r.Instance
 	act.Memory, act.CPUMicros = r.Memory, r.CPU.Microseconds()
 	act.Request, act.Response = r.Request, r.Response
-	act.Logs, act.LogTruncated = r.Logs, r.LogTruncated
+	act.Logs, act.LogTruncated, act.Steps = r.Logs, r.LogTruncated, r.Steps
 	if err != nil {
 		err = outcome(act, err)
 	}
@@ -56,16 +56,23 @@ func track(body io.ReadCloser, done func(error)) io.ReadCloser {
 	if w, ok := body.(io.Writer); ok { // an upgraded connection
 		return &trackedConn{tracked: t, Writer: w}
 	}
-	if b, ok := body.(*faas.BytesBody); ok {
+	if b, ok := body.(wholeBody); ok {
 		return &trackedBytes{tracked: t, whole: b}
 	}
 	return t
 }
 
+// wholeBody is a body that is complete in memory.
+type wholeBody interface {
+	io.ReadCloser
+	io.WriterTo
+	Len() int
+}
+
 // trackedBytes is an answer that is complete in memory, whose length is known.
 type trackedBytes struct {
 	*tracked
-	whole *faas.BytesBody
+	whole wholeBody
 }
 
 // Len returns how many bytes are still to be read.

@@ -32,15 +32,27 @@ type warmer struct {
 
 // warmNext has the node make ready the function that gets the answer, while the one before runs.
 func (d *Dispatcher) warmNext(ctx context.Context, inv *faas.Invocation, h handOn) {
-	node, can := d.cfg.Node.(prefetcher)
-	if !can || !h.isFunction() {
+	if !h.isFunction() {
 		return
 	}
-	target, err := h.to.Target(inv.Function.Name.Namespace)
-	if err != nil {
+	if target, err := h.to.Target(inv.Function.Name.Namespace); err == nil {
+		d.makeReady(ctx, target)
+	}
+}
+
+// makeReady has the node make ready a function that will be called soon; of a sequence, its first step.
+func (d *Dispatcher) makeReady(ctx context.Context, target faas.Name) {
+	node, can := d.cfg.Node.(prefetcher)
+	if !can {
 		return
 	}
 	_, rev, err := d.cfg.Catalog.Resolve(faas.Ref{Name: target})
+	for deep := 0; err == nil && rev.Sequence != nil; deep++ {
+		if deep == faas.MaxSteps || len(rev.Sequence.Steps) == 0 {
+			return
+		}
+		_, rev, err = d.cfg.Catalog.Resolve(faas.Ref{Name: rev.Sequence.Steps[0]})
+	}
 	if err != nil || !d.warmer.begin(rev.ID) {
 		return
 	}

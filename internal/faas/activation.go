@@ -51,7 +51,8 @@ type Activation struct {
 	Logs         []LogLine  `json:"logs,omitempty"`
 	LogTruncated bool       `json:"log_truncated,omitempty"` // lines over the limit were dropped
 	// Note is what the dialect that made the call wants to find again.
-	Note json.RawMessage `json:"note,omitempty"`
+	Note  json.RawMessage `json:"note,omitempty"`
+	Steps []SequenceStep  `json:"steps,omitempty"` // of a sequence: its calls, each of which has an activation of its own
 	// Of a call whose caller does not wait. Its last attempt has the call's ID; those before have IDs of
 	// their own, with the call as their Cause.
 	Attempt int     `json:"attempt,omitempty"` // 1 for the first

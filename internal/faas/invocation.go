@@ -66,6 +66,7 @@ type Report struct {
 	Request      Bytes         // of the body that the function was sent
 	Response     Bytes         // of the answer's body
 	Logs         []LogLine
+	Steps        []SequenceStep // of a sequence
 	LogTruncated bool
 }
 

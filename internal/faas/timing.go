@@ -78,6 +78,17 @@ func (t *Timing) Add(p Phase, d time.Duration) {
 // AddCPU adds processor time to a phase, as the cgroup counted it.
 func (t *Timing) AddCPU(p Phase, d time.Duration) { t.cpu[p] += max(d, 0) }
 
+// Merge adds the phases of a part of the invocation, and what that part's instance was made with.
+func (t *Timing) Merge(part *Timing) {
+	for p := range phaseCount {
+		if part.seen[p] {
+			t.Add(p, part.took[p])
+			t.AddCPU(p, part.cpu[p])
+		}
+	}
+	t.trees = append(t.trees[:len(t.trees):len(t.trees)], part.trees...)
+}
+
 // Trees returns what the invocation's instance was made with; nil if it was there before.
 func (t *Timing) Trees() []Tree { return t.trees }
 

@@ -34,6 +34,10 @@ func appendRecord(b []byte, a *faas.Activation) []byte {
 	may(`,"fault":`, a.Fault)
 	may(`,"error":`, a.Error)
 	may(`,"trace":`, a.Trace)
+	if len(a.Steps) > 0 {
+		packed, _ := json.Marshal(a.Steps) // text and numbers always marshal
+		b = append(append(b, `,"steps":`...), packed...)
+	}
 	if a.Attempt != 0 {
 		number(`,"attempt":`, int64(a.Attempt))
 	}
