@@ -52,6 +52,9 @@ func (s *Server) routes() {
 	s.standingRoutes()
 	s.queueRoutes()
 	s.triggerRoutes()
+	if s.cfg.Subjects != nil {
+		s.subjectRoutes()
+	}
 }
 
 func (s *Server) serverRoutes() {

@@ -40,6 +40,7 @@ type Config struct {
 	Triggers   *trigger.Manager // nil: triggers are kept and not run
 	Builds     *install.Builds  // logs of what was installed and built; nil: none are kept
 	Keys       *auth.Keys
+	Subjects   *auth.Subjects                   // nil: there are none
 	Runtimes   func() []Runtime                 // what languages there are
 	Doctor     func(ctx context.Context) Doctor // examines this host
 	Nodes      func() []faas.NodeStatus         // the machines that run functions

@@ -64,10 +64,11 @@ type Config struct {
 	Async asyncConfig `koanf:"async"` // calls whose caller does not wait
 	Chain chainConfig `koanf:"chain"` // calls that lead to others
 
-	Triggers triggersConfig `koanf:"triggers"` // what fires triggers
-	Limits   faas.Limits    `koanf:"limits"`   // what a function gets that asks for nothing
-	Ceiling  faas.Limits    `koanf:"ceiling"`  // the most that a function may ask for
-	Code     struct {
+	Triggers  triggersConfig  `koanf:"triggers"`  // what fires triggers
+	OpenWhisk openWhiskConfig `koanf:"openwhisk"` // limits of that API
+	Limits    faas.Limits     `koanf:"limits"`    // what a function gets that asks for nothing
+	Ceiling   faas.Limits     `koanf:"ceiling"`   // the most that a function may ask for
+	Code      struct {
 		Bytes   faas.Bytes `koanf:"bytes"`   // of code, unpacked
 		Entries int        `koanf:"entries"` // files and folders in it
 		Cache   faas.Bytes `koanf:"cache"`   // of unpacked code kept on this node
@@ -324,6 +325,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("limits: %w", err)
 	}
 	if err := c.Registries.Validate(); err != nil {
+		return err
+	}
+	if err := c.OpenWhisk.validate(); err != nil {
 		return err
 	}
 	if err := c.Triggers.validate(); err != nil {

@@ -60,6 +60,7 @@ func New(cfg Config) (*Daemon, error) {
 // node holds the parts while they run.
 type node struct {
 	keys      *auth.Keys
+	subjects  *auth.Subjects
 	catalog   *catalog.Catalog
 	depot     *artifact.Depot
 	journal   *journal.Journal
@@ -105,6 +106,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.openTriggers(ctx, n, engine); err != nil {
 		return err
 	}
+	if err := d.openSubjects(ctx, n, engine); err != nil {
+		return err
+	}
 	gate, err := d.openDoor(n)
 	if err != nil {
 		return err
@@ -119,6 +123,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	closing.add("gateway", gate.Close)
 
 	running.start(ctx, part{"keys", n.keys.Run})
+	running.start(ctx, part{"subjects", n.subjects.Run})
 	running.start(ctx, part{"catalog", n.catalog.Run})
 	running.start(ctx, part{"journal", n.journal.Run})
 	running.start(ctx, part{"queue", n.queue.Run})
@@ -308,7 +313,7 @@ func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines
 func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Queue: n.queue, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
-		Triggers: n.triggers,
+		Triggers: n.triggers, Subjects: n.subjects,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(ctx context.Context) api.Doctor { return n.examine(ctx) },
@@ -324,7 +329,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 		return nil, err
 	}
 	return gateway.New(gateway.Config{
-		API: server, Registry: n.registry, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
+		API: server, Registry: n.registry, OpenWhisk: d.openWhisk(n), Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
 		Grace: d.cfg.Drain, Logger: d.log.With("part", "gateway"),
 	})
 }

@@ -34,6 +34,8 @@ type Config struct {
 	Keys *auth.Keys
 	// Registry answers what is asked below /v2/; nil: nothing is.
 	Registry http.Handler
+	// OpenWhisk answers what is asked of that dialect, /api/ and /; nil: nothing is.
+	OpenWhisk http.Handler
 	// Listen is the address of the listener. Default 127.0.0.1:8080, which only this machine reaches.
 	Listen string
 	// Cert and Key are files in PEM form; with both the listener speaks TLS, HTTP/2 included.

@@ -10,6 +10,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/openwhisk"
 )
 
 // ServeHTTP takes a request in and hands it to the dialect that its path names.
@@ -41,6 +42,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.cfg.API.ServeHTTP(answer, r)
 	case registry(path) && g.cfg.Registry != nil:
 		g.cfg.Registry.ServeHTTP(answer, r)
+	case openwhisk.Serves(path) && g.cfg.OpenWhisk != nil:
+		g.cfg.OpenWhisk.ServeHTTP(answer, r)
 	default:
 		api.NoRoute(answer, r, g.cfg.Logger)
 	}
@@ -60,6 +63,8 @@ func registry(path string) bool { return path == "/v2" || strings.HasPrefix(path
 func (g *Gateway) identify(r *http.Request, path string, c *api.Caller) error {
 	headers := r.Header["Authorization"]
 	switch {
+	case openwhisk.Serves(path): // its keys are of another kind
+		return nil
 	case len(headers) == 0:
 		return nil
 	case len(headers) > 1:

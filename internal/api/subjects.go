@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Subject is who has keys of OpenWhisk's kind.
+type Subject struct {
+	Subject    string       `json:"subject"`
+	Blocked    bool         `json:"blocked" doc:"Its keys are not taken"`
+	Namespaces []SubjectKey `json:"namespaces" doc:"That it has keys of"`
+	Created    time.Time    `json:"created"`
+}
+
+// SubjectKey is a key of a subject, without its secret part.
+type SubjectKey struct {
+	Namespace string    `json:"namespace"`
+	UUID      string    `json:"uuid" doc:"The user part of what OpenWhisk's clients authenticate with"`
+	Created   time.Time `json:"created"`
+}
+
+// Subjects is a list of them.
+type Subjects struct {
+	Subjects []Subject `json:"subjects"`
+}
+
+// SubjectSpec asks for a key of a subject.
+type SubjectSpec struct {
+	Namespace string `json:"namespace,omitempty" doc:"What the key opens, made if absent; the subject's name when left out"`
+	UUID      string `json:"uuid,omitempty" doc:"With key: taken over from another installation"`
+	Key       string `json:"key,omitempty" doc:"64 characters"`
+	Replace   bool   `json:"replace,omitempty" doc:"Take the place of the key that the subject has for the namespace"`
+}
+
+// NewSubject is a key at the one time its secret part is shown.
+type NewSubject struct {
+	Subject   string `json:"subject"`
+	Namespace string `json:"namespace"`
+	UUID      string `json:"uuid"`
+	Key       string `json:"key" doc:"Shown this once; wsk takes UUID:KEY as --auth"`
+}
+
+// SubjectBlock blocks a subject or takes that back.
+type SubjectBlock struct {
+	Blocked bool `json:"blocked"`
+}
+
+// SubjectPath names a subject.
+type SubjectPath struct {
+	Subject string `path:"subject"`
+}
+
+func (s *Server) subjectRoutes() {
+	const all, one = "/v1/subjects", "/v1/subjects/{subject}"
+	manage(s, accessAdmin, operation("list-subjects", http.MethodGet, all, "List who has keys of OpenWhisk's kind", "subjects"), func(context.Context, *none) (Subjects, error) {
+		out := Subjects{Subjects: []Subject{}}
+		for _, i := range s.cfg.Subjects.List() {
+			out.Subjects = append(out.Subjects, wireSubject(i))
+		}
+		return out, nil
+	})
+	manage(s, accessAdmin, operation("get-subject", http.MethodGet, one, "Look a subject up", "subjects"), func(_ context.Context, in *SubjectPath) (Subject, error) {
+		i, err := s.cfg.Subjects.Get(in.Subject)
+		return wireSubject(i), err
+	})
+	manage(s, accessAdmin, created(operation("create-subject", http.MethodPost, one, "Make a key of OpenWhisk's kind, and its subject and namespace where they are absent", "subjects")), func(ctx context.Context, in *struct {
+		SubjectPath
+		Body SubjectSpec
+	}) (NewSubject, error) {
+		namespace := in.Body.Namespace
+		if namespace == "" {
+			namespace = in.Subject
+		}
+		native := faas.NativeName(namespace)
+		if _, err := s.cfg.Catalog.CreateNamespace(ctx, native); err != nil && faas.CodeOf(err) != faas.Conflict {
+			return NewSubject{}, err
+		}
+		made, err := s.cfg.Subjects.Put(ctx, in.Subject, namespace, in.Body.UUID, in.Body.Key, in.Body.Replace)
+		if err != nil {
+			return NewSubject{}, err
+		}
+		return NewSubject{Subject: made.Name, Namespace: made.Namespace, UUID: made.UUID, Key: made.Key}, nil
+	})
+	manage(s, accessAdmin, operation("block-subject", http.MethodPatch, one, "Have a subject's keys not taken, or taken again", "subjects"), func(ctx context.Context, in *struct {
+		SubjectPath
+		Body SubjectBlock
+	}) (Subject, error) {
+		if err := s.cfg.Subjects.Block(ctx, in.Subject, in.Body.Blocked); err != nil {
+			return Subject{}, err
+		}
+		i, err := s.cfg.Subjects.Get(in.Subject)
+		return wireSubject(i), err
+	})
+	manage(s, accessAdmin, operation("delete-subject", http.MethodDelete, one, "Delete a subject, or its key of one namespace; namespaces stay", "subjects"), func(ctx context.Context, in *struct {
+		SubjectPath
+		Namespace string `query:"namespace" doc:"Of which the key is deleted; all when left out"`
+	}) (Done, error) {
+		return Done{}, s.cfg.Subjects.Delete(ctx, in.Subject, in.Namespace)
+	})
+}
+
+func wireSubject(i auth.SubjectInfo) Subject {
+	out := Subject{Subject: i.Name, Blocked: i.Blocked, Created: i.Created, Namespaces: []SubjectKey{}}
+	for _, k := range i.Keys {
+		out.Namespaces = append(out.Namespaces, SubjectKey(k))
+	}
+	return out
+}
+
+// Subjects lists who has keys of OpenWhisk's kind.
+func (c *Client) Subjects(ctx context.Context) ([]Subject, error) {
+	r, err := call[Subjects](ctx, c, request{op: "list subjects", method: http.MethodGet, path: []string{"v1", "subjects"}})
+	return r.Subjects, err
+}
+
+// Subject looks one up.
+func (c *Client) Subject(ctx context.Context, name string) (Subject, error) {
+	return call[Subject](ctx, c, request{op: "look up subject", method: http.MethodGet, path: []string{"v1", "subjects", name}})
+}
+
+// CreateSubject makes a key of OpenWhisk's kind. Its secret part is in this answer and nowhere else.
+func (c *Client) CreateSubject(ctx context.Context, name string, spec SubjectSpec) (NewSubject, error) {
+	return call[NewSubject](ctx, c, request{op: "create subject", method: http.MethodPost, path: []string{"v1", "subjects", name}, contentType: jsonType, body: jsonBody(spec)})
+}
+
+// BlockSubject has a subject's keys not taken, or taken again.
+func (c *Client) BlockSubject(ctx context.Context, name string, blocked bool) (Subject, error) {
+	return call[Subject](ctx, c, request{op: "block subject", method: http.MethodPatch, path: []string{"v1", "subjects", name}, contentType: jsonType, body: jsonBody(SubjectBlock{Blocked: blocked})})
+}
+
+// DeleteSubject deletes a subject, or its key of one namespace.
+func (c *Client) DeleteSubject(ctx context.Context, name, namespace string) error {
+	q := url.Values{}
+	if namespace != "" {
+		q.Set("namespace", namespace)
+	}
+	_, err := call[Done](ctx, c, request{op: "delete subject", method: http.MethodDelete, path: []string{"v1", "subjects", name}, query: q})
+	return err
+}

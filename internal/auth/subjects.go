@@ -1,0 +1,367 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+// Subject is who holds a key of OpenWhisk's kind: a UUID and 64 characters, which open one namespace.
+type Subject struct {
+	Name      string
+	Namespace string // as OpenWhisk's clients call it
+	UUID      string
+	Key       string // as it was sent; only of one that was just authenticated or made
+}
+
+// SubjectKey is one of a subject's keys as it may be shown.
+type SubjectKey struct {
+	Namespace string    `json:"namespace"`
+	UUID      string    `json:"uuid"`
+	Created   time.Time `json:"created"`
+}
+
+// SubjectInfo is a subject as it may be shown.
+type SubjectInfo struct {
+	Name    string       `json:"subject"`
+	Blocked bool         `json:"blocked"`
+	Keys    []SubjectKey `json:"namespaces"`
+	Created time.Time    `json:"created"`
+}
+
+// subjectRecord is a subject as it is kept.
+type subjectRecord struct {
+	Name    string             `json:"subject"`
+	Blocked bool               `json:"blocked,omitempty"`
+	Keys    []subjectKeyRecord `json:"namespaces"`
+	Created time.Time          `json:"created"`
+}
+
+type subjectKeyRecord struct {
+	SubjectKey
+	Sum string `json:"sha256"` // of the key, hexadecimal
+}
+
+const (
+	subjectPrefix = "subjects/"
+	// OpenWhisk's clients send keys of exactly this many characters.
+	subjectKeyLength = 64
+	uuidLength       = 36
+	maxSubject       = 256
+)
+
+// Subjects knows all subjects. It is safe for concurrent use.
+type Subjects struct {
+	store   store.Store
+	log     *slog.Logger
+	guesses *guesses
+
+	mu       sync.RWMutex
+	subjects map[string]*known // guarded by mu; by name
+	byUUID   map[string]*known // guarded by mu
+	writers  sync.Mutex        // one change at a time
+}
+
+type known struct {
+	subjectRecord
+	version store.Version
+}
+
+// OpenSubjects reads the subjects from the store.
+func OpenSubjects(ctx context.Context, cfg Config) (*Subjects, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("open subjects: no store")
+	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = 20
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Subjects{store: cfg.Store, log: cfg.Logger, guesses: newGuesses(cfg.Attempts), subjects: map[string]*known{}, byUUID: map[string]*known{}}
+	records, err := cfg.Store.List(ctx, subjectPrefix, "", 0)
+	if err != nil {
+		return nil, fmt.Errorf("read subjects: %w", err)
+	}
+	for _, r := range records {
+		if err := s.learn(r); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Run follows changes that others make in the store, until ctx ends.
+func (s *Subjects) Run(ctx context.Context) error {
+	changes, err := s.store.Watch(ctx, subjectPrefix, 0)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("watch subjects: %w", err)
+	}
+	for r := range changes {
+		if r.Key == "" {
+			continue
+		}
+		if err := s.learn(r); err != nil {
+			s.log.Error("subject ignored", "error", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("watch subjects: the store ended the watch")
+}
+
+// storeName is a subject's name as part of a key of the store; the name itself may have any characters.
+func storeName(subject string) string {
+	sum := sha256.Sum256([]byte(subject))
+	return subjectPrefix + hex.EncodeToString(sum[:16])
+}
+
+// learn takes a record over from the store, unless a newer one is known.
+func (s *Subjects) learn(r store.Record) error {
+	var rec subjectRecord
+	if !r.Deleted {
+		if err := json.Unmarshal(r.Value, &rec); err != nil {
+			return fmt.Errorf("read subject %q: %w", r.Key, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, k := range s.subjects {
+		if storeName(name) != r.Key {
+			continue
+		}
+		if k.version >= r.Version {
+			return nil
+		}
+		s.forget(k)
+	}
+	if r.Deleted {
+		return nil
+	}
+	k := &known{rec, r.Version}
+	s.subjects[rec.Name] = k
+	for _, key := range rec.Keys {
+		s.byUUID[key.UUID] = k
+	}
+	return nil
+}
+
+// forget takes a subject out of the maps. mu is held.
+func (s *Subjects) forget(k *known) {
+	delete(s.subjects, k.Name)
+	for _, key := range k.Keys {
+		delete(s.byUUID, key.UUID)
+	}
+}
+
+// Authenticate returns whose key it is, sent from a remote address. What is malformed, unknown, wrong
+// or of a blocked subject is Unauthenticated; too many wrong ones from an address are Overloaded.
+func (s *Subjects) Authenticate(uuid, key, remote string) (Subject, error) {
+	bad := faas.Errorf(faas.Unauthenticated, "authenticate", "the key is not valid here")
+	hash := sha256.Sum256([]byte(uuid + ":" + key))
+	if wait := s.guesses.mustWait(remote, hash); wait > 0 {
+		return Subject{}, faas.Errorf(faas.Overloaded, "authenticate", "too many wrong keys came from this address").
+			WithLimit("failed_attempts").WithFix("wait %d seconds, then send the right key", int(wait.Seconds())+1)
+	}
+	s.mu.RLock()
+	k := s.byUUID[uuid]
+	s.mu.RUnlock()
+	var found *subjectKeyRecord
+	want := strings.Repeat("0", 2*sha256.Size) // compared all the same, so that the time taken does not tell which there are
+	if k != nil {
+		for i := range k.Keys {
+			if k.Keys[i].UUID == uuid {
+				found, want = &k.Keys[i], k.Keys[i].Sum
+			}
+		}
+	}
+	sum := sha256.Sum256([]byte(key))
+	same := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(want)) == 1
+	if !same || found == nil || k.Blocked || len(key) != subjectKeyLength {
+		s.guesses.wrong(remote)
+		return Subject{}, bad
+	}
+	s.guesses.right(remote, hash)
+	return Subject{Name: k.Name, Namespace: found.Namespace, UUID: uuid, Key: key}, nil
+}
+
+// Put makes a key of a subject for a namespace, and the subject if there is none, and returns it
+// whole; this is the only time it is seen. A given uuid and key are taken over, as they come from
+// another installation; empty: new ones are made. A subject has one key for a namespace: there is
+// Conflict if it has one, unless replace.
+func (s *Subjects) Put(ctx context.Context, name, namespace, uuid, key string, replace bool) (Subject, error) {
+	const op = "create subject"
+	switch {
+	case len(name) < 5 || len(name) > maxSubject || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return Subject{}, faas.Errorf(faas.Invalid, op, "a subject's name has from 5 to %d characters, and %.80q has not", maxSubject, name)
+	case key != "" && len(key) != subjectKeyLength:
+		return Subject{}, faas.Errorf(faas.Invalid, op, "a key has exactly %d characters, and this one has %d", subjectKeyLength, len(key))
+	case uuid != "" && !isUUID(uuid):
+		return Subject{}, faas.Errorf(faas.Invalid, op, "%.80q is no UUID", uuid)
+	case (uuid == "") != (key == ""):
+		return Subject{}, faas.Errorf(faas.Invalid, op, "a UUID and its key are given together")
+	}
+	if uuid == "" {
+		uuid, key = newUUID(), rand.Text()+rand.Text()+rand.Text()
+		key = key[:subjectKeyLength]
+	}
+	sum := sha256.Sum256([]byte(key))
+	made := subjectKeyRecord{SubjectKey{Namespace: namespace, UUID: uuid, Created: time.Now().UTC()}, hex.EncodeToString(sum[:])}
+	err := s.change(ctx, name, func(r *subjectRecord) error {
+		s.mu.RLock()
+		of := s.byUUID[uuid]
+		s.mu.RUnlock()
+		if of != nil && (of.Name != name || !replace) {
+			return faas.Errorf(faas.Conflict, op, "the UUID %s is in use", uuid)
+		}
+		at := slices.IndexFunc(r.Keys, func(k subjectKeyRecord) bool { return k.Namespace == namespace })
+		switch {
+		case at < 0:
+			r.Keys = append(r.Keys, made)
+		case replace:
+			r.Keys[at] = made
+		default:
+			return faas.Errorf(faas.Conflict, op, "subject %q has a key for namespace %q already", name, namespace).WithFix("replace it with --force")
+		}
+		return nil
+	})
+	return Subject{Name: name, Namespace: namespace, UUID: uuid, Key: key}, err
+}
+
+// Block keeps a subject's keys from being taken, or has them taken again.
+func (s *Subjects) Block(ctx context.Context, name string, blocked bool) error {
+	if _, err := s.Get(name); err != nil {
+		return err
+	}
+	return s.change(ctx, name, func(r *subjectRecord) error { r.Blocked = blocked; return nil })
+}
+
+// Delete removes a subject's key for a namespace, or with "" the subject.
+func (s *Subjects) Delete(ctx context.Context, name, namespace string) error {
+	const op = "delete subject"
+	if _, err := s.Get(name); err != nil {
+		return err
+	}
+	return s.change(ctx, name, func(r *subjectRecord) error {
+		n := len(r.Keys)
+		r.Keys = slices.DeleteFunc(r.Keys, func(k subjectKeyRecord) bool { return namespace == "" || k.Namespace == namespace })
+		if namespace != "" && len(r.Keys) == n {
+			return faas.Errorf(faas.NotFound, op, "subject %q has no key for namespace %q", name, namespace)
+		}
+		return nil
+	})
+}
+
+// change writes what f makes of a subject; one without keys is deleted.
+func (s *Subjects) change(ctx context.Context, name string, f func(*subjectRecord) error) error {
+	s.writers.Lock()
+	defer s.writers.Unlock()
+	s.mu.RLock()
+	was := s.subjects[name]
+	s.mu.RUnlock()
+	rec, expect := subjectRecord{Name: name, Created: time.Now().UTC()}, store.Absent
+	if was != nil {
+		rec, expect = was.subjectRecord, was.version
+		rec.Keys = slices.Clone(rec.Keys)
+	}
+	if err := f(&rec); err != nil {
+		return err
+	}
+	if len(rec.Keys) == 0 {
+		if was == nil {
+			return nil
+		}
+		if err := s.store.Delete(ctx, storeName(name), expect); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("delete subject: %w", err)
+		}
+		s.mu.Lock()
+		s.forget(was)
+		s.mu.Unlock()
+		return nil
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	version, err := s.store.Put(ctx, storeName(name), b, expect)
+	if errors.Is(err, store.ErrConflict) {
+		return faas.Errorf(faas.Conflict, "write subject", "subject %q was changed by somebody else", name).WithFix("try again")
+	}
+	if err != nil {
+		return fmt.Errorf("write subject: %w", err)
+	}
+	return s.learn(store.Record{Key: storeName(name), Value: b, Version: version})
+}
+
+// Get returns a subject, or NotFound.
+func (s *Subjects) Get(name string) (SubjectInfo, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	k := s.subjects[name]
+	if k == nil {
+		return SubjectInfo{}, faas.Errorf(faas.NotFound, "look up subject", "there is no subject %.80q", name).WithFix("see which there are: brasa subject ls")
+	}
+	return k.info(), nil
+}
+
+// List returns all subjects in the order of their names.
+func (s *Subjects) List() []SubjectInfo {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]SubjectInfo, 0, len(s.subjects))
+	for _, k := range s.subjects {
+		out = append(out, k.info())
+	}
+	slices.SortFunc(out, func(a, b SubjectInfo) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (k *known) info() SubjectInfo {
+	i := SubjectInfo{Name: k.Name, Blocked: k.Blocked, Created: k.Created}
+	for _, key := range k.Keys {
+		i.Keys = append(i.Keys, key.SubjectKey)
+	}
+	return i
+}
+
+func isUUID(s string) bool {
+	if len(s) != uuidLength {
+		return false
+	}
+	for i, c := range s {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if c != '-' {
+				return false
+			}
+		} else if !strings.ContainsRune("0123456789abcdefABCDEF", c) {
+			return false
+		}
+	}
+	return true
+}
+
+// newUUID returns a random one (RFC 9562, version 4).
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}

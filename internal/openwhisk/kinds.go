@@ -1,0 +1,89 @@
+package openwhisk
+
+import (
+	"strings"
+)
+
+// kind is a kind of action: a language in a version, as clients name it.
+type kind struct {
+	Name       string // "nodejs:20"
+	Family     string // "nodejs"
+	Language   string // what a deploy calls it; empty: sequence, blackbox
+	Default    bool   // of its family
+	Deprecated bool   // can be read and deleted, and neither made nor called
+	Main       bool   // main must be said
+	Image      string // what clients are told; nothing is fetched by it
+}
+
+// kinds are those that upstream's manifest has had. A version is a name only: the host's own
+// interpreter runs all of a family.
+var kinds = []kind{
+	{Name: "nodejs:18", Language: "node"},
+	{Name: "nodejs:20", Language: "node", Default: true},
+	{Name: "nodejs:22", Language: "node"},
+	{Name: "nodejs:14", Language: "node", Deprecated: true},
+	{Name: "nodejs:12", Language: "node", Deprecated: true},
+	{Name: "nodejs:10", Language: "node", Deprecated: true},
+	{Name: "nodejs:8", Language: "node", Deprecated: true},
+	{Name: "nodejs:6", Language: "node", Deprecated: true},
+	{Name: "nodejs", Language: "node", Deprecated: true},
+	{Name: "python:3.10", Language: "python", Default: true},
+	{Name: "python:3.11", Language: "python"},
+	{Name: "python:3.12", Language: "python"},
+	{Name: "python:3", Language: "python", Deprecated: true},
+	{Name: "python:2", Language: "python", Deprecated: true},
+	{Name: "go:1.20", Language: "go", Default: true},
+	{Name: "go:1.22", Language: "go"},
+	{Name: "go:1.24", Language: "go"},
+	{Name: "java:8", Language: "java", Default: true, Main: true},
+	{Name: "java:17", Language: "java", Main: true},
+	{Name: "php:8.1", Language: "php", Default: true},
+	{Name: "php:8.2", Language: "php"},
+	{Name: "php:7.4", Language: "php", Deprecated: true},
+	{Name: "ruby:2.5", Language: "ruby", Default: true},
+	{Name: "ruby:3.1", Language: "ruby"},
+	{Name: "rust:1.34", Language: "rust", Default: true},
+	{Name: "dotnet:3.1", Language: "dotnet", Default: true, Main: true},
+	{Name: "dotnet:6.0", Language: "dotnet", Main: true},
+	{Name: "swift:5.3", Language: "swift", Default: true},
+	{Name: "swift:5.7", Language: "swift"},
+}
+
+func init() {
+	for i := range kinds {
+		k := &kinds[i]
+		k.Family, _, _ = strings.Cut(k.Name, ":")
+		k.Image = "brasa/" + strings.ReplaceAll(k.Name, ":", "-")
+	}
+}
+
+// findKind returns the kind of that name; "FAMILY:default" and the bare family are the family's default.
+func findKind(name string) (kind, bool) {
+	family, version, _ := strings.Cut(name, ":")
+	for _, k := range kinds {
+		if k.Name == name || k.Default && k.Family == family && version == "default" {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+// runtimeInfo is a kind as GET / shows it.
+type runtimeInfo struct {
+	Kind        string `json:"kind"`
+	Image       string `json:"image"`
+	Deprecated  bool   `json:"deprecated"`
+	Default     bool   `json:"default"`
+	Attached    bool   `json:"attached"`
+	RequireMain bool   `json:"requireMain,omitempty"`
+}
+
+func (s *Server) manifest() map[string][]runtimeInfo {
+	all := map[string][]runtimeInfo{}
+	for _, k := range kinds {
+		all[k.Family] = append(all[k.Family], runtimeInfo{
+			Kind: k.Name, Image: k.Image, Deprecated: k.Deprecated, Default: k.Default, Attached: true, RequireMain: k.Main,
+		})
+	}
+	return all
+}

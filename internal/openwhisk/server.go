@@ -1,0 +1,142 @@
+package openwhisk
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/brasa-dev/brasa/internal/artifact"
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/catalog"
+	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/internal/dispatch"
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/trigger"
+)
+
+// Config says what a Server is made of.
+type Config struct {
+	Catalog    *catalog.Catalog
+	Dispatcher *dispatch.Dispatcher
+	Deployer   *deploy.Deployer
+	Depot      *artifact.Depot // where actions' code lies
+	Journal    *journal.Journal
+	Triggers   *trigger.Manager
+	Subjects   *auth.Subjects
+	Limits     Limits
+	// APIHost is the address that functions and clients are told, such as http://127.0.0.1:8080.
+	APIHost string
+	Version string // of the server
+	Logger  *slog.Logger
+}
+
+// Server answers the API of OpenWhisk. It is safe for concurrent use.
+type Server struct {
+	cfg Config
+}
+
+// New returns a Server; nothing is started.
+func New(cfg Config) *Server {
+	cfg.Limits.applyDefaults()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{cfg: cfg}
+}
+
+// Serves says whether a path, as it stood on the wire, is of this dialect.
+func Serves(path string) bool {
+	return path == "/" || path == "/api" || strings.HasPrefix(path, "/api/")
+}
+
+// call is a request on its way.
+type call struct {
+	ctx         context.Context
+	w           http.ResponseWriter
+	r           *http.Request
+	query       url.Values
+	transaction string
+	who         auth.Subject // who asks; zero on routes without authentication
+	rest        []string     // what follows in the path, decoded
+	slash       bool         // the path ends with a slash
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{ctx: r.Context(), w: w, r: r, query: r.URL.Query(), transaction: transactionOf(r)}
+	w.Header().Set("X-Request-ID", c.transaction)
+	if err := s.route(c); err != nil {
+		if rejected := asRejection(err); rejected.status >= http.StatusInternalServerError {
+			s.cfg.Logger.Error("request failed", "transaction", c.transaction, "path", r.URL.Path, "cause", err)
+		}
+		writeError(w, c.transaction, err)
+	}
+}
+
+const (
+	base           = "/api/v1"
+	systemPrefix   = "sid_" // of transactions that the system begins by itself
+	maxTransaction = 128
+)
+
+// transactionOf is the ID of the request: what the caller calls it, where that is reasonable.
+func transactionOf(r *http.Request) string {
+	id := r.Header.Get("X-Request-ID")
+	if id == "" || len(id) > maxTransaction || strings.HasPrefix(id, systemPrefix) || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return string(faas.NewID(now()))
+	}
+	return id
+}
+
+// authenticate finds out who asks: Basic, with a UUID and a key.
+func (s *Server) authenticate(c *call) error {
+	user, key, ok := basic(c.r.Header.Get("Authorization"))
+	if !ok {
+		return errUnknown
+	}
+	who, err := s.cfg.Subjects.Authenticate(user, key, c.r.RemoteAddr)
+	if err != nil {
+		if faas.CodeOf(err) == faas.Unauthenticated {
+			return errUnknown
+		}
+		return err
+	}
+	c.who = who
+	return nil
+}
+
+func basic(header string) (user, password string, ok bool) {
+	scheme, encoded, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", false
+	}
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return "", "", false
+	}
+	return strings.Cut(string(plain), ":")
+}
+
+// body reads the request's body of at most most bytes.
+func (c *call) body(most faas.Bytes) ([]byte, error) {
+	if n := c.r.ContentLength; n > int64(most) {
+		return nil, tooLarge("The request", n, int64(most))
+	}
+	b, err := io.ReadAll(io.LimitReader(c.r.Body, int64(most)+1))
+	if err != nil {
+		if _, ok := errors.AsType[*faas.Error](err); ok {
+			return nil, err
+		}
+		return nil, reject(http.StatusBadRequest, "The request's content could not be read: %v", err)
+	}
+	if int64(len(b)) > int64(most) {
+		return nil, tooLarge("The request", int64(len(b)), int64(most))
+	}
+	return b, nil
+}
