@@ -43,7 +43,7 @@ func child(dir string) {
 	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
 	fail(err)
 	ctx := context.Background()
-	q, err := Open(ctx, Config{Engine: e, Partitions: 4})
+	q, err := Open(ctx, Config{Engine: e, Partitions: 4, cleanAt: 10})
 	fail(err)
 	go func() { fail(q.Run(ctx)) }()
 	c := &crasher{q: q, ctx: ctx}
@@ -172,6 +172,22 @@ func (c *crasher) others(i int) {
 		for _, l := range leases {
 			fail(l.Retry(c.ctx, 0, nil))
 		}
+	}
+	if i%2 == 1 { // of one function nothing is left, so that its messages can go together
+		for range 4 {
+			c.pushOne("all", faas.Wait{})
+		}
+		leases, err := c.q.Pull(c.ctx, name("all"), 1000)
+		fail(err)
+		var wg sync.WaitGroup
+		for _, l := range leases {
+			wg.Go(func() {
+				fmt.Println("finishing", l.Invocation().ID)
+				fail(l.Done(c.ctx))
+				fmt.Println("finished", l.Invocation().ID)
+			})
+		}
+		wg.Wait()
 	}
 	if i%11 == 10 {
 		id := c.pushOne("d", faas.Wait{})

@@ -27,7 +27,8 @@ type Config struct {
 	KeepBuried  time.Duration // default 14 days
 	Logger      *slog.Logger
 
-	clock clock
+	clock   clock
+	cleanAt int // settlements after which their messages are removed at once; tests want few
 }
 
 // clock is the time of day, and one that nobody steps; tests step the first.
@@ -49,6 +50,7 @@ func (c *Config) applyDefaults() {
 	c.MaxBytes = cmp.Or(c.MaxBytes, c.Engine.MaxBytes()/4)
 	c.Partitions = min(cmp.Or(c.Partitions, 16), 1<<partBits)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 100)
+	c.cleanAt = cmp.Or(c.cleanAt, 8192)
 	c.KeepBuried = cmp.Or(c.KeepBuried, 14*24*time.Hour)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -75,8 +77,8 @@ const (
 //
 // Invocations are messages of streams; a function has its partition by its name and a subject by
 // its name and the priority, never by an ID, since a subject costs 700 bytes of memory. The stream is
-// the truth: a message is removed when its invocation is settled, and all that the queue must know
-// of one rides in its header. What is searched for, by function, turn, row, time and ID, lies in an
+// the truth: a message is removed after its invocation is settled (see ledger), and all that the queue
+// must know of one rides in its header. What is searched for, by function, turn, row, time and ID, lies in an
 // index (see index) that is made again from the streams.
 //
 // The streams have no consumers. One for each function that has a backlog would cost 4 ms, 11 kB and
@@ -97,10 +99,14 @@ type Durable struct {
 	parts  []*part
 	dead   *part
 	keys   *part
+	ledger *ledger
 	pauses store.Store
-	set    reading // of the clocks by which the index was brought up; fixed after Open
+	hands  [connections]jetstream.JetStream // fixed after Open
+	set    reading                          // of the clocks by which the index was brought up; fixed after Open
 	index  *index
 	poke   chan struct{} // holds one: Run has something to do
+
+	cleaning sync.Mutex // one clean at a time
 
 	keyed [64]sync.Mutex // a push with a key holds one, by the key; taken before all others
 
@@ -143,15 +149,14 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 			err = fmt.Errorf("open queue: %w", err)
 		}
 	}()
-	var hands [connections]jetstream.JetStream
-	for i := range hands {
-		if hands[i], err = config.Engine.Connect("queue"); err != nil {
+	for i := range q.hands {
+		if q.hands[i], err = config.Engine.Connect("queue"); err != nil {
 			return nil, err
 		}
 	}
 	for i := range config.Partitions {
 		// What is put off is there twice for a moment, so there is a little more than may be pushed.
-		p, err := q.openPart(ctx, i, fmt.Sprintf("INVOKE-%02d", i), fmt.Sprintf("invoke.%02d.>", i), jetstream.DiscardNew, config.MaxBytes/8*9, 0, hands[i%connections])
+		p, err := q.openPart(ctx, i, fmt.Sprintf("INVOKE-%02d", i), fmt.Sprintf("invoke.%02d.>", i), jetstream.DiscardNew, config.MaxBytes/8*9, 0, q.hands[i%connections])
 		if err != nil {
 			return nil, err
 		}
@@ -159,10 +164,13 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	}
 	// Dead letters that are too many push out the oldest: they were given up, and must not keep what
 	// lives from being given up too.
-	if q.dead, err = q.openPart(ctx, -1, deadStream, "dlq.>", jetstream.DiscardOld, config.MaxBytes/4, config.KeepBuried, hands[0]); err != nil {
+	if q.dead, err = q.openPart(ctx, -1, deadStream, "dlq.>", jetstream.DiscardOld, config.MaxBytes/4, config.KeepBuried, q.hands[0]); err != nil {
 		return nil, err
 	}
-	if q.keys, err = q.openPart(ctx, -1, keyStream, "invokekey.>", jetstream.DiscardNew, config.MaxBytes/8, keepKeys, hands[1]); err != nil {
+	if q.keys, err = q.openPart(ctx, -1, keyStream, "invokekey.>", jetstream.DiscardNew, config.MaxBytes/8, keepKeys, q.hands[1]); err != nil {
+		return nil, err
+	}
+	if err := q.openLedger(ctx); err != nil {
 		return nil, err
 	}
 	if q.pauses, err = config.Engine.Bucket(ctx, "queue", 1); err != nil {
@@ -203,8 +211,16 @@ func (q *Durable) openPart(ctx context.Context, number int, name, subjects strin
 	return &part{number: number, name: name, stream: stream, flights: map[*flight]struct{}{}}, nil
 }
 
+// closeTimeout bounds how long Close removes what is settled, for which the next Open would have to wait.
+const closeTimeout = 5 * time.Second
+
 // Close closes the index. The Engine is to be closed after it.
 func (q *Durable) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := q.clean(ctx, 0); err != nil {
+		q.config.Logger.Debug("what is settled left to the next start", "cause", err)
+	}
 	q.index.writing.Lock()
 	defer q.index.writing.Unlock()
 	return q.index.close()

@@ -42,6 +42,8 @@ type index struct {
 	// mend makes a damaged index again; it is called with writing held, and may run writes by once.
 	mend func() error
 	made atomic.Uint64 // how often
+
+	whole bool // guarded by writing; all that it has seen of the streams is there
 }
 
 type write struct {

@@ -105,6 +105,7 @@ func (q *Durable) sweep(do doer, p *part, there []uint64) error {
 
 // beginAnew replaces the index by an empty one.
 func (q *Durable) beginAnew() error {
+	q.index.whole = false
 	if err := q.index.close(); err != nil {
 		q.config.Logger.Debug("damaged index closed", "cause", err)
 	}
@@ -140,7 +141,7 @@ func (q *Durable) mend() error {
 	if err := q.catchUp(ctx, q.index.once); err != nil {
 		return err
 	}
-	return q.index.once(func(t *txn) error {
+	err := q.index.once(func(t *txn) error {
 		for _, l := range held {
 			var s state
 			found, err := t.one(`SELECT state FROM letter WHERE place = ?`, []any{l.place}, &s)
@@ -156,4 +157,6 @@ func (q *Durable) mend() error {
 		}
 		return nil
 	})
+	q.index.whole = err == nil
+	return err
 }

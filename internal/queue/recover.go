@@ -20,7 +20,23 @@ func (q *Durable) recover(ctx context.Context) error {
 	if err := q.loadPauses(ctx); err != nil {
 		return err
 	}
+	if err := q.loadLedger(ctx); err != nil {
+		return err
+	}
 	if err := q.catchUp(ctx, q.index.do); err != nil {
+		return err
+	}
+	if err := q.settleLeft(); err != nil {
+		return err
+	}
+	err := q.index.do(func(*txn) error {
+		q.index.whole = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := q.clean(ctx, 0); err != nil {
 		return err
 	}
 	if err := q.comeBack(ctx); err != nil {

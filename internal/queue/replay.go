@@ -14,11 +14,11 @@ import (
 
 const atOnce = 512 // messages of a stream that are read, and entered, together
 
-// replay enters the messages of a stream from a sequence on, and calls each with their sequences.
-func (q *Durable) replay(ctx context.Context, p *part, from uint64, do doer, each func(uint64)) error {
+// read reads a stream from a sequence on, many messages at once.
+func (q *Durable) read(ctx context.Context, p *part, from uint64, each func([]jetstream.Msg) error) error {
 	consumer, err := p.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-		HeadersOnly: p != q.keys, MemoryStorage: true, InactiveThreshold: settleTimeout, Replicas: 1,
+		HeadersOnly: p.number >= 0 || p == q.dead, MemoryStorage: true, InactiveThreshold: settleTimeout, Replicas: 1,
 	})
 	if err != nil {
 		return err
@@ -41,8 +41,17 @@ func (q *Durable) replay(ctx context.Context, p *part, from uint64, do doer, eac
 		if len(messages) == 0 {
 			return nil
 		}
+		if err := each(messages); err != nil {
+			return err
+		}
+	}
+}
+
+// replay enters the messages of a stream from a sequence on, and calls each with their sequences.
+func (q *Durable) replay(ctx context.Context, p *part, from uint64, do doer, each func(uint64)) error {
+	return q.read(ctx, p, from, func(messages []jetstream.Msg) error {
 		var then []func(context.Context) error
-		err = do(func(t *txn) error {
+		err := do(func(t *txn) error {
 			then = nil
 			for _, m := range messages {
 				after, err := q.enterAgain(t, p, m)
@@ -60,19 +69,18 @@ func (q *Durable) replay(ctx context.Context, p *part, from uint64, do doer, eac
 				err = f(ctx)
 			}
 		}
-		if err != nil {
+		if err != nil || each == nil {
 			return err
 		}
-		if each != nil {
-			for _, m := range messages {
-				meta, err := m.Metadata()
-				if err != nil {
-					return err
-				}
-				each(meta.Sequence.Stream)
+		for _, m := range messages {
+			meta, err := m.Metadata()
+			if err != nil {
+				return err
 			}
+			each(meta.Sequence.Stream)
 		}
-	}
+		return nil
+	})
 }
 
 // enterAgain enters a message that was read from a stream, and returns what is to be done in the
@@ -97,6 +105,9 @@ func (q *Durable) enterAgain(t *txn, p *part, m jetstream.Msg) (then func(contex
 		return nil, nil
 	}
 	f := q.function(n.Function)
+	if q.ledger.has(p, seq) {
+		return nil, nil // it is settled
+	}
 	if p == q.dead {
 		return q.buryAgain(t, f, n, seq)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,9 @@ func (q *Durable) Run(ctx context.Context) error {
 	look, prune := time.Now().Add(lookInterval), time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { q.cleaner(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -21,13 +21,18 @@ func (l *lease) Done(ctx context.Context) error {
 	return l.settle(ctx, "finish invocation", l.finish)
 }
 
-// finish removes the message and then what the index has of it. It may be called again.
+// finish settles the message and then removes what the index has of it. It may be called again.
 func (l *lease) finish(ctx context.Context) error {
-	if err := l.f.part.delete(ctx, l.seq); err != nil {
+	if err := l.strike(ctx); err != nil {
 		return err
 	}
 	fault("done: removed")
 	return l.queue.forget(l)
+}
+
+// strike settles the message for good. It is called with mu held.
+func (l *lease) strike(ctx context.Context) error {
+	return l.queue.strike(ctx, l.f, l.seq, l.note.ID)
 }
 
 // settle runs the steps of a settlement. If one fails, as on a full disk, Run tries again until it
@@ -101,7 +106,7 @@ func (l *lease) copier(n *note) func(context.Context) error {
 			}
 			fault("retry: copied")
 		}
-		if err := p.delete(ctx, l.seq); err != nil {
+		if err := l.strike(ctx); err != nil {
 			return err
 		}
 		fault("retry: removed")
@@ -135,7 +140,7 @@ func (l *lease) Bury(ctx context.Context, why error) error {
 			asked = true // without a flight Run finds the copy
 			fault("bury: copied")
 		}
-		if err := l.f.part.delete(ctx, l.seq); err != nil {
+		if err := l.strike(ctx); err != nil {
 			return err
 		}
 		fault("bury: removed")
@@ -201,7 +206,7 @@ func (q *Durable) Cancel(ctx context.Context, namespace string, id faas.ID) (*fa
 		return nil, q.failure(op, err)
 	}
 	return l.inv, l.settle(ctx, op, func(ctx context.Context) error {
-		if err := l.f.part.delete(ctx, l.seq); err != nil {
+		if err := l.strike(ctx); err != nil {
 			return err
 		}
 		fault("cancel: removed")
