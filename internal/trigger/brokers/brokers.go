@@ -17,7 +17,7 @@ import (
 
 // Kinds are the kinds of sources that are here.
 func Kinds() []trigger.Kind {
-	return []trigger.Kind{natsKind, jetStreamKind}
+	return []trigger.Kind{natsKind, jetStreamKind, redisKind}
 }
 
 // checkSecret refuses a secret that the trigger does not name among its source's.
@@ -30,8 +30,8 @@ func checkSecret(o trigger.Outside, name string) error {
 
 // redact takes user and password from an address that is told to people.
 func redact(address string) string {
-	if _, host, ok := strings.Cut(address, "@"); ok {
-		return "…@" + host
+	if i := strings.LastIndex(address, "@"); i >= 0 { // a password may have one too
+		return "…" + address[i:]
 	}
 	return address
 }

@@ -29,7 +29,7 @@ func wantRefused(t *testing.T, all []refused) {
 }
 
 func TestAnUnknownBrokerIsRefused(t *testing.T) {
-	wantRefused(t, []refused{{"carrier-pigeon", `{}`, "cron, jetstream, nats, "}})
+	wantRefused(t, []refused{{"carrier-pigeon", `{}`, "jetstream, "}})
 }
 
 func TestWhatNATSCannotBeAskedIsRefused(t *testing.T) {
