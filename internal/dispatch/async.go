@@ -59,11 +59,10 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 		return "", errNoQueue
 	}
 	begin(inv)
-	fn, rev, err := d.cfg.Catalog.Resolve(inv.Function)
+	_, rev, err := d.cfg.Catalog.Resolve(inv.Function)
 	if err != nil {
 		return "", err
 	}
-	inv.Function.Name = fn.Name
 	first, err := d.canRun(rev)
 	if err != nil {
 		return "", err
@@ -79,7 +78,7 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 	if err := wait.Validate(now); err != nil {
 		return "", err
 	}
-	if err := d.checkDestinations(fn.Name.Namespace, &wait); err != nil {
+	if err := d.checkDestinations(inv.Function.Name.Namespace, &wait); err != nil {
 		return "", err
 	}
 	if !inv.Deadline.IsZero() {

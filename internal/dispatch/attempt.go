@@ -96,7 +96,8 @@ func (d *Dispatcher) execute(ctx context.Context, inv *faas.Invocation) *outcome
 	if err != nil {
 		return fail(err)
 	}
-	keep := int64(faas.MaxAnswer)
+	most := int64(max(faas.MaxAnswer, inv.Keep))
+	keep := most
 	if o.next.isFunction() {
 		keep = int64(queue.MaxBody)
 	}
@@ -109,7 +110,7 @@ func (d *Dispatcher) execute(ctx context.Context, inv *faas.Invocation) *outcome
 		return fail(&faas.Error{Code: o.act.Outcome, Err: errors.New(o.act.Error), Trace: o.act.Trace})
 	}
 	o.body = body
-	o.act.Answer = &faas.Answer{Status: res.Status, Header: res.Header, Body: body[:min(len(body), int(faas.MaxAnswer))], Bytes: faas.Bytes(total), Cut: total > int64(faas.MaxAnswer)}
+	o.act.Answer = &faas.Answer{Status: res.Status, Header: res.Header, Body: body[:min(int64(len(body)), most)], Bytes: faas.Bytes(total), Cut: total > most}
 	switch {
 	case res.Status >= http.StatusInternalServerError, res.Status == http.StatusTooManyRequests:
 		return fail(faas.Errorf(faas.Failed, "", "the function answered with status %d", res.Status))

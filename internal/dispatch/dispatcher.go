@@ -104,13 +104,12 @@ func New(cfg Config) *Dispatcher {
 // recorded already. Errors are *faas.Error.
 func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation) (*faas.Result, error) {
 	begin(inv)
-	fn, rev, err := d.cfg.Catalog.Resolve(inv.Function)
+	_, rev, err := d.cfg.Catalog.Resolve(inv.Function)
 	inv.Timing.Add(faas.PhaseResolve, time.Since(inv.Timing.Begin))
 	if err != nil {
 		// No activation: there is no function whose record it could be.
 		return nil, err
 	}
-	inv.Function.Name = fn.Name
 	return d.InvokeRevision(ctx, rev, inv)
 }
 
@@ -142,6 +141,10 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		release()
 		return nil, finish(act, inv, 0, err, record)
 	}
+	if err := withParams(inv, d.cfg.Catalog.Params(inv.Function.Name, rev)); err != nil {
+		release()
+		return nil, finish(act, inv, 0, err, record)
+	}
 	ctx, cancel := context.WithDeadlineCause(ctx, inv.Deadline, errDeadline)
 	if env := d.cfg.Env[rev.Contract]; env != nil {
 		var err error
@@ -162,6 +165,15 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		cancel()
 		release()
 		return nil, finish(act, inv, 0, err, record)
+	}
+	if inv.Keep > 0 && inv.Wait == nil {
+		var answer func() *faas.Answer
+		res.Body, answer = keepAnswer(res, inv.Keep)
+		inner := record
+		record = func(act *faas.Activation) {
+			act.Answer = answer()
+			inner(act)
+		}
 	}
 	done := func(failure error) {
 		d.chains.end(inv)

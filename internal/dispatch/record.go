@@ -19,9 +19,13 @@ func newActivation(rev *faas.Revision, inv *faas.Invocation) *faas.Activation {
 	if inv.Kind == faas.KindRun {
 		fn = ""
 	}
+	owner := rev.Name.Namespace
+	if inv.Owner != "" && inv.Owner != owner {
+		owner, fn = inv.Owner, "/"+rev.Name.String()
+	}
 	return &faas.Activation{
-		ID: inv.ID, Cause: inv.Cause, Namespace: rev.Name.Namespace, Function: fn,
-		Revision: rev.ID, Runtime: rev.Runtime, Kind: inv.Kind, Subject: inv.Subject,
+		ID: inv.ID, Cause: inv.Cause, Namespace: owner, Function: fn,
+		Revision: rev.ID, Runtime: rev.Runtime, Kind: inv.Kind, Subject: inv.Subject, Note: inv.Note,
 	}
 }
 
