@@ -46,6 +46,10 @@ func (m *Manager) Fire(ctx context.Context, namespace, name string, e faas.Event
 	if e.ID == "" {
 		e.ID = string(faas.NewID(e.Time))
 	}
+	if t.Origin != nil && m.dialects[t.Origin.Dialect] != nil {
+		fired.Calls, err = m.dialects[t.Origin.Dialect](ctx, t, e)
+		return fired, err
+	}
 	data, err := withParams(t, &e)
 	if err != nil {
 		return fired, err

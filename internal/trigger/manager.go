@@ -37,8 +37,9 @@ type Config struct {
 
 // Manager runs the sources of all triggers. It is safe for concurrent use.
 type Manager struct {
-	cfg   Config
-	kinds []Kind
+	cfg      Config
+	kinds    []Kind
+	dialects map[string]DialectFire // not changed after Run has begun
 
 	mu      sync.Mutex
 	runs    map[string]*running // guarded by mu; by namespace/name
@@ -90,6 +91,18 @@ func New(cfg Config) *Manager {
 		}
 	})
 	return m
+}
+
+// DialectFire calls what a trigger of another platform's API leads to. It keeps what Fire promises of the
+// calls and the error.
+type DialectFire func(ctx context.Context, t *faas.Trigger, e faas.Event) ([]Call, error)
+
+// Register has triggers whose origin is the dialect fired by it. It is called before Run and Fire.
+func (m *Manager) Register(dialect string, fire DialectFire) {
+	if m.dialects == nil {
+		m.dialects = map[string]DialectFire{}
+	}
+	m.dialects[dialect] = fire
 }
 
 // look has the sources compared with the catalog. A source whose secret has changed is begun anew.

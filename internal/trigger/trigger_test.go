@@ -1,12 +1,15 @@
 package trigger_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/trigger"
 	"github.com/brasa-dev/brasa/internal/trigger/triggertest"
 )
 
@@ -92,5 +95,29 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 		if err == nil || e.Code != faas.Invalid || !strings.Contains(e.Error()+" "+e.Fix, c.want) {
 			t.Errorf("%s %s: got %v; want an error that says %q", c.kind, c.config, err, c.want)
 		}
+	}
+}
+
+func TestATriggerOfADialectIsFiredByIt(t *testing.T) {
+	h := triggertest.Open(t)
+	tr := h.Trigger("orders", "", nil)
+	tr.Origin = &faas.Origin{Dialect: "other"}
+	if err := h.Catalog.PutTrigger(t.Context(), tr, true); err != nil {
+		t.Fatal(err)
+	}
+	var got faas.Event
+	h.Manager.Register("other", func(_ context.Context, of *faas.Trigger, e faas.Event) ([]trigger.Call, error) {
+		got = e
+		return []trigger.Call{{Rule: "r of " + of.Name, Err: errors.New("not there")}}, nil
+	})
+	fired, err := h.Manager.Fire(t.Context(), catalog.DefaultNamespace, "orders", faas.Event{Data: []byte(`1`)})
+	if err != nil || len(fired.Calls) != 1 || fired.Calls[0].Rule != "r of orders" || string(got.Data) != "1" || got.ID == "" {
+		t.Errorf("fired %+v, %v with event %+v", fired.Calls, err, got)
+	}
+	if failed, err := fired.Settled(t.Context()); failed != 1 || err != nil {
+		t.Errorf("settled: %d failed, %v", failed, err)
+	}
+	if len(h.Node.Calls()) != 0 {
+		t.Error("its rules were called natively too")
 	}
 }
