@@ -197,8 +197,13 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 // putBack has a call come again whose outcome could not be handed on: that runs it once more, which
 // is better than that nobody hears of it.
 func (d *Dispatcher) putBack(ctx context.Context, a *attempt, err error) error {
+	return errors.Join(fmt.Errorf("hand on outcome: %w", err), d.putOff(context.WithoutCancel(ctx), a))
+}
+
+// putOff has a call come again that was not tried; the longer it has waited, the later.
+func (d *Dispatcher) putOff(ctx context.Context, a *attempt) error {
 	after := policy.Retry(policy.RetryConfig{MaxAge: 1 << 62}, policy.Tried{Code: faas.Unavailable, Age: age(a.inv)}, rand.Float64()).After
-	return errors.Join(fmt.Errorf("hand on outcome: %w", err), a.lease.Retry(context.WithoutCancel(ctx), after, nil))
+	return a.lease.Retry(ctx, after, nil)
 }
 
 // record keeps the final activation of a call, for good before the queue forgets the call.

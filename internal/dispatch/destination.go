@@ -79,7 +79,8 @@ func (d *Dispatcher) CheckHook(name string, to faas.Destination) error {
 	}
 	host := u.Hostname()
 	a, err := netip.ParseAddr(host)
-	local := strings.EqualFold(host, "localhost") || strings.HasSuffix(strings.ToLower(host), ".localhost")
+	plain := strings.ToLower(strings.TrimSuffix(host, "."))
+	local := plain == "localhost" || strings.HasSuffix(plain, ".localhost")
 	if err == nil && !d.hooks.outside(a) || local {
 		return faas.Errorf(faas.Invalid, "check "+name, "%s: the server does not call %q: it is this machine's, private, or of a link", name, host).
 			WithFix("name a web hook in the outside, or have the administrator open its range with the key egress.allow")

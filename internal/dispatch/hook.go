@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"sync"
 	"syscall"
@@ -34,17 +35,19 @@ type hooks struct {
 	cfg    HookConfig
 	client *http.Client
 
-	mu    sync.Mutex
-	all   int            // guarded by mu; under way
-	under map[string]int // guarded by mu; by namespace
-	freed chan struct{}  // guarded by mu; closed and replaced when one has ended
+	mu      sync.Mutex
+	all     int            // guarded by mu; under way
+	under   map[string]int // guarded by mu; by namespace
+	waiting int            // guarded by mu; for a place
+	waits   map[string]int // guarded by mu; by namespace
+	freed   chan struct{}  // guarded by mu; closed and replaced when one has ended
 }
 
 var errInside = errors.New("the server does not call this machine, private addresses or those of a link")
 
 func newHooks(cfg HookConfig) *hooks {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 15*time.Second)
-	h := &hooks{cfg: cfg, under: map[string]int{}, freed: make(chan struct{})}
+	h := &hooks{cfg: cfg, under: map[string]int{}, waits: map[string]int{}, freed: make(chan struct{})}
 	dialer := &net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil || !h.outside(a.Addr()) {
@@ -81,24 +84,51 @@ func (h *hooks) outside(a netip.Addr) bool {
 	return policy.Outside(a, h.cfg.Allow, ours)
 }
 
-// place waits for a place among the deliveries, of which one namespace has a quarter at most.
-func (h *hooks) place(ctx context.Context, namespace string, most int) (release func(), err error) {
-	for {
-		h.mu.Lock()
-		if h.all < most && h.under[namespace] < max(most/4, 1) {
-			h.all++
-			h.under[namespace]++
-			h.mu.Unlock()
-			return func() { h.leave(namespace) }, nil
+// errNoPlace says that as many deliveries wait for a place as may: their bodies are in memory.
+var errNoPlace = faas.Errorf(faas.Unavailable, "call web hook", "as many web hooks are waited for as may be")
+
+// place waits for a place among the deliveries, of which one namespace has a quarter at most; four
+// times as many may wait. It is errNoPlace if more do. Before it waits it calls put.
+func (h *hooks) place(ctx context.Context, namespace string, most int, put func()) (release func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.full(namespace, most) {
+		if h.waiting >= 4*most || h.waits[namespace] >= most {
+			return nil, errNoPlace
 		}
+		h.waiting++
+		h.waits[namespace]++
+		defer func() {
+			h.waiting--
+			if h.waits[namespace]--; h.waits[namespace] == 0 {
+				delete(h.waits, namespace)
+			}
+		}()
+	}
+	for first := true; h.full(namespace, most); first = false {
 		freed := h.freed
 		h.mu.Unlock()
+		if first {
+			put()
+		}
 		select {
 		case <-freed:
 		case <-ctx.Done():
-			return nil, faas.Errorf(faas.Canceled, "call web hook", "%w", context.Cause(ctx))
+			err = faas.Errorf(faas.Canceled, "call web hook", "%w", context.Cause(ctx))
+		}
+		h.mu.Lock()
+		if err != nil {
+			return nil, err
 		}
 	}
+	h.all++
+	h.under[namespace]++
+	return func() { h.leave(namespace) }, nil
+}
+
+// full is called with mu held.
+func (h *hooks) full(namespace string, most int) bool {
+	return h.all >= most || h.under[namespace] >= max(most/4, 1)
 }
 
 func (h *hooks) leave(namespace string) {
@@ -128,13 +158,22 @@ func (h *hooks) call(ctx context.Context, inv *faas.Invocation) (status int, err
 	}
 	res, err := h.client.Do(req)
 	switch {
-	case errors.Is(err, errInside):
-		return 0, &faas.Error{Code: faas.Denied, Op: op, Err: err}
+	case errors.Is(err, errInside): // which address it has is not for everybody to know
+		return 0, faas.Errorf(faas.Denied, op, "%q: %w", req.URL.Hostname(), errInside)
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return 0, faas.Errorf(faas.Timeout, op, "no answer within %s", h.cfg.Timeout)
 	case err != nil && ctx.Err() != nil:
 		return 0, &faas.Error{Code: faas.Canceled, Op: op, Err: err}
 	case err != nil:
+		if e, ok := errors.AsType[*net.DNSError](err); ok { // nor is who was asked
+			if e.IsNotFound {
+				return 0, faas.Errorf(faas.Failed, op, "there is no host %q", req.URL.Hostname())
+			}
+			return 0, faas.Errorf(faas.Failed, op, "host %q could not be looked up", req.URL.Hostname())
+		}
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL, which may hold a secret
+		}
 		return 0, &faas.Error{Code: faas.Failed, Op: op, Err: err}
 	}
 	const most = 64 << 10 // read so that the connection can serve again
@@ -149,13 +188,19 @@ func (h *hooks) call(ctx context.Context, inv *faas.Invocation) (status int, err
 	return res.StatusCode, nil
 }
 
-// deliver tells a web hook of an outcome and settles the lease. As soon as it has a place among the
-// deliveries it gives back that of its function, whose calls a slow hook is not to hold up.
+// deliver tells a web hook of an outcome and settles the lease. It gives back its function's place at
+// once, since a slow hook is not to hold up the function's calls. Where too many wait it is put off.
 func (d *Dispatcher) deliver(ctx context.Context, a *attempt, release func()) {
 	inv := a.inv
 	inv.Timing, inv.Report = faas.Timing{Begin: time.Now()}, faas.Report{}
 	status := 0
-	leave, err := d.hooks.place(ctx, inv.Function.Name.Namespace, d.cfg.Async.Deliveries)
+	leave, err := d.hooks.place(ctx, inv.Function.Name.Namespace, d.cfg.Async.Deliveries, release)
+	if errors.Is(err, errNoPlace) {
+		quiet, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+		a.err = d.putOff(quiet, a)
+		return
+	}
 	if err == nil {
 		defer leave()
 		release()

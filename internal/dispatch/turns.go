@@ -68,13 +68,13 @@ func (t *turns) next() (name faas.Name, n int, ok bool) {
 		return name, 0, false
 	}
 	for i, ns := range t.ring {
-		mine := t.cfg.Namespace - t.under[ns]
+		mine := min(t.cfg.Namespace-t.under[ns], share(t.under[ns], free, t.cfg.Namespace, t.cfg.All))
 		if mine <= 0 {
 			continue
 		}
 		ring := t.due[ns].ring
 		for k, f := range ring {
-			own := t.cfg.Function - t.of[f]
+			own := min(t.cfg.Function-t.of[f], share(t.of[f], t.cfg.Namespace-t.under[ns], t.cfg.Function, t.cfg.Namespace))
 			if own <= 0 {
 				continue
 			}
@@ -89,6 +89,19 @@ func (t *turns) next() (name faas.Name, n int, ok bool) {
 		}
 	}
 	return name, 0, false
+}
+
+// share says how many more of the free places one may take that has some: no more than leaves it with
+// twice what is free then, or with what it may have alone. So several that take all they can, for hours
+// perhaps, leave places for whoever comes after them.
+func share(has, free, most, all int) int {
+	times := 2
+	if all > most {
+		times = max(times, (most+all-most-1)/(all-most))
+	} else {
+		return free
+	}
+	return (times*(free+1) - has) / (times + 1)
 }
 
 // took says how many calls there were of those that next gave places to. A function that has fewer

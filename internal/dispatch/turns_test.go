@@ -72,12 +72,52 @@ func TestEachFunctionAndNamespaceHasItsTurn(t *testing.T) {
 		time.Sleep(time.Hour)
 		want := map[string]int{"default/flood": 6, "default": 8, "all": 9}
 		for word, most := range want {
-			if g.most[word] != most {
-				t.Errorf("%d of %q at once, want %d", g.most[word], word, most)
+			// The last one of the namespace's may be left for a third function.
+			if n := g.most[word]; n > most || n < most && (word != "default" || n < most-1) {
+				t.Errorf("%d of %q at once, want %d", n, word, most)
 			}
 		}
 		if ended["default/flood"] < 100*time.Second || ended["default/other"] > 5*time.Second || ended["quiet/f"] > 5*time.Second {
 			t.Errorf("the last ended after %v: four calls of the quiet ones take no more than five rounds of a second", ended)
+		}
+	})
+}
+
+// Calls that take hours, of as many namespaces or functions as could take all places together, leave
+// some for those that come after them.
+func TestThoseWhoCameFirstLeavePlaces(t *testing.T) {
+	functions := map[string]*faas.Async{"late/f": {}, "n0/late": {}}
+	for ns := range 4 {
+		for f := range 2 {
+			functions[fmt.Sprintf("n%d/f%d", ns, f)] = &faas.Async{}
+		}
+	}
+	c := deployed(t, functions)
+	synctest.Test(t, func(t *testing.T) {
+		var quick atomic.Int64
+		b := start(t, dispatch.Config{Catalog: c, Async: dispatch.AsyncConfig{Function: 8, Namespace: 16, All: 64}, Node: &node{func(_ context.Context, rev *faas.Revision, _ *faas.Invocation) (*faas.Result, error) {
+			if rev.Name.Function == "late" || rev.Name.Namespace == "late" {
+				quick.Add(1)
+			} else {
+				time.Sleep(time.Hour)
+			}
+			return text(""), nil
+		}}})
+		for name := range functions {
+			for range 100 {
+				if name != "late/f" && name != "n0/late" {
+					b.enqueue(t, call(name, faas.Wait{}))
+				}
+			}
+		}
+		time.Sleep(time.Second)
+		for range 10 {
+			b.enqueue(t, call("late/f", faas.Wait{}))
+			b.enqueue(t, call("n0/late", faas.Wait{}))
+		}
+		time.Sleep(10 * time.Second)
+		if n := quick.Load(); n != 20 {
+			t.Errorf("of 20 calls that came last %d have run", n)
 		}
 	})
 }

@@ -1,7 +1,9 @@
 package faas
 
 import (
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -103,10 +105,36 @@ func (d Destination) validate(name string) error {
 		return bad("has a scheme that is neither https nor http")
 	case u.User != nil:
 		return bad("has a name or password in its URL, which everybody would see who may look at the call")
+	case !plainHost(u.Hostname()):
+		return bad("has a host that some read as an address, and that is not written as one")
+	case !plainPort(u.Port()):
+		return bad("has a port that is no port")
 	case u.Fragment != "":
 		return bad("has a fragment (#…), which is not sent")
 	}
 	return nil
+}
+
+// plainHost says whether a host is a name or an address as they are usually written. "2130706433",
+// "127.1" and "0x7f.1" are addresses to some programs and names to others.
+func plainHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	host = strings.TrimSuffix(host, ".")
+	last := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if rest, hex := strings.CutPrefix(last, "0x"); hex && strings.Trim(rest, "0123456789abcdef") == "" {
+		return false
+	}
+	return strings.Trim(last, "0123456789") != ""
+}
+
+func plainPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // Fill replaces what is zero by what def says; either may be nil. It returns nil if nothing is said.

@@ -33,6 +33,15 @@ func TestWaitThatMakesNoSenseIsNamed(t *testing.T) {
 		{faas.Wait{OnFailure: "https://example.com/#x"}, "on_failure "},
 		{faas.Wait{OnFailure: "https://exa mple.com/"}, "on_failure "},
 		{faas.Wait{OnFailure: "https://:443/"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://2130706433/"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://0177.0.0.1/"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://0x7f.1/"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://127.0x1./"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://127.0.0.1./"}, "on_failure "},
+		{faas.Wait{OnFailure: "http://0/"}, "on_failure "},
+		{faas.Wait{OnFailure: "https://example.com:0/"}, "on_failure "},
+		{faas.Wait{OnFailure: "https://example.com:99999/"}, "on_failure "},
+		{faas.Wait{OnFailure: "https://2130706433.example.com:8443/", OnSuccess: "http://[2001:db8::1]:80/0x7f"}, ""},
 		{faas.Wait{OnFailure: faas.Destination("https://example.com/" + strings.Repeat("x", 2048))}, "on_failure "},
 	} {
 		err := c.wait.Validate(now)
