@@ -171,6 +171,17 @@ func (d *Dispatcher) settle(ctx context.Context, a *attempt, o *outcomeOf, cause
 		d.recordAttempt(inv, act)
 		return a.lease.Retry(ctx, 0, nil)
 	}
+	if inv.Wait.Once && act.Outcome.Fault() == "function" {
+		d.record(ctx, a, act)
+		d.cfg.Step("async: recorded")
+		if d.chains.over(inv) == nil {
+			if err := d.handOn(ctx, inv, o, afterFailure(inv.Wait, asyncOf(o.rev))); err != nil {
+				return d.putBack(ctx, a, err)
+			}
+		}
+		d.cfg.Step("async: handed on")
+		return a.lease.Done(ctx)
+	}
 	next := policy.Retry(policy.RetryOf(asyncOf(o.rev)), policy.Tried{
 		Code: act.Outcome, Message: act.Error, Attempt: inv.Attempt, Age: age(inv),
 	}, rand.Float64())

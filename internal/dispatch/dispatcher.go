@@ -11,6 +11,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,10 @@ type Config struct {
 	// Env says, by the contract of a revision, what its code finds in its environment during a call, besides
 	// what the runtime tells of the call by itself. It is asked when a call begins, each attempt anew, so
 	// what it gives may be secret: it is kept nowhere. It may be nil, and return nil.
-	Env    map[string]func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error)
+	Env map[string]func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error)
+	// Note says, by the contract of a revision, what is kept with the record of a call that brings no
+	// note of its own. It may be nil, and return nil.
+	Note   map[string]func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage
 	Logger *slog.Logger
 
 	Step func(string) // is told each step of a call that waited; tests stop the process in it. nil: nobody is told
@@ -128,6 +132,9 @@ func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv
 func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, enter func(*faas.Revision, *faas.Invocation) (func(), error), record func(*faas.Activation)) (*faas.Result, error) {
 	if latest := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.IsZero() || inv.Deadline.After(latest) {
 		inv.Deadline = latest
+	}
+	if note := d.cfg.Note[rev.Contract]; note != nil && inv.Note == nil {
+		inv.Note = note(rev, inv)
 	}
 	act := newActivation(rev, inv)
 	if err := bound(inv, rev); err != nil {

@@ -107,7 +107,7 @@ func (s *sequence) step(i int, header map[string][]string, body io.Reader, lengt
 	inv := &faas.Invocation{
 		ID: s.id(i), Function: faas.Ref{Name: s.rev.Sequence.Steps[i]}, Subject: s.inv.Subject, Cause: s.inv.ID,
 		Kind: faas.KindInvoke, Method: http.MethodPost, Path: "/", Header: header, Body: body, Length: length,
-		Deadline: s.inv.Deadline, Attempt: s.inv.Attempt, Owner: s.inv.Owner,
+		Deadline: s.inv.Deadline, Attempt: s.inv.Attempt, Owner: s.inv.Owner, Keep: s.inv.Keep, Part: true,
 	}
 	if i == 0 {
 		inv.Method, inv.Path, inv.Query = s.inv.Method, s.inv.Path, s.inv.Query

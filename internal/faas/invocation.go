@@ -46,6 +46,8 @@ type Invocation struct {
 	Owner string
 	// Note is kept with the activation: what the dialect that made the call wants to find there again.
 	Note json.RawMessage
+	// Part says that it is a call of a sequence's or conductor's, its Cause.
+	Part bool
 	// Keep is how much of the answer's body the activation keeps although the caller waits; 0: nothing.
 	Keep Bytes
 	// Env is what the code finds in its environment during this call alone, where its contract has such a

@@ -30,6 +30,9 @@ type Wait struct {
 	// the one before. OnSuccess is of the last, OnFailure of any.
 	Then    []Destination `json:"then,omitempty"`
 	Timeout Duration      `json:"timeout_ms,omitempty"` // of one attempt; the function's own at most. 0: that
+	// Once makes whatever the function does its outcome: a failure is neither tried again nor kept as a
+	// dead letter. What the platform could not run comes again all the same.
+	Once bool `json:"once,omitempty"`
 
 	// Since is when it was accepted. Its age counts from there or from NotBefore, whichever is later.
 	Since time.Time `json:"since,omitzero"`  // set by the dispatcher

@@ -30,6 +30,7 @@ type letter struct {
 	Owner    string              `json:"owner,omitempty"`
 	Note     json.RawMessage     `json:"note,omitempty"`
 	Keep     faas.Bytes          `json:"keep,omitempty"`
+	Part     bool                `json:"part,omitempty"`
 	HasBody  bool                `json:"has_body,omitempty"`
 }
 
@@ -59,7 +60,7 @@ func encode(inv *faas.Invocation) ([]byte, error) {
 	head, err := json.Marshal(letter{
 		ID: inv.ID, Function: inv.Function.Name, Revision: inv.Function.Revision, Subject: inv.Subject, Cause: inv.Cause, Kind: inv.Kind,
 		Method: inv.Method, Path: inv.Path, Query: inv.Query, Header: inv.Header, Deadline: inv.Deadline,
-		Attempt: inv.Attempt, Wait: inv.Wait, Timing: inv.Timing, Owner: inv.Owner, Note: inv.Note, Keep: inv.Keep, HasBody: inv.Body != nil,
+		Attempt: inv.Attempt, Wait: inv.Wait, Timing: inv.Timing, Owner: inv.Owner, Note: inv.Note, Keep: inv.Keep, Part: inv.Part, HasBody: inv.Body != nil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
@@ -101,7 +102,7 @@ func decode(data []byte) (*faas.Invocation, error) {
 	inv := &faas.Invocation{
 		ID: l.ID, Function: faas.Ref{Name: l.Function, Revision: l.Revision}, Subject: l.Subject, Cause: l.Cause, Kind: l.Kind,
 		Method: l.Method, Path: l.Path, Query: l.Query, Header: l.Header, Deadline: l.Deadline,
-		Attempt: l.Attempt, Wait: l.Wait, Timing: l.Timing, Owner: l.Owner, Note: l.Note, Keep: l.Keep,
+		Attempt: l.Attempt, Wait: l.Wait, Timing: l.Timing, Owner: l.Owner, Note: l.Note, Keep: l.Keep, Part: l.Part,
 	}
 	if inv.Wait == nil {
 		inv.Wait = &faas.Wait{} // nobody waits for what lies in a queue
