@@ -155,8 +155,7 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 		}
 	}
 	for i := range config.Partitions {
-		// What is put off is there twice for a moment, so there is a little more than may be pushed.
-		p, err := q.openPart(ctx, i, fmt.Sprintf("INVOKE-%02d", i), fmt.Sprintf("invoke.%02d.>", i), jetstream.DiscardNew, config.MaxBytes/8*9, 0, q.hands[i%connections])
+		p, err := q.openPart(ctx, i, fmt.Sprintf("INVOKE-%02d", i), fmt.Sprintf("invoke.%02d.>", i), jetstream.DiscardNew, -1, 0, q.hands[i%connections])
 		if err != nil {
 			return nil, err
 		}
@@ -196,10 +195,18 @@ func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 }
 
 func (q *Durable) openPart(ctx context.Context, number int, name, subjects string, full jetstream.DiscardPolicy, most int64, age time.Duration, hand jetstream.JetStream) (*part, error) {
+	// The engine reads a stream in blocks, and keeps in memory those that were read last. They are of 8 MiB
+	// in a stream that is bounded by its bytes, and of half of that where the messages of a subject are
+	// counted: while all partitions were worked off the larger ones came to 130 MiB and, until they were
+	// collected, to twice that. What partitions hold is bounded by room and by the ledger.
+	bySubject := int64(-1)
+	if most < 0 {
+		bySubject = 1 << 40
+	}
 	_, err := q.config.Engine.Stream(ctx, jetstream.StreamConfig{
 		Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage, Replicas: 1,
 		Retention: jetstream.LimitsPolicy, Discard: full, MaxBytes: most, MaxAge: age,
-		MaxMsgs: -1, MaxConsumers: -1, Duplicates: duplicates, AllowDirect: true,
+		MaxMsgs: -1, MaxMsgsPerSubject: bySubject, MaxConsumers: -1, Duplicates: duplicates, AllowDirect: true,
 	})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,7 @@ type ledger struct {
 	js   jetstream.JetStream
 	many chan struct{} // holds one: there is enough to remove
 	at   int           // that much is enough
+	most int64         // bytes that may be settled and not removed; a quarter of it is enough too
 
 	writing sync.Mutex // one record at a time; held by who writes it for all that wait
 
@@ -42,6 +43,7 @@ type ledger struct {
 	pending []*settlement
 	left    map[*part]map[uint64]*settlement // guarded by mu; recorded and not removed, by sequence
 	count   int                              // guarded by mu; of those, and of those that are being recorded
+	bytes   int64                            // guarded by mu; of the same
 	last    uint64                           // guarded by mu; up to this record all are in left, or were
 }
 
@@ -50,6 +52,7 @@ type settlement struct {
 	f      *function
 	seq    uint64
 	id     faas.ID
+	bytes  int64
 	record uint64    // that has it
 	since  time.Time // it was recorded
 
@@ -69,14 +72,14 @@ func (q *Durable) openLedger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.ledger = &ledger{part: p, js: q.config.Engine.JetStream(), many: make(chan struct{}, 1), at: q.config.cleanAt, left: map[*part]map[uint64]*settlement{}}
+	q.ledger = &ledger{part: p, js: q.config.Engine.JetStream(), many: make(chan struct{}, 1), at: q.config.cleanAt, most: q.config.MaxBytes / 8, left: map[*part]map[uint64]*settlement{}}
 	return nil
 }
 
 // strike settles a message for good. It may be called again.
-func (q *Durable) strike(ctx context.Context, f *function, seq uint64, id faas.ID) error {
+func (q *Durable) strike(ctx context.Context, f *function, seq uint64, id faas.ID, bytes int64) error {
 	g := q.ledger
-	s := &settlement{f: f, seq: seq, id: id}
+	s := &settlement{f: f, seq: seq, id: id, bytes: bytes}
 	known, full := g.begin(s)
 	if known {
 		return nil
@@ -86,7 +89,7 @@ func (q *Durable) strike(ctx context.Context, f *function, seq uint64, id faas.I
 		if err == nil {
 			return nil
 		}
-		g.end()
+		g.end(s)
 		if api := (*jetstream.APIError)(nil); !errors.As(err, &api) {
 			return fmt.Errorf("record settlement: %w", err)
 		}
@@ -102,17 +105,20 @@ func (g *ledger) begin(s *settlement) (known, full bool) {
 	if g.left[s.f.part][s.seq] != nil {
 		return true, false
 	}
-	if g.count >= mostSettled {
+	if g.count >= mostSettled || g.bytes+s.bytes > g.most {
 		return false, true
 	}
 	g.count++
+	g.bytes += s.bytes
 	return false, false
 }
 
-func (g *ledger) end() {
+// end takes a settlement back that was not recorded.
+func (g *ledger) end(s *settlement) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.count--
+	g.bytes -= s.bytes
 }
 
 // write returns when a settlement is recorded.
@@ -178,7 +184,7 @@ func (g *ledger) keep(batch []*settlement) {
 		g.left[s.f.part][s.seq] = s
 		g.last = max(g.last, s.record)
 	}
-	if g.count >= g.at {
+	if g.count >= g.at || g.bytes > g.most/4 {
 		select {
 		case g.many <- struct{}{}:
 		default: // it is known
@@ -227,6 +233,7 @@ func (g *ledger) removed(gone []*settlement) uint64 {
 			delete(g.left, s.f.part)
 		}
 		g.count--
+		g.bytes -= s.bytes
 	}
 	upTo := g.last
 	for _, left := range g.left {
@@ -241,7 +248,7 @@ func (g *ledger) removed(gone []*settlement) uint64 {
 func (q *Durable) loadLedger(ctx context.Context) error {
 	g := q.ledger
 	clear(g.left)
-	g.count = 0
+	g.count, g.bytes = 0, 0
 	info, err := g.part.stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
 		return err

@@ -133,12 +133,6 @@ func (q *Durable) publish(ctx context.Context, p *part, m *nats.Msg, id string) 
 	}
 	f := p.begin()
 	ack, err := q.config.Engine.JetStream().PublishMsg(ctx, m, jetstream.WithMsgID(id))
-	if err != nil && errors.Is(q.config.Engine.Classify(err), store.ErrFull) && q.ledger.leftOf(p) > 0 {
-		// What is settled lies there still.
-		if clean := q.clean(ctx, 0); clean == nil {
-			ack, err = q.config.Engine.JetStream().PublishMsg(ctx, m, jetstream.WithMsgID(id))
-		}
-	}
 	if err != nil {
 		if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
 			p.end(f) // it was refused

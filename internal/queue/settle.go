@@ -32,7 +32,7 @@ func (l *lease) finish(ctx context.Context) error {
 
 // strike settles the message for good. It is called with mu held.
 func (l *lease) strike(ctx context.Context) error {
-	return l.queue.strike(ctx, l.f, l.seq, l.note.ID)
+	return l.queue.strike(ctx, l.f, l.seq, l.note.ID, int64(len(l.data)))
 }
 
 // settle runs the steps of a settlement. If one fails, as on a full disk, Run tries again until it
