@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -54,13 +53,16 @@ func (a *Action) Init(ctx context.Context, code ActionCode, exited <-chan struct
 	if env == nil {
 		env = map[string]string{}
 	}
-	status, answer, err := a.post(ctx, "/init", map[string]any{"value": map[string]any{
+	status, answer, _, err := a.post(ctx, "/init", map[string]any{"value": map[string]any{
 		"name": a.rev.Name.Function, "main": orElse(a.rev.Handler, "main"), "code": code.Code, "binary": code.Binary, "env": env,
 	}}, actionAnswer)
 	if err != nil {
 		return withOp(err, op)
 	}
 	if status != http.StatusOK {
+		if said := actionError(answer); said != "" && a.rev.Contract == faas.ContractOpenWhisk {
+			return faas.Errorf(faas.Failed, op, "%s", said[len(": "):])
+		}
 		e := faas.Errorf(faas.Failed, op, "the action refused /init with status %d%s", status, actionError(answer))
 		if code.Code == "" {
 			e = e.WithFix("the image may want code to run: deploy it with the code, as in brasa deploy ./code --image …")
@@ -73,23 +75,23 @@ func (a *Action) Init(ctx context.Context, code ActionCode, exited <-chan struct
 // RoundTrip makes a call.
 func (a *Action) RoundTrip(ctx context.Context, inv *faas.Invocation, _ LogSink) (*faas.Result, error) {
 	const op = "run action"
-	args, err := arguments(ctx, inv)
+	value, err := actionValue(ctx, inv)
 	if err != nil {
 		return nil, withOp(err, op)
 	}
-	name := a.rev.Name
-	m := map[string]any{
-		"value": args, "namespace": name.Namespace, "action_name": "/" + name.Namespace + "/" + name.Path(), "action_version": "0.0.1",
-		"activation_id": string(inv.ID), "transaction_id": string(inv.ID),
-	}
-	if !inv.Deadline.IsZero() {
-		m["deadline"] = strconv.FormatInt(inv.Deadline.UnixMilli(), 10)
-	}
-	status, answer, err := a.post(ctx, "/run", m, a.http.response)
+	m := actionFields(ActionEnv(a.rev.Name.Namespace, a.rev.Name.Path(), inv))
+	m["value"] = value
+	status, answer, size, err := a.post(ctx, "/run", m, a.http.response)
 	if err != nil {
 		return nil, withOp(err, op)
 	}
 	answer = bytes.TrimSpace(answer)
+	if a.rev.Contract == faas.ContractOpenWhisk {
+		if size > a.http.response {
+			return actionTooLong(answer, size, a.http.response), nil
+		}
+		return judgedByStatus(op, status, answer, a.http.response)
+	}
 	var fields map[string]json.RawMessage
 	object := json.Unmarshal(answer, &fields) == nil
 	switch {
@@ -104,33 +106,54 @@ func (a *Action) RoundTrip(ctx context.Context, inv *faas.Invocation, _ LogSink)
 	return res, withOp(err, op)
 }
 
+// judgedByStatus is actionResult for a server, whose status says whether the answer is the action's own or
+// tells of a defect.
+func judgedByStatus(op string, status int, answer []byte, limit int64) (*faas.Result, error) {
+	if status == http.StatusOK {
+		return actionResult(op, answer, limit)
+	}
+	if said := actionError(answer); said != "" {
+		return nil, faas.Errorf(faas.Failed, op, "%s", said[len(": "):])
+	}
+	return nil, faas.Errorf(faas.Failed, op, "the action answered with status %d", status)
+}
+
 // Close closes idle connections.
 func (a *Action) Close() error { return a.http.Close() }
 
-// post sends a message and reads the answer, of at most most bytes.
-func (a *Action) post(ctx context.Context, path string, message any, most int64) (status int, answer []byte, err error) {
+// post sends a message and reads the answer, of at most most bytes. Of a longer one it returns the
+// beginning, and what all of it takes, where the contract says what becomes of it.
+func (a *Action) post(ctx context.Context, path string, message any, most int64) (status int, answer []byte, size int64, err error) {
 	b, err := json.Marshal(message)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, 0, err
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+a.http.address+path, bytes.NewReader(b))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, 0, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	res, err := a.http.transport.RoundTrip(r)
 	if err != nil {
-		return 0, nil, a.http.exchangeError(ctx, "", err)
+		return 0, nil, 0, a.http.exchangeError(ctx, "", err)
 	}
 	defer res.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err != nil {
-		return 0, nil, a.http.exchangeError(ctx, "", err)
+		return 0, nil, 0, a.http.exchangeError(ctx, "", err)
 	}
-	if int64(len(answer)) > most {
-		return 0, nil, overLimit(most)
+	size = int64(len(answer))
+	if size > most {
+		if a.rev.Contract != faas.ContractOpenWhisk {
+			return 0, nil, 0, overLimit(most)
+		}
+		more, err := io.Copy(io.Discard, res.Body)
+		if err != nil {
+			return 0, nil, 0, a.http.exchangeError(ctx, "", err)
+		}
+		size += more
 	}
-	return res.StatusCode, answer, nil
+	return res.StatusCode, answer, size, nil
 }
 
 // actionError is what an action says went wrong, as the end of a message.

@@ -71,7 +71,7 @@ func (c *Conn) RoundTrip(ctx context.Context, inv *faas.Invocation, logs LogSink
 			frames.Put(buf)
 		}
 	}()
-	b := appendCallMeta(beginFrame((*buf)[:0], frameCall, 0), inv, body)
+	b := appendCallMeta(beginFrame((*buf)[:0], frameCall, 0), inv, body, c.env(inv))
 	*buf = b
 	if len(b)-frameHead > MaxMeta {
 		return nil, faas.Errorf(faas.TooLarge, op, "headers and query are %s; at most %s fit", faas.Bytes(len(b)), faas.Bytes(MaxMeta))

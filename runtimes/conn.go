@@ -37,6 +37,7 @@ type Options struct {
 type Conn struct {
 	conn   net.Conn
 	opts   Options // Response is set by Load, before the first call
+	action *Spec   // of a function with a contract other than Brasa's; set by Load, before the first call
 	sender *sender
 	read   sync.WaitGroup // who leads
 	frames decoder        // the leader's
@@ -164,6 +165,9 @@ func (c *Conn) Begin(spec Spec) error {
 	if c.opts.Response == 0 {
 		c.opts.Response = spec.Response
 	}
+	if spec.Contract != faas.ContractNative {
+		c.action = &Spec{Namespace: spec.Namespace, Function: spec.Function}
+	}
 	type loadJSON struct {
 		Protocol int `json:"protocol"`
 		Spec
@@ -179,6 +183,14 @@ func (c *Conn) Begin(spec Spec) error {
 		return c.lost(op, "the instance exited before its code was loaded")
 	}
 	return nil
+}
+
+// env is what a call finds in its environment, where its function's contract has such a thing.
+func (c *Conn) env(inv *faas.Invocation) map[string]string {
+	if c.action == nil {
+		return nil
+	}
+	return ActionEnv(c.action.Namespace, c.action.Function, inv)
 }
 
 // Loaded waits until the load that was begun has ended and says how long it took. It may be

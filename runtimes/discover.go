@@ -91,7 +91,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 			r.programs[name] = p
 		}
 	}
-	for _, name := range []string{Executable, JSONLines, HTTPServer, OpenWhisk, OpenFaaS, Lambda} {
+	for _, name := range []string{Executable, JSONLines, HTTPServer, OpenWhisk, OpenFaaS, Lambda, ActionLoop} {
 		r.found[name] = &Runtime{Name: name, Style: styleOf(name), others: r.programs}
 	}
 	return r, nil

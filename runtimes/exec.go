@@ -1,9 +1,11 @@
 package runtimes
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +44,32 @@ func ExecEnv(inv *faas.Invocation) []string {
 		env = append(env, "BRASA_DEADLINE_MS="+strconv.FormatInt(inv.Deadline.UnixMilli(), 10))
 	}
 	return env
+}
+
+// maxArgument is the longest argument that the kernel gives a program.
+const maxArgument = 128<<10 - 1
+
+// ExecCommand is the command and the environment of a process that serves one call: args are what
+// Runtime.Command says. A program with the contract of OpenWhisk's actions gets its arguments as its last
+// word, and reads of the call what such actions do; then the whole body is read, and may be read again.
+func ExecCommand(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, args []string) (all, env []string, err error) {
+	env = ExecEnv(inv)
+	if rev.Contract != faas.ContractOpenWhisk {
+		return args, env, nil
+	}
+	value, err := actionValue(ctx, inv)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(value) > maxArgument {
+		return nil, nil, faas.Errorf(faas.Failed, "run action", "the arguments are %d bytes; a program can be started with %d", len(value), maxArgument).
+			WithFix("speak ActionLoop, which takes them on standard input")
+	}
+	inv.Body, inv.Length = bytes.NewReader(value), int64(len(value))
+	for k, v := range ActionEnv(rev.Name.Namespace, rev.Name.Path(), inv) {
+		env = append(env, k+"="+strings.ReplaceAll(v, "\x00", ""))
+	}
+	return append(slices.Clone(args), string(value)), env, nil
 }
 
 // maxVariable is the longest value that a caller can put into a variable; the kernel takes no
@@ -102,8 +130,12 @@ func ExecCall(ctx context.Context, p ExecProcess, inv *faas.Invocation, rev *faa
 	if limit <= 0 {
 		limit = int64(faas.DefaultLimits().Response)
 	}
-	out, err := io.ReadAll(io.LimitReader(p.Stdout, limit+1))
-	if int64(len(out)) > limit {
+	most := limit
+	if rev.Contract == faas.ContractOpenWhisk { // its last line is the answer, the rest a log
+		most += int64(rev.Limits.Log)
+	}
+	out, err := io.ReadAll(io.LimitReader(p.Stdout, most+1))
+	if int64(len(out)) > most {
 		p.Kill()
 		wait.Wait()
 		p.Wait()
@@ -118,6 +150,8 @@ func ExecCall(ctx context.Context, p ExecProcess, inv *faas.Invocation, rev *faa
 		e := exit.Error(op, rev.Limits.Memory)
 		e.Trace = tail.String()
 		return nil, e
+	case rev.Contract == faas.ContractOpenWhisk && err == nil:
+		return lastLine(out, exit, limit, logs)
 	case exit.Code != 0:
 		e := faas.Errorf(faas.Failed, op, "the program exited with code %d%s", exit.Code, tail.last())
 		e.Trace = tail.String()
@@ -126,6 +160,21 @@ func ExecCall(ctx context.Context, p ExecProcess, inv *faas.Invocation, rev *faa
 		return nil, faas.Errorf(faas.Crashed, op, "its answer cannot be read: %v", err)
 	}
 	return bare(out), nil
+}
+
+// lastLine judges what an action has written to its stdout, of which the last line is the answer.
+func lastLine(out []byte, exit Exit, limit int64, logs LogSink) (*faas.Result, error) {
+	const op = "run action"
+	out = bytes.TrimRight(out, "\r\n")
+	at := bytes.LastIndexByte(out, '\n') + 1
+	res, err := actionResult(op, out[at:], limit)
+	if err != nil && exit.Code != 0 { // it is no answer, and nobody meant it to be one
+		at, err = len(out), faas.Errorf(faas.Crashed, op, "the process exited with code %d without an answer", exit.Code)
+	}
+	if at > 0 {
+		CopyLog(bytes.NewReader(out[:at]), Stdout, logs)
+	}
+	return res, err
 }
 
 // bare makes a result of bytes whose kind must be guessed: JSON if they are a JSON value, else

@@ -214,7 +214,8 @@ type Spec struct {
 	Concurrency int               `json:"concurrency"`
 	Response    faas.Bytes        `json:"response_bytes"`
 	Log         faas.Bytes        `json:"log_bytes"`
-	Seed        string            `json:"seed,omitempty"` // fresh randomness for a process that was forked, 64 hex digits
+	Seed        string            `json:"seed,omitempty"`     // fresh randomness for a process that was forked, 64 hex digits
+	Contract    string            `json:"contract,omitempty"` // what the code expects of its caller; empty: Brasa's own
 }
 
 // SpecOf returns the spec of a revision whose code lies at /code, with the values of its
@@ -229,6 +230,7 @@ func SpecOf(rev *faas.Revision, secrets map[string]string) Spec {
 		Namespace: rev.Name.Namespace, Function: rev.Name.Path(), Revision: rev.ID,
 		Entry: rev.Entry, Handler: rev.Handler, Code: CodeDir, Path: path, Env: Environ(rev, secrets),
 		Memory: l.Memory, Timeout: l.Timeout, Concurrency: l.Concurrency, Response: l.Response, Log: l.Log,
+		Contract: rev.Contract,
 	}
 }
 
@@ -267,8 +269,9 @@ func (h *headerValue) UnmarshalJSON(b []byte) error {
 }
 
 // appendCallMeta appends the META of a CALL. It is written by hand because it is on the way of
-// every call: a fifth of the time of encoding/json and nothing allocated.
-func appendCallMeta(b []byte, inv *faas.Invocation, body string) []byte {
+// every call: a fifth of the time of encoding/json and nothing allocated. env is what the call's
+// environment has besides that of its function.
+func appendCallMeta(b []byte, inv *faas.Invocation, body string, env map[string]string) []byte {
 	open := len(b)
 	b = append(b, 0, 0, 0, 0)
 	b = appendString(append(b, `{"id":`...), string(inv.ID))
@@ -309,6 +312,18 @@ func appendCallMeta(b []byte, inv *faas.Invocation, body string) []byte {
 	b = strconv.AppendInt(append(b, `,"length":`...), inv.Length, 10)
 	if inv.Seed != "" {
 		b = appendString(append(b, `,"seed":`...), inv.Seed)
+	}
+	if len(env) > 0 {
+		b = append(b, `,"env":{`...)
+		first := true
+		for k, v := range env {
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = appendString(append(appendString(b, k), ':'), v)
+		}
+		b = append(b, '}')
 	}
 	b = append(b, '}')
 	binary.BigEndian.PutUint32(b[open:], uint32(len(b)-open-4))

@@ -148,7 +148,7 @@ func FuzzCallMeta(f *testing.F) {
 			ID: "id", Kind: faas.KindHTTP, Method: method, Path: path, Query: query, Header: map[string][]string{key: {value, "2"}},
 			Deadline: time.UnixMilli(1700000000000), Attempt: 2, Length: -1,
 		}
-		meta, rest, err := splitMeta(appendCallMeta(nil, inv, "stream"))
+		meta, rest, err := splitMeta(appendCallMeta(nil, inv, "stream", nil))
 		if err != nil || len(rest) > 0 {
 			return // over the bound
 		}

@@ -24,6 +24,7 @@ const (
 	OpenWhisk  = "openwhisk"
 	OpenFaaS   = "openfaas"
 	Lambda     = "lambda"
+	ActionLoop = "actionloop"
 )
 
 // GoBinary is what deploy names the program that it built from Go source.
@@ -49,6 +50,7 @@ var names = []language{
 	{OpenWhisk, "action of OpenWhisk: HTTP server with /init and /run", ""},
 	{OpenFaaS, "watchdog of OpenFaaS: HTTP server with /_/health", ""},
 	{Lambda, "client of AWS Lambda's runtime API", ""},
+	{ActionLoop, "executable that speaks ActionLoop, one JSON line per call", ""},
 }
 
 // styleOf returns the style of a language by its name.
@@ -64,6 +66,8 @@ func styleOf(name string) Style {
 		return StyleAction
 	case Lambda:
 		return StyleEvents
+	case ActionLoop:
+		return StyleLoop
 	}
 	return StyleFrames
 }

@@ -26,9 +26,10 @@ const (
 	StyleHTTP                // a server on $PORT: HTTPConn
 	StyleAction              // a server that is sent its function: Action
 	StyleEvents              // a client that asks for its calls: Events
+	StyleLoop                // a line per call, one call at a time: Loop
 )
 
-var styleNames = [...]string{StyleFrames: "frames", StyleExec: "exec", StyleLines: "lines", StyleHTTP: "http", StyleAction: "action", StyleEvents: "events"}
+var styleNames = [...]string{StyleFrames: "frames", StyleExec: "exec", StyleLines: "lines", StyleHTTP: "http", StyleAction: "action", StyleEvents: "events", StyleLoop: "loop"}
 
 // String returns the style's name.
 func (s Style) String() string { return styleNames[s] }

@@ -78,7 +78,7 @@ func rustOf(ctx context.Context, rustc string) (*Runtime, error) {
 
 // isBuiltFor says whether source in another language is built for this one.
 func isBuiltFor(language string) bool {
-	return language == Executable || language == JSONLines || language == HTTPServer || language == Wasm
+	return language == Executable || language == JSONLines || language == HTTPServer || language == ActionLoop || language == Wasm
 }
 
 // sourceOf says in which language a file or a directory is source that is built to a program;

@@ -34,7 +34,9 @@ func (w *Worker) makeBare(ctx context.Context, p *pool, in *instance, of *waiter
 		return err
 	}
 	if of != nil {
-		spec.Env = append(spec.Env, runtimes.ExecEnv(of.call.inv)...)
+		if err = forCall(ctx, &spec, p.rev, of.call.inv); err != nil {
+			return err
+		}
 	}
 	std := &stdio{}
 	defer func() {

@@ -20,6 +20,9 @@ type call struct {
 	cpu time.Duration // of the instance, when the call began
 	// slow says that the call has lost a stem already and takes no other.
 	slow bool
+	// foreign says that its function's contract is another platform's, whose callers are told how long
+	// the code has taken to load even where it failed.
+	foreign bool
 }
 
 // startedWarm notes that the call found an instance at once.
@@ -52,7 +55,7 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 		c.log.Log(l)
 	}
 	if g.err != nil {
-		c.inv.Timing.Add(faas.PhaseQueue, waited)
+		c.inv.Timing.Add(c.vain(g.err), waited)
 		return nil, g.err
 	}
 	c.inv.Report.Instance = g.in.id
@@ -76,6 +79,14 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 	c.took(g.in)
 	c.inv.Timing.Add(faas.PhaseQueue, waited)
 	return g.in, nil
+}
+
+// vain is the phase in which a call was that has got no instance.
+func (c *call) vain(err error) faas.Phase {
+	if code := faas.CodeOf(err); c.foreign && (code == faas.Failed || code == faas.Crashed || code == faas.Timeout) {
+		return faas.PhaseCodeLoad
+	}
+	return faas.PhaseQueue
 }
 
 // markUsed says whether this is the instance's first call. A proof does not count as one, save
@@ -169,6 +180,10 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		}
 	case faas.Crashed:
 		next = end
+	case faas.Failed:
+		if c.foreign { // whose processes end when their code breaks its contract
+			next = end
+		}
 	}
 	if in.broken || in.died() {
 		next = end

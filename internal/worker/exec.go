@@ -44,7 +44,7 @@ func (s *stdio) open(in *instance, style runtimes.Style, spec *sandbox.Spec) (er
 			}
 		}
 	}
-	if style == runtimes.StyleExec || style == runtimes.StyleLines {
+	if style == runtimes.StyleExec || style == runtimes.StyleLines || style == runtimes.StyleLoop {
 		end(false, &s.in, &spec.Stdin)
 	}
 	if style == runtimes.StyleExec {

@@ -148,7 +148,7 @@ func (w *Worker) await(ctx context.Context, p *pool, wt *waiter, c *call, since 
 			w.release(g.in, c, keep, 0)
 		}
 	}
-	c.inv.Timing.Add(faas.PhaseQueue, time.Since(since))
+	c.inv.Timing.Add(c.vain(err), time.Since(since))
 	return nil, err
 }
 

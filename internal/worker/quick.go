@@ -127,6 +127,10 @@ func (w *Worker) settle(in *instance, c *call, began time.Time, failed error) ti
 		if failed != nil {
 			w.unquick(in)
 		}
+		if c.foreign && failed != nil {
+			c.inv.Timing.Add(faas.PhaseCodeLoad, time.Since(began)) // and nothing of the call has run
+			return time.Now()
+		}
 		return began
 	}
 	all := time.Since(began)
@@ -169,19 +173,20 @@ func (w *Worker) unquick(in *instance) {
 
 // runQuick runs a call with an instance that was started quickly. A stem that was dying when it was
 // claimed has run nothing of the call's, which then gets an instance like all others.
-func (w *Worker) runQuick(ctx context.Context, in *instance, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*faas.Result, error) {
+func (w *Worker) runQuick(ctx context.Context, in *instance, rev *faas.Revision, rt *runtimes.Runtime, c *call) (res *faas.Result, loading bool, err error) {
 	again := replay(c.inv)
-	res, err := w.run(ctx, in, c)
+	res, err = w.run(ctx, in, c)
 	if err == nil || again == nil || !in.broken || faas.CodeOf(err) != faas.Crashed || ctx.Err() != nil {
-		return res, err
+		return res, in.broken, err
 	}
 	again()
 	c.slow = true
 	if in, err = w.acquire(ctx, rev, rt, c); err != nil {
 		c.report()
-		return nil, faas.AsError(err)
+		return nil, true, faas.AsError(err)
 	}
-	return w.run(ctx, in, c)
+	res, err = w.run(ctx, in, c)
+	return res, false, err
 }
 
 // replay keeps a short body, so that it can be sent once more; it returns nil for a long one.

@@ -171,7 +171,9 @@ func (w *Worker) make(ctx context.Context, p *pool, of *waiter) (in *instance, w
 		}
 	}()
 	if of != nil {
-		spec.Env = append(spec.Env, runtimes.ExecEnv(of.call.inv)...)
+		if err = forCall(ctx, &spec, p.rev, of.call.inv); err != nil {
+			return in, nil, err
+		}
 	}
 	if err = std.open(in, p.rt.Style, &spec); err != nil {
 		return in, nil, &faas.Error{Code: faas.Unavailable, Op: "make pipes", Err: err}
@@ -295,6 +297,14 @@ func (w *Worker) load(ctx context.Context, in *instance, std *stdio) error {
 		in.conn = runtimes.NewLines(runtimes.LinesConfig{Stdin: std.in, Conn: in.box.Conn(), Log: in.stray, Response: rev.Limits.Response})
 	case runtimes.StyleExec:
 		in.conn = &execConn{in: in, std: std}
+	case runtimes.StyleLoop:
+		l := runtimes.NewLoop(runtimes.LoopConfig{Stdin: std.in, Conn: in.box.Conn(), Revision: rev})
+		in.conn = l
+		if err := l.Ready(ctx, in.box.Done()); err != nil {
+			return err
+		}
+		t.Add(faas.PhaseCodeLoad, time.Since(mark))
+		t.AddCPU(faas.PhaseCodeLoad, in.cpu()-cpu)
 	default:
 		if err := w.awaitServer(ctx, in); err != nil {
 			return err
@@ -336,7 +346,7 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		Mounts: trees,
 		Tmp:    int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
 		Network: rev.Network == faas.NetworkEgress,
-		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines,
+		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines || rt.Style == runtimes.StyleLoop,
 	}
 	if rev.Code != "" {
 		in.code = trees[0].Source

@@ -198,21 +198,32 @@ func shuttingDown() error {
 // Execute runs inv on rev, as dispatch.Node asks.
 func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	inv.Report.Node = w.cfg.Node
+	if rev.Broken != "" {
+		return nil, broken(rev)
+	}
+	res, loading, err := w.execute(ctx, rev, inv)
+	return res, inContract(rev, loading, err)
+}
+
+// execute is Execute without the words of another contract. Of an error it says whether the code was not
+// loaded yet.
+func (w *Worker) execute(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (res *faas.Result, loading bool, err error) {
 	rt, err := w.cfg.Runtimes.Lookup(rev.Runtime)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := w.fits(rev); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	call := &call{inv: inv, log: runtimes.NewLog(rev.Limits.Log, nil)}
+	call := &call{inv: inv, log: runtimes.NewLog(rev.Limits.Log, nil), foreign: rev.Contract != faas.ContractNative}
 	in, err := w.acquire(ctx, rev, rt, call)
 	if err != nil {
 		call.report()
-		return nil, faas.AsError(err)
+		return nil, true, faas.AsError(err)
 	}
 	if !in.quick {
-		return w.run(ctx, in, call)
+		res, err = w.run(ctx, in, call)
+		return res, false, err
 	}
 	return w.runQuick(ctx, in, rev, rt, call)
 }

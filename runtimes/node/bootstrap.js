@@ -115,7 +115,7 @@ function dispatch(type, stream, data, from, to) {
     calls.set(stream, call);
     if (meta.seed !== undefined) reseed(meta.seed, true);
     if (fn === null) early.push(call);
-    else current.run(call, serve, call);
+    else current.run(call, fn.serve, call);
     return;
   }
   if (type === LOAD) {
@@ -445,6 +445,7 @@ function stray(err, origin) {
 const JSON_META = '{"status":200,"headers":{"Content-Type":["application/json"]}}';
 const TEXT_META = '{"status":200,"headers":{"Content-Type":["text/plain; charset=utf-8"]}}';
 const BYTES_META = '{"status":200,"headers":{"Content-Type":["application/octet-stream"]}}';
+const FAILED_META = '{"status":502,"headers":{"Content-Type":["application/json"]}}';
 const EMPTY_META = '{"status":204}';
 
 // Call is one call: its request, its log, its answer.
@@ -638,6 +639,96 @@ async function serve(call) {
   }
 }
 
+// --- Actions of OpenWhisk ------------------------------------------------------------------
+
+// An action is a function main, exported or not, that is called with its arguments and returns an
+// object or a list. What it throws is a defect; a promise that it rejects is an error of its own, and
+// an answer.
+
+function isAction() { return spec.contract === 'openwhisk'; }
+
+const actionMain = Symbol.for('brasa.action'); // of globalThis, while an action is loaded
+
+// actionTaken is a script that says which function its main is.
+function actionTaken(content) {
+  const name = spec.handler || 'main';
+  if (!/^[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*$/.test(name)) throw new Fault(`${JSON.stringify(name)} is no name of a function`);
+  return content + `\n;try { globalThis[Symbol.for("brasa.action")] = ${name}; } catch { }`;
+}
+
+function findAction(exported, wanted, file) {
+  const name = wanted || 'main';
+  const lookUp = (from) => name.split('.').reduce((o, k) => o?.[k], from);
+  const handler = [globalThis[actionMain], lookUp(exported), lookUp(exported?.default)].find((f) => typeof f === 'function');
+  delete globalThis[actionMain];
+  if (handler === undefined) throw new Fault(`${path.basename(file)} defines no function ${name}; ${there(exported)}`);
+  return { handler, serve: serveAction };
+}
+
+async function serveAction(call) {
+  try {
+    Object.assign(process.env, call.meta.env);
+    const event = new Event(call);
+    if (call.body.streamed) await event.bytes();
+    const { args } = event;
+    let value;
+    try {
+      value = fn.handler.call(undefined, Array.isArray(args.body) && event.body.toString().trimStart().startsWith('[') ? args.body : args);
+    } catch (err) {
+      console.error(err);
+      throw err;
+    }
+    try {
+      if (typeof value?.then === 'function') value = await value;
+    } catch (err) {
+      value = { error: err ? rejection(err) : {} };
+    }
+    await answerAction(call, value === undefined ? {} : value);
+  } catch (err) {
+    call.fail(err);
+  }
+}
+
+// rejection is what the error of an answer shows of what a promise was rejected with: of an error its
+// own fields too.
+function rejection(err) {
+  if (typeof err === 'function') return `[Function: ${err.name || 'anonymous'}]`;
+  if (!(err instanceof Error)) return err;
+  const out = { name: err.name, message: err.message, stack: err.stack };
+  for (const [k, v] of Object.entries(err)) {
+    try {
+      if (typeof v !== 'function' && JSON.stringify(v) !== undefined) out[k] = v;
+    } catch { /* a field that JSON can't hold */ }
+  }
+  return out;
+}
+
+async function answerAction(call, value) {
+  let text;
+  try {
+    text = JSON.stringify(value);
+  } catch (e) {
+    throw new Fault('the action did not return what JSON can hold, so its response is not valid: ' + e.message.split('\n')[0]);
+  }
+  if (text === undefined || (text[0] !== '{' && text[0] !== '[')) {
+    throw new Fault('the action did not return a dictionary or array, so its response is not valid: ' + String(text ?? typeof value).slice(0, 1000));
+  }
+  let failed = text[0] === '{' && value.error !== undefined;
+  const size = Buffer.byteLength(text);
+  if (size > spec.response_bytes) {
+    failed = true;
+    text = JSON.stringify({ error: `the action's response is too long: ${size} bytes are more than the ${spec.response_bytes} that are allowed; it begins: ${text.slice(0, 8192)}` });
+  }
+  const meta = failed ? FAILED_META : JSON_META;
+  if (text.length * 3 <= MAX_WHOLE || Buffer.byteLength(text) <= MAX_WHOLE) {
+    call.end(metaFrame(RESULT, call.stream, meta, text));
+    return;
+  }
+  call.head(meta);
+  await call.write(Buffer.from(text));
+  call.end(frame(END, call.stream));
+}
+
 // --- The function --------------------------------------------------------------------------
 
 // locate finds the file to run and the name of the handler to look for in it.
@@ -731,6 +822,7 @@ function open(file) {
 
 // taken is a script that exports the names it defines if it exports nothing else.
 function taken(content) {
+  if (isAction()) return actionTaken(content);
   // typeof: a module by its syntax comes this way too, and has no such name.
   return content + '\n;if (typeof module === "object" && module.exports !== null && typeof module.exports === "object" && Object.keys(module.exports).length === 0) {' +
     DEFAULT_HANDLERS.map((h) => `if (typeof ${h} === "function") module.exports.${h} = ${h};`).join('') + '}';
@@ -900,7 +992,7 @@ function find(exported, wanted, file) {
     const first = /^(?:async\s*)?(?:function\s*\*?\s*)?[\w$]*\s*\(?\s*([\w$]*)/.exec(String(target))?.[1];
     takesEvent = ['event', 'request', 'req'].includes(first);
   }
-  return { handler: target, takesEvent };
+  return { handler: target, takesEvent, serve };
 }
 
 function there(exported) {
@@ -912,14 +1004,14 @@ function load() {
   const begin = hrtime.bigint();
   const stop = meter();
   const loaded = (exported, file, wanted) => {
-    const found = find(exported, wanted, file);
+    const found = (isAction() ? findAction : find)(exported, wanted, file);
     const spent = stop();
     const total = Number((hrtime.bigint() - begin) / 1000n);
     fn = found;
     instanceLog.flush();
     send(jsonFrame(LOADED, 0, { dependency_us: spent, code_us: Math.max(total - spent, 0) }));
     for (const call of early.splice(0)) {
-      if (calls.has(call.stream)) current.run(call, serve, call);
+      if (calls.has(call.stream)) current.run(call, fn.serve, call);
     }
   };
   try {

@@ -833,6 +833,7 @@ def fault_of(exc):
 JSON_META = b'{"status":200,"headers":{"Content-Type":["application/json"]}}'
 TEXT_META = b'{"status":200,"headers":{"Content-Type":["text/plain; charset=utf-8"]}}'
 BYTES_META = b'{"status":200,"headers":{"Content-Type":["application/octet-stream"]}}'
+FAILED_META = b'{"status":502,"headers":{"Content-Type":["application/json"]}}'
 EMPTY_META = b'{"status":204}'
 
 
@@ -1414,13 +1415,18 @@ def load(link, spec):
     if "logging" in sys.modules:  # which counts from its import
         logging = sys.modules["logging"]
         logging._startTime = time.time_ns() if type(logging._startTime) is int else time.time()
+    action = spec.get("contract") == "openwhisk"
+    if action and "virtualenv" in own:
+        add_virtualenv(code)
     gc.disable()  # what a module defines stays; looking through it again and again is in vain
     try:
         with Imports(own) as imports:
             path, wanted = locate(spec)
             module = import_file(code, path)
-            function = Function(*find_handler(module, wanted, path))
+            function = find_action(module, wanted, path) if action else Function(*find_handler(module, wanted, path))
     except BaseException as e:
+        if action and isinstance(e, SystemExit):
+            leave(link, e)
         f = fault_of(e)
         if isinstance(e, SystemExit):
             f["message"] = "the code called sys.exit(%s) while it was loaded" % e
@@ -1445,6 +1451,104 @@ def _listdir(path):
         return ()
 
 
+# --- Actions of OpenWhisk -----------------------------------------------------------------
+
+
+class Action:
+    """The handler of an action: called with its arguments, it returns a dict or a list."""
+
+    asynchronous = False
+
+    def __init__(self, handler):
+        self.handler = handler
+
+
+def find_action(module, wanted, path):
+    """Return the Action that a module defines."""
+    handler = getattr(module, wanted or "main", None)
+    if not callable(handler):
+        raise Missing("%s defines no function %s; %s" % (os.path.basename(path), wanted or "main", _there(module)))
+    return Action(handler)
+
+
+def add_virtualenv(code):
+    """Have packages found that an action brings along in a virtual environment."""
+    lib = code + "/virtualenv/lib"
+    for name in sorted(_listdir(lib)):
+        packages = "%s/%s/site-packages" % (lib, name)
+        if name.startswith("python") and os.path.isdir(packages):
+            sys.path.insert(1, packages)
+            make_way(packages, _listdir(packages))
+
+
+def run_action(function, call):
+    """Run an action for a call, in the call's own context. What the action raises is an error of its
+    own, and an answer; what it makes of its process is not."""
+    _call.set(call)
+    try:
+        os.environ.update(call.meta.get("env") or {})
+        value = action_input(call)
+        try:
+            value = function.handler(value)
+            if hasattr(value, "__await__"):
+                value = run_coroutine(value)
+        except Exception as e:
+            if call.canceled:
+                raise
+            sys.stderr.write(trace(e))
+            value = {"error": str(e)}
+        answer_action(call, value)
+    except SystemExit as e:
+        leave(call.link, e, call.rest())
+    except BaseException as e:
+        if call.link.out is None:
+            os._exit(1)  # a child that the action forked came back here
+        call.fail(e)
+
+
+def action_input(call):
+    """The arguments of a call; a list if that is what it was called with."""
+    args = quick_arguments(call)
+    if args is None:
+        event = Event(call)
+        args = event.args
+        if event.body.lstrip()[:1] == b"[" and isinstance(args.get("body"), list):
+            args = args["body"]
+    return args
+
+
+def answer_action(call, value):
+    if not isinstance(value, (dict, list, tuple)):
+        raise BadResult("the action did not return a dictionary or array, so its response is not valid: %.1000s" % (value,))
+    try:
+        body = dumps(value)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise BadResult("the action did not return what JSON can hold, so its response is not valid: %s" % e) from None
+    most = call.link.spec["response_bytes"]
+    failed = isinstance(value, dict) and "error" in value
+    if len(body) > most:
+        failed, head = True, body[:8192].decode("utf-8", "ignore")
+        body = dumps({"error": "the action's response is too long: %d bytes are more than the %d that are allowed; it begins: %s" % (len(body), most, head)})
+    meta = FAILED_META if failed else JSON_META
+    if len(body) <= MAX_WHOLE:
+        call.end(result(call.stream, meta, body))
+        return
+    call.head(meta)
+    call.write(body)
+    call.end(frame(END, call.stream))
+
+
+def leave(link, reason, rest=b""):
+    """End the process as its code asks by SystemExit, after all that it has logged."""
+    code = reason.code
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write("%s\n" % (code,))
+        code = 1
+    if link.out is not None:
+        link.send(rest + _instance.rest())
+    os._exit((code or 0) & 255)
+
+
 # --- Serving ------------------------------------------------------------------------------
 
 
@@ -1462,6 +1566,7 @@ def run(function, call):
 def serve_inline(link, function):
     """One call at a time on the main thread, which reads for itself: the fastest way."""
     calls, arrived, reading, fd = link.calls, link.arrived, link.reading, link.fd
+    way = run_action if type(function) is Action else run
     while True:
         with reading:  # what a call left running may still wait for its request's body
             if arrived:
@@ -1486,7 +1591,7 @@ def serve_inline(link, function):
                 n = int.from_bytes(data[9:13], "big") + 13
                 stream = data[5:9]
                 call = calls[stream] = Call(link, stream, data[13:n], data[n:])
-        copy_context().run(run, function, call)
+        copy_context().run(way, function, call)
 
 
 def serve_threads(link, function):
@@ -1497,13 +1602,14 @@ def serve_threads(link, function):
     link.wake = threading.Condition()
     link.reader = get_ident()
     queue, lock = SimpleQueue(), allocate_lock()
+    way = run_action if type(function) is Action else run
     threads = idle = 0
 
     def work():
         nonlocal idle
         while True:
             call = queue.get()
-            copy_context().run(run, function, call)
+            copy_context().run(way, function, call)
             with lock:
                 idle += 1
 
