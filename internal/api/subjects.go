@@ -85,6 +85,9 @@ func (s *Server) subjectRoutes() {
 		if err != nil {
 			return NewSubject{}, err
 		}
+		if _, err := s.cfg.Catalog.PutSecret(ctx, native, auth.SubjectSecret, []byte(made.UUID+":"+made.Key)); err != nil {
+			return NewSubject{}, err
+		}
 		return NewSubject{Subject: made.Name, Namespace: made.Namespace, UUID: made.UUID, Key: made.Key}, nil
 	})
 	manage(s, accessAdmin, operation("block-subject", http.MethodPatch, one, "Have a subject's keys not taken, or taken again", "subjects"), func(ctx context.Context, in *struct {

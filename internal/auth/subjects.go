@@ -55,6 +55,10 @@ type subjectKeyRecord struct {
 	Sum string `json:"sha256"` // of the key, hexadecimal
 }
 
+// SubjectSecret is the name of the secret in which a namespace keeps the last key, as UUID:KEY, that was
+// made of it for a subject: actions that ask for it find it in their environment.
+const SubjectSecret = "OPENWHISK_API_KEY"
+
 const (
 	subjectPrefix = "subjects/"
 	// OpenWhisk's clients send keys of exactly this many characters.
@@ -308,6 +312,24 @@ func (s *Subjects) change(ctx context.Context, name string, f func(*subjectRecor
 		return fmt.Errorf("write subject: %w", err)
 	}
 	return s.learn(store.Record{Key: storeName(name), Value: b, Version: version})
+}
+
+// NamespaceName is what OpenWhisk calls a namespace of the catalog: the name that subjects have keys of,
+// if any has, else the same.
+func (s *Subjects) NamespaceName(native string) string {
+	if !faas.Encoded(native) {
+		return native
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, k := range s.subjects {
+		for _, key := range k.Keys {
+			if faas.NativeName(key.Namespace) == native {
+				return key.Namespace
+			}
+		}
+	}
+	return native
 }
 
 // Get returns a subject, or NotFound.

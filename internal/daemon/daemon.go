@@ -7,6 +7,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/image"
 	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/openwhisk"
 	"github.com/brasa-dev/brasa/internal/policy"
 	"github.com/brasa-dev/brasa/internal/queue"
 	"github.com/brasa-dev/brasa/internal/registry"
@@ -61,6 +63,7 @@ func New(cfg Config) (*Daemon, error) {
 type node struct {
 	keys      *auth.Keys
 	subjects  *auth.Subjects
+	whisk     *openwhisk.Server
 	catalog   *catalog.Catalog
 	depot     *artifact.Depot
 	journal   *journal.Journal
@@ -275,6 +278,15 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		Catalog: n.catalog, Node: n.worker, Recorder: n.journal,
 		MaxWaiting: d.cfg.Queue.Function, MaxNamespace: d.cfg.Queue.Namespace, Logger: d.log.With("part", "dispatch"),
 		Queue: n.queue, Journal: n.journal, Async: d.cfg.async(), Chain: dispatch.ChainConfig{Depth: d.cfg.Chain.Depth, Calls: d.cfg.Chain.Calls}, Step: d.step,
+		// The dialect is made later, and before anything is called.
+		Env: map[string]func(context.Context, *faas.Revision, *faas.Invocation) (map[string]string, error){
+			faas.ContractOpenWhisk: func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error) {
+				return n.whisk.Env(ctx, rev, inv)
+			},
+		},
+		Note: map[string]func(*faas.Revision, *faas.Invocation) json.RawMessage{
+			faas.ContractOpenWhisk: func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage { return n.whisk.Note(rev, inv) },
+		},
 	})
 	n.catalog.OnChange(func(e catalog.Event) {
 		follow(n, e)
@@ -328,8 +340,9 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.whisk = d.openWhisk(n)
 	return gateway.New(gateway.Config{
-		API: server, Registry: n.registry, OpenWhisk: d.openWhisk(n), Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
+		API: server, Registry: n.registry, OpenWhisk: n.whisk, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
 		Grace: d.cfg.Drain, Logger: d.log.With("part", "gateway"),
 	})
 }

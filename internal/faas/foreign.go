@@ -31,3 +31,6 @@ func NativeName(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return b.String() + "." + hex.EncodeToString(sum[:10])
 }
+
+// Encoded says whether a name is one that NativeName made of another.
+func Encoded(name string) bool { return strings.HasPrefix(name, foreignPrefix) }

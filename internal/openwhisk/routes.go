@@ -11,7 +11,8 @@ var now = time.Now
 
 // collections are what a namespace has; each answers what is asked below it.
 var collections = map[string]func(*Server, *call, string) error{
-	"limits": (*Server).namespaceLimits,
+	"limits":      (*Server).namespaceLimits,
+	"activations": (*Server).activations,
 }
 
 // route finds who answers.

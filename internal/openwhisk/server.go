@@ -38,7 +38,8 @@ type Config struct {
 
 // Server answers the API of OpenWhisk. It is safe for concurrent use.
 type Server struct {
-	cfg Config
+	cfg      Config
+	throttle throttle
 }
 
 // New returns a Server; nothing is started.

@@ -1,0 +1,186 @@
+package openwhisk
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/journal"
+)
+
+const activationLength = 32 // hexadecimal digits
+
+// activations answers what is asked of a namespace's records.
+func (s *Server) activations(c *call, namespace string) error {
+	if c.r.Method != http.MethodGet {
+		return notAllowed("GET")
+	}
+	if namespace != c.who.Namespace {
+		return errForbidden
+	}
+	if len(c.rest) == 0 {
+		return s.listActivations(c, namespace)
+	}
+	if len(c.rest) > 2 {
+		return errNotFound
+	}
+	id := c.rest[0]
+	if len(id) != activationLength {
+		return reject(http.StatusBadRequest, "The activation id has %d characters and must have %d.", len(id), activationLength)
+	}
+	if strings.Trim(id, "0123456789abcdefABCDEF") != "" {
+		return reject(http.StatusBadRequest, "The activation id is not a hexadecimal number.")
+	}
+	part := ""
+	if len(c.rest) == 2 {
+		if part = c.rest[1]; part != "logs" && part != "result" {
+			return errNotFound
+		}
+	}
+	act, err := s.cfg.Journal.Get(c.ctx, faas.NativeName(namespace), faas.ID(strings.ToLower(id)))
+	if err != nil {
+		if code := faas.CodeOf(err); code == faas.NotFound || code == faas.Invalid {
+			return errNotFound
+		}
+		return err
+	}
+	r := s.record(act, true)
+	switch part {
+	case "logs":
+		writeJSON(c.w, http.StatusOK, map[string]any{"logs": r.Logs})
+	case "result":
+		writeJSON(c.w, http.StatusOK, r.Response)
+	default:
+		writeJSON(c.w, http.StatusOK, r)
+	}
+	return nil
+}
+
+// scan is how many records are read at once to find those that are asked for.
+const scan = 500
+
+// listActivations answers the list of records, newest first.
+func (s *Server) listActivations(c *call, namespace string) error {
+	limit, skip, count, err := paging(c)
+	if err != nil {
+		return err
+	}
+	docs, err := flag(c, "docs")
+	if err != nil {
+		return err
+	}
+	if docs && count {
+		return reject(http.StatusBadRequest, "The parameters docs and count exclude each other.")
+	}
+	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, Limit: scan}
+	if q.Since, err = millis(c, "since"); err != nil {
+		return err
+	}
+	if q.Until, err = millis(c, "upto"); err != nil {
+		return err
+	}
+	if !q.Until.IsZero() {
+		q.Until = q.Until.Add(time.Millisecond) // the bound itself is meant
+	}
+	name := c.query.Get("name")
+	if name != "" && strings.Count(name, "/") > 1 {
+		return reject(http.StatusBadRequest, "The name of activations is an action's, or a package's and an action's with a slash between them.")
+	}
+	out := []*activation{}
+	n := 0
+	for {
+		page, next, err := s.cfg.Journal.Find(c.ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, act := range page {
+			if !named(act, name) {
+				continue
+			}
+			n++
+			if count || n <= skip {
+				continue
+			}
+			if !docs {
+				out = append(out, s.summary(act))
+			} else {
+				whole, err := s.cfg.Journal.Get(c.ctx, q.Namespace, act.ID) // lists leave long answers and logs out
+				if err != nil {
+					continue // it was too old in the meantime
+				}
+				out = append(out, s.record(whole, true))
+			}
+			if len(out) == limit {
+				writeJSON(c.w, http.StatusOK, out)
+				return nil
+			}
+		}
+		if next == "" {
+			break
+		}
+		q.Cursor = next
+	}
+	if count {
+		writeJSON(c.w, http.StatusOK, map[string]int{"activations": max(n-skip, 0)})
+		return nil
+	}
+	writeJSON(c.w, http.StatusOK, out)
+	return nil
+}
+
+// named says whether a record is of what a list was asked for: "action", or "package/action".
+func named(a *faas.Activation, name string) bool {
+	if name == "" {
+		return true
+	}
+	n := noteOf(a)
+	pkg, action, packaged := strings.Cut(name, "/")
+	if !packaged {
+		return n.Name == name
+	}
+	if n.Name != action {
+		return false
+	}
+	if n.Binding != "" && strings.HasSuffix(n.Binding, "/"+pkg) {
+		return true
+	}
+	parts := strings.Split(n.Path, "/")
+	return len(parts) == 3 && parts[1] == pkg
+}
+
+// millis reads a time in the query, in milliseconds since 1970; zero if there is none.
+func millis(c *call, name string) (time.Time, error) {
+	v := c.query.Get(name)
+	if v == "" {
+		return time.Time{}, nil
+	}
+	ms, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || ms < 0 {
+		return time.Time{}, reject(http.StatusBadRequest, "The parameter %s is a time in milliseconds since 1970, and not %.40q.", name, v)
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// paging reads which part of a list is asked for. With count only its length is.
+func paging(c *call) (limit, skip int, count bool, err error) {
+	if count, err = flag(c, "count"); err != nil {
+		return
+	}
+	limit = listDefault
+	if v := c.query.Get("limit"); v != "" {
+		if limit, err = strconv.Atoi(v); err != nil || limit < 0 || limit > listMost {
+			return 0, 0, false, reject(http.StatusBadRequest, "The parameter limit is a number from 0 to %d, and not %.40q.", listMost, v)
+		}
+		if limit == 0 {
+			limit = listMost
+		}
+	}
+	if v := c.query.Get("skip"); v != "" {
+		if skip, err = strconv.Atoi(v); err != nil || skip < 0 {
+			return 0, 0, false, reject(http.StatusBadRequest, "The parameter skip is a number from 0 up, and not %.40q.", v)
+		}
+	}
+	return limit, skip, count, nil
+}

@@ -1,0 +1,34 @@
+package openwhisk
+
+import (
+	"context"
+
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// Env is what an action finds in its environment during a call besides what its runtime knows by
+// itself. The key of the namespace is there only if the action asks for it with the annotation
+// provide-api-key: it opens all of the namespace.
+func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error) {
+	m := metaOf(rev)
+	env := map[string]string{
+		"__OW_API_HOST": s.cfg.APIHost, "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
+		"__OW_ACTION_NAME": "/" + m.Namespace + "/" + m.Name, "__OW_ACTION_VERSION": m.Version,
+	}
+	if m.truthy("provide-api-key") {
+		owner := inv.Owner
+		if owner == "" {
+			owner = rev.Name.Namespace
+		}
+		values, _, err := s.cfg.Catalog.OpenSecrets(ctx, owner, []string{auth.SubjectSecret})
+		switch faas.CodeOf(err) {
+		case faas.OK:
+			env["__OW_API_KEY"] = values[auth.SubjectSecret]
+		case faas.NotFound: // nobody has a key of this namespace
+		default:
+			return nil, err
+		}
+	}
+	return env, nil
+}

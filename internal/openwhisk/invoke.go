@@ -1,0 +1,354 @@
+package openwhisk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// target is an action that is to be called, as somebody named it.
+type target struct {
+	path path // as it was named, with the namespace written out
+	rev  *faas.Revision
+	meta meta
+	// binding is what it was named through, as "ns/name"; empty: nothing.
+	binding string
+}
+
+// meta is what is read of an action's origin here. Package exec's record has more.
+type meta struct {
+	Namespace   string          `json:"namespace"` // with the package
+	Name        string          `json:"name"`
+	Version     string          `json:"version"`
+	Annotations []keyValue      `json:"annotations"`
+	Limits      json.RawMessage `json:"limits"`
+	Exec        struct {
+		Kind string `json:"kind"`
+	} `json:"exec"`
+}
+
+// annotation returns the value of an annotation; nil if there is none.
+func (m *meta) annotation(key string) any {
+	for _, a := range m.Annotations {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return nil
+}
+
+// truthy says whether an annotation is set, as OpenWhisk reads them.
+func (m *meta) truthy(key string) bool {
+	switch v := m.annotation(key).(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case string:
+		return v != ""
+	case float64:
+		return v != 0
+	}
+	return true
+}
+
+// metaOf reads an action's origin. Of a function that was not made through this API it is made up.
+func metaOf(rev *faas.Revision) meta {
+	var m meta
+	if rev.Origin != nil && rev.Origin.Dialect == dialect && json.Unmarshal(rev.Origin.Document, &m) == nil && m.Name != "" {
+		return m
+	}
+	m.Namespace, m.Name, m.Version, m.Exec.Kind = rev.Name.Namespace, rev.Name.Function, "0.0.1", rev.Runtime
+	if rev.Name.Package != "" {
+		m.Namespace += "/" + rev.Name.Package
+	}
+	return m
+}
+
+const dialect = faas.ContractOpenWhisk
+
+// resolve finds an action for who asks. What belongs to another namespace must be in a shared package.
+func (s *Server) resolve(who auth.Subject, p path) (*target, error) {
+	name := p.function()
+	own := p.namespace == who.Namespace
+	if !own {
+		if p.pkg == "" {
+			return nil, errForbidden
+		}
+		if pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package); err != nil || !pkg.Shared {
+			return nil, errForbidden // whether or not there is one
+		}
+	}
+	t := &target{path: p}
+	if p.pkg != "" {
+		if pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package); err == nil && pkg.Binding != nil {
+			t.binding = p.namespace + "/" + p.pkg
+			to, err := s.cfg.Catalog.Package(pkg.Binding.Namespace, pkg.Binding.Name)
+			if err != nil {
+				return nil, errNotFound
+			}
+			if !to.Shared && pkg.Binding.Namespace != name.Namespace {
+				return nil, errForbidden
+			}
+		}
+	}
+	_, rev, err := s.cfg.Catalog.Resolve(faas.Ref{Name: name})
+	if err != nil {
+		if faas.CodeOf(err) == faas.NotFound {
+			return nil, errNotFound
+		}
+		return nil, err
+	}
+	t.rev, t.meta = rev, metaOf(rev)
+	if k, ok := findKind(t.meta.Exec.Kind); ok && k.Deprecated {
+		return nil, reject(http.StatusBadRequest, "The kind %s is deprecated: an action of it can be read and deleted, and neither made nor called.", k.Name)
+	}
+	return t, nil
+}
+
+// invokeAction answers POST on an action.
+func (s *Server) invokeAction(c *call, p path) error {
+	blocking, wait, onlyResult, err := s.waiting(c)
+	if err != nil {
+		return err
+	}
+	t, err := s.resolve(c.who, p)
+	if err != nil {
+		return err
+	}
+	args, err := s.arguments(c)
+	if err != nil {
+		return err
+	}
+	if err := s.mayOverride(t, args); err != nil {
+		return err
+	}
+	inv := s.invocation(c.who, t, args)
+	if !blocking {
+		release, err := s.throttle.enter(c.who.Namespace, &s.cfg.Limits)
+		if err != nil {
+			return err
+		}
+		release() // what waits in the queue is bounded there
+		if err := s.enqueue(c.ctx, inv); err != nil {
+			return err
+		}
+		return accepted(c, inv.ID)
+	}
+	act, err := s.call(c.ctx, c.who.Namespace, inv, wait)
+	if err != nil {
+		return err
+	}
+	if act == nil {
+		return accepted(c, inv.ID)
+	}
+	r := s.record(act, false)
+	c.w.Header().Set(activationHeader, string(inv.ID))
+	status := http.StatusOK
+	switch r.Response.StatusCode {
+	case 1, 2:
+		status = http.StatusBadGateway
+	case 3:
+		status = http.StatusInternalServerError
+	}
+	array := len(r.Response.Result) > 0 && bytes.TrimSpace(r.Response.Result)[0] == '['
+	if onlyResult || array {
+		writeJSON(c.w, status, r.Response.Result)
+		return nil
+	}
+	writeJSON(c.w, status, r)
+	return nil
+}
+
+const activationHeader = "X-Openwhisk-Activation-Id"
+
+// accepted answers a call that goes on without its caller.
+func accepted(c *call, id faas.ID) error {
+	c.w.Header().Set(activationHeader, string(id))
+	writeJSON(c.w, http.StatusAccepted, map[string]string{"activationId": string(id)})
+	return nil
+}
+
+// waiting reads how long the caller waits, if at all.
+func (s *Server) waiting(c *call) (blocking bool, wait time.Duration, onlyResult bool, err error) {
+	if blocking, err = flag(c, "blocking"); err != nil {
+		return
+	}
+	if onlyResult, err = flag(c, "result"); err != nil {
+		return
+	}
+	wait = s.cfg.Limits.Blocking
+	if v := c.query.Get("timeout"); v != "" {
+		ms, e := strconv.ParseInt(v, 10, 64)
+		if e != nil || ms < 1 || time.Duration(ms) > s.cfg.Limits.Blocking/time.Millisecond {
+			return false, 0, false, reject(http.StatusBadRequest, "The timeout must be a number of milliseconds from 1 to %d.", s.cfg.Limits.Blocking.Milliseconds())
+		}
+		wait = time.Duration(ms) * time.Millisecond
+	}
+	return
+}
+
+// flag reads a parameter of the query that is true or false.
+func flag(c *call, name string) (bool, error) {
+	switch v := c.query.Get(name); {
+	case v == "" && !c.query.Has(name), strings.EqualFold(v, "false"):
+		return false, nil
+	case v == "", strings.EqualFold(v, "true"):
+		return true, nil
+	default:
+		return false, reject(http.StatusBadRequest, "The parameter %s is true or false, and not %.40q.", name, v)
+	}
+}
+
+// arguments reads those of a request: a JSON object, or nothing.
+func (s *Server) arguments(c *call) (map[string]json.RawMessage, error) {
+	if n := c.r.ContentLength; n > int64(s.cfg.Limits.Payload) {
+		return nil, tooLarge("The argument", n, int64(s.cfg.Limits.Payload))
+	}
+	b, err := c.body(s.cfg.Limits.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return map[string]json.RawMessage{}, nil
+	}
+	var args map[string]json.RawMessage
+	if err := json.Unmarshal(b, &args); err != nil || args == nil {
+		return nil, errNotJSON
+	}
+	return args, nil
+}
+
+// mayOverride refuses arguments that name what the action has made final.
+func (s *Server) mayOverride(t *target, args map[string]json.RawMessage) error {
+	if !t.meta.truthy("final") {
+		return nil
+	}
+	return s.overridesNothing(t, args)
+}
+
+func (s *Server) overridesNothing(t *target, args map[string]json.RawMessage) error {
+	for k, v := range s.cfg.Catalog.Params(t.path.function(), t.rev) {
+		if _, named := args[k]; named && string(v) != "null" {
+			return reject(http.StatusBadRequest, "The request defines parameters that are not allowed (e.g., reserved properties).")
+		}
+	}
+	return nil
+}
+
+// invocation makes a call of an action for who asks.
+func (s *Server) invocation(who auth.Subject, t *target, args map[string]json.RawMessage) *faas.Invocation {
+	body, err := json.Marshal(args)
+	if err != nil { // not possible: each value was read from JSON
+		body = []byte("{}")
+	}
+	begin := now()
+	return &faas.Invocation{
+		ID: faas.NewID(begin), Function: faas.Ref{Name: t.path.function()}, Subject: who.Name, Kind: faas.KindInvoke, Method: http.MethodPost, Path: "/",
+		Header: map[string][]string{"Content-Type": {"application/json"}}, Body: bytes.NewReader(body), Length: int64(len(body)),
+		Owner: faas.NativeName(who.Namespace), Note: s.noteFor(t, who.Namespace, false), Keep: s.cfg.Limits.Payload,
+		Timing: faas.Timing{Begin: begin},
+	}
+}
+
+// noteFor is what the record of a call of t keeps.
+func (s *Server) noteFor(t *target, namespace string, part bool) json.RawMessage {
+	m := &t.meta
+	n := note{
+		Namespace: namespace, Name: m.Name, Version: m.Version, Path: m.Namespace + "/" + m.Name, Kind: m.Exec.Kind, Binding: t.binding, Limits: m.Limits,
+		Part: part, Conductor: m.truthy("conductor"), Sequence: t.rev.Sequence != nil,
+	}
+	b, err := json.Marshal(n)
+	if err != nil { // not possible
+		return nil
+	}
+	return b
+}
+
+// Note is what the dispatcher keeps with calls that this dialect did not make itself: those of a
+// sequence, of a rule, of a schedule, and of the native API.
+func (s *Server) Note(rev *faas.Revision, inv *faas.Invocation) json.RawMessage {
+	t := &target{rev: rev, meta: metaOf(rev)}
+	called := inv.Function.Name
+	if called.Package != "" && (called.Namespace != rev.Name.Namespace || called.Package != rev.Name.Package) {
+		t.binding = called.Namespace + "/" + called.Package
+		if pkg, err := s.cfg.Catalog.Package(called.Namespace, called.Package); err == nil && pkg.Origin != nil {
+			var m meta
+			if json.Unmarshal(pkg.Origin.Document, &m) == nil && m.Name != "" {
+				t.binding = m.Namespace + "/" + m.Name
+			}
+		}
+	}
+	return s.noteFor(t, s.namespaceName(inv.Owner, rev), inv.Part)
+}
+
+// namespaceName is what OpenWhisk calls a namespace of the catalog.
+func (s *Server) namespaceName(owner string, rev *faas.Revision) string {
+	if owner == "" {
+		owner = rev.Name.Namespace
+	}
+	return s.cfg.Subjects.NamespaceName(owner)
+}
+
+// call makes a call and waits for it for some time. It returns the activation, or nil if the call
+// goes on without us. What was refused before there was anything to record is an error.
+func (s *Server) call(ctx context.Context, namespace string, inv *faas.Invocation, wait time.Duration) (*faas.Activation, error) {
+	release, err := s.throttle.enter(namespace, &s.cfg.Limits)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer release()
+		// Whoever waits may go away: the call is made all the same, and its record is there.
+		res, err := s.cfg.Dispatcher.Invoke(context.WithoutCancel(ctx), inv)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, res.Body) // what goes wrong is in the record
+			_ = res.Body.Close()
+		}
+		ended <- err
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		act, missing := s.cfg.Journal.Get(context.WithoutCancel(ctx), inv.Owner, inv.ID)
+		if missing != nil {
+			if err != nil {
+				return nil, err
+			}
+			return nil, missing
+		}
+		if faas.CodeOf(err) == faas.Overloaded {
+			return nil, err // it was refused, not run
+		}
+		return act, nil
+	case <-timer.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, nil
+	}
+}
+
+// enqueue makes a call that nobody waits for: it is durable when it returns. Whatever the action does
+// with it is its outcome.
+func (s *Server) enqueue(ctx context.Context, inv *faas.Invocation) error {
+	if inv.Wait == nil {
+		inv.Wait = &faas.Wait{}
+	}
+	inv.Wait.Once = true
+	_, err := s.cfg.Dispatcher.Enqueue(ctx, inv)
+	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.NotFound {
+		return errNotFound
+	}
+	return err
+}
