@@ -59,7 +59,7 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 		return "", errNoQueue
 	}
 	begin(inv)
-	_, rev, err := d.cfg.Catalog.Resolve(inv.Function)
+	fn, rev, err := d.cfg.Catalog.Resolve(inv.Function)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +90,25 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 	}
 	wait.Since, wait.Chain = now, inv.Chain
 	inv.Wait, inv.Attempt = &wait, 0
-	return d.cfg.Queue.Push(ctx, inv)
+	id, err := d.cfg.Queue.Push(ctx, inv)
+	if err != nil || id != inv.ID {
+		return id, err
+	}
+	return id, d.stillThere(ctx, fn, inv)
+}
+
+// stillThere takes back a call whose function was deleted while it was accepted. Those that waited went
+// with the function, so one that came after them would be left for a new function of the name.
+func (d *Dispatcher) stillThere(ctx context.Context, fn *faas.Function, inv *faas.Invocation) error {
+	now, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: inv.Function.Name})
+	if err == nil && now.UID == fn.UID || err != nil && faas.CodeOf(err) != faas.NotFound {
+		return nil
+	}
+	// One that runs already, or is gone with the others, is not there to be taken back.
+	if _, err := d.cfg.Queue.Cancel(context.WithoutCancel(ctx), inv.Function.Name.Namespace, inv.ID); err != nil && faas.CodeOf(err) != faas.NotFound && faas.CodeOf(err) != faas.Conflict {
+		d.cfg.Logger.Warn("call of a deleted function is left in the queue", "invocation", inv.ID, "function", inv.Function.Name, "cause", err)
+	}
+	return faas.Errorf(faas.NotFound, opEnqueue, "function %q was deleted in this moment", inv.Function.Name.Path())
 }
 
 // bodyMayWait refuses a body that is known to be too large, and sees to it that one of unknown

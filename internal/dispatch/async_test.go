@@ -364,3 +364,53 @@ func (b broken) Check(*faas.Revision) error {
 	}
 	return nil
 }
+
+// lateQueue has a function deleted when a call of it is accepted, and nothing of it left.
+type lateQueue struct {
+	queue.Queue
+	before func()
+}
+
+func (q *lateQueue) Push(ctx context.Context, inv *faas.Invocation) (faas.ID, error) {
+	q.before()
+	return q.Queue.Push(ctx, inv)
+}
+
+func TestACallIsNotLeftForANewFunctionOfTheName(t *testing.T) {
+	c := deployed(t, map[string]*faas.Async{"default/f": {}})
+	name := faas.Name{Namespace: "default", Function: "f"}
+	_, rev, err := c.Resolve(faas.Ref{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		q := &lateQueue{Queue: queue.Memory()}
+		q.before = func() {
+			if err := c.Delete(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+			if err := q.Drop(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+			if again {
+				next := *rev
+				if _, err := c.Publish(t.Context(), &next, catalog.PublishOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		d := dispatch.New(dispatch.Config{Catalog: c, Queue: q, Recorder: &memo{}, Journal: &memo{}, Node: &node{}})
+		if _, err := d.Enqueue(t.Context(), call("default/f", faas.Wait{})); faas.CodeOf(err) != faas.NotFound {
+			t.Errorf("made again: %v: %v", again, err)
+		}
+		if depths, err := q.Depths(t.Context(), "default"); err != nil || len(depths) != 0 {
+			t.Errorf("made again: %v: left in the queue: %+v, %v", again, depths, err)
+		}
+		if !again {
+			next := *rev
+			if _, err := c.Publish(t.Context(), &next, catalog.PublishOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
