@@ -108,17 +108,17 @@ func TestKillNine(t *testing.T) {
 	index := filepath.Join(dir, "queue", "index.db")
 	for i, at := range []string{
 		"push: stored@2000", // thousands first
-		"", "push: stored@9", "push: key stored@3", "push: entered@20", "pull: marked@3", "done: removed@4",
+		"", "push: stored@9", "push: sent together@5", "push: key stored@3", "push: entered@20", "pull: marked@3", "done: removed@4",
 		"retry: copied@2", "retry: removed@2", "bury: copied@2", "bury: removed@1", "cancel: marked@3", "cancel: removed@2",
 		"pause: stored@3", "settled: recorded@9", "clean: purged@2", "clean: removed@2", "clean: synced@2", "clean: done@2", "redrive: copied@1", "redrive: removed@1", "clear: copied@1", "drop: purged@1", "drop: purged@2",
 		"index: to be committed@30", "index: committed@30", "", "",
 	} {
 		switch i {
-		case 8, 14, 16, 18: // lost
+		case 9, 15, 17, 19: // lost
 			if err := os.RemoveAll(filepath.Dir(index)); err != nil {
 				t.Fatal(err)
 			}
-		case 11: // not a database
+		case 12: // not a database
 			if err := os.WriteFile(index, []byte(strings.Repeat("x", 50_000)), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -43,7 +43,7 @@ func child(dir string) {
 	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
 	fail(err)
 	ctx := context.Background()
-	q, err := Open(ctx, Config{Engine: e, Partitions: 4, cleanAt: 10})
+	q, err := Open(ctx, Config{Engine: e, Partitions: 4, cleanAt: 10, alone: 1, together: 2})
 	fail(err)
 	go func() { fail(q.Run(ctx)) }()
 	c := &crasher{q: q, ctx: ctx}

@@ -27,8 +27,10 @@ type Config struct {
 	KeepBuried  time.Duration // default 14 days
 	Logger      *slog.Logger
 
-	clock   clock
-	cleanAt int // settlements after which their messages are removed at once; tests want few
+	clock clock
+	// Tests want few.
+	cleanAt         int // settlements after which their messages are removed at once
+	alone, together int // see sendAlone and sendTogether
 }
 
 // clock is the time of day, and one that nobody steps; tests step the first.
@@ -50,6 +52,7 @@ func (c *Config) applyDefaults() {
 	c.MaxBytes = cmp.Or(c.MaxBytes, c.Engine.MaxBytes()/4)
 	c.Partitions = min(cmp.Or(c.Partitions, 16), 1<<partBits)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 100)
+	c.alone, c.together = cmp.Or(c.alone, sendAlone), cmp.Or(c.together, sendTogether)
 	c.cleanAt = cmp.Or(c.cleanAt, 8192)
 	c.KeepBuried = cmp.Or(c.KeepBuried, 14*24*time.Hour)
 	if c.Logger == nil {
@@ -207,6 +210,7 @@ func (q *Durable) openPart(ctx context.Context, number int, name, subjects strin
 		Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage, Replicas: 1,
 		Retention: jetstream.LimitsPolicy, Discard: full, MaxBytes: most, MaxAge: age,
 		MaxMsgs: -1, MaxMsgsPerSubject: bySubject, MaxConsumers: -1, Duplicates: duplicates, AllowDirect: true,
+		AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return nil, err
@@ -215,7 +219,10 @@ func (q *Durable) openPart(ctx context.Context, number int, name, subjects strin
 	if err != nil {
 		return nil, q.config.Engine.Classify(err)
 	}
-	return &part{number: number, name: name, stream: stream, flights: map[*flight]struct{}{}}, nil
+	return &part{
+		number: number, name: name, stream: stream, flights: map[*flight]struct{}{},
+		sender: sender{js: q.config.Engine.JetStream(), alone: q.config.alone, together: q.config.together},
+	}, nil
 }
 
 // closeTimeout bounds how long Close removes what is settled, for which the next Open would have to wait.

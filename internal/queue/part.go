@@ -17,6 +17,7 @@ import (
 type part struct {
 	number int
 	name   string
+	sender sender
 	stream jetstream.Stream // by a connection that is not the engine's own; see store.Engine.Connect
 
 	mu      sync.Mutex
@@ -132,20 +133,21 @@ func (q *Durable) publish(ctx context.Context, p *part, m *nats.Msg, id string) 
 		return nil, q.refusal(err)
 	}
 	f := p.begin()
-	ack, err := q.config.Engine.JetStream().PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	ack, err := p.sender.send(ctx, m, id)
 	if err != nil {
-		if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
-			p.end(f) // it was refused
+		api, not := (*jetstream.APIError)(nil), errNotSent{}
+		if errors.As(err, &api) || errors.As(err, &not) {
+			p.end(f) // it was refused, or came to nothing before it was sent
 		} else {
 			p.lose(f)
 		}
 		return nil, q.refusal(q.config.Engine.Classify(err))
 	}
-	if ack.Duplicate {
+	if ack.duplicate {
 		p.end(f)
 		return nil, nil
 	}
-	f.seq = ack.Sequence
+	f.seq = ack.seq
 	return f, nil
 }
 
