@@ -394,6 +394,7 @@ func TestACallIsNotLeftForANewFunctionOfTheName(t *testing.T) {
 			}
 			if again {
 				next := *rev
+				next.ID = ""
 				if _, err := c.Publish(t.Context(), &next, catalog.PublishOptions{}); err != nil {
 					t.Error(err)
 				}
@@ -408,6 +409,7 @@ func TestACallIsNotLeftForANewFunctionOfTheName(t *testing.T) {
 		}
 		if !again {
 			next := *rev
+			next.ID = ""
 			if _, err := c.Publish(t.Context(), &next, catalog.PublishOptions{}); err != nil {
 				t.Fatal(err)
 			}
