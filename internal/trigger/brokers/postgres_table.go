@@ -205,7 +205,7 @@ func (r *postgresRun) row(ctx context.Context, row postgresRow) error {
 			ID: r.config.Table + "/" + row.id, Source: r.config.URL, Type: "brasa.postgres.row", Subject: r.config.Table, Time: r.o.Now(), Data: data,
 		}
 		e.ContentType = contentTypeOf(bytes.TrimSpace(data))
-		if err := settle(ctx, r.o, r.fire, e); err != nil {
+		if _, err := trigger.Settle(ctx, r.o, r.fire, e); err != nil {
 			return nil // it stays as it is
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
@@ -301,7 +299,7 @@ func (r *redisRun) entry(ctx context.Context, m redis.XMessage, among bool) erro
 	case err != nil:
 		r.o.Log.Warn("an entry is passed by", "stream", r.config.Stream, "entry", m.ID, "cause", err)
 	default:
-		if err := settle(ctx, r.o, r.fire, e); err != nil {
+		if _, err := trigger.Settle(ctx, r.o, r.fire, e); err != nil {
 			return nil // it stays pending
 		}
 	}
@@ -392,7 +390,7 @@ func (c *redisConfig) eventOf(m redis.XMessage) (faas.Event, error) {
 	} else {
 		fields := map[string]any{}
 		for name, value := range m.Values {
-			fields[name] = textOrBytes(fmt.Sprint(value))
+			fields[name] = trigger.TextOrBytes(fmt.Sprint(value))
 		}
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)
@@ -406,12 +404,4 @@ func (c *redisConfig) eventOf(m redis.XMessage) (faas.Event, error) {
 		return e, fmt.Errorf("it has %s as an event, and %s is the most", faas.Bytes(len(e.Data)), trigger.MaxData)
 	}
 	return e, nil
-}
-
-// textOrBytes is a value in JSON: text as it is, and other bytes as {"base64": …}.
-func textOrBytes(s string) any {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return map[string]string{"base64": base64.StdEncoding.EncodeToString([]byte(s))}
 }

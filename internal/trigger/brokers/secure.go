@@ -7,40 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/trigger"
 )
-
-// settle tells of an event until its calls are durable, and waits until they have come to their
-// end. The error is ctx's: without one the source may forget the event.
-func settle(ctx context.Context, o trigger.Outside, fire trigger.Fire, e faas.Event) error {
-	for {
-		fired, err := fire(ctx, e)
-		if err == nil {
-			_, err = fired.Settled(ctx)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case fired.Calls != nil && faas.CodeOf(err) == faas.NotFound:
-			// It was told before this server was down, and has ended so long ago that no record is left.
-			o.Log.Warn("what became of an event's calls is not known any more", "event", e.ID, "cause", err)
-			return nil
-		}
-		o.Log.Warn("event not settled; it is told again", "event", e.ID, "cause", err)
-		timer := time.NewTimer(giveBack)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
-}
 
 // contentTypeOf is what an event says of data about which its broker says nothing.
 func contentTypeOf(data []byte) string {

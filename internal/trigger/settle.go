@@ -1,0 +1,51 @@
+package trigger
+
+import (
+	"context"
+	"encoding/base64"
+	"time"
+	"unicode/utf8"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// tellAgain is after how long an event is told again that was not accepted.
+const tellAgain = 2 * time.Second
+
+// Settle tells of an event until its calls are durable, and waits until they have come to their
+// end. It returns how many of them did not succeed. The error is ctx's: without one the source may
+// forget the event.
+func Settle(ctx context.Context, o Outside, fire Fire, e faas.Event) (failed int, err error) {
+	for {
+		fired, err := fire(ctx, e)
+		if err == nil {
+			failed, err = fired.Settled(ctx)
+		}
+		switch {
+		case err == nil:
+			return failed, nil
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case fired.Calls != nil && faas.CodeOf(err) == faas.NotFound:
+			// It was told before this server was down, and has ended so long ago that no record is left.
+			o.Log.Warn("what became of an event's calls is not known any more", "event", e.ID, "cause", err)
+			return failed, nil
+		}
+		o.Log.Warn("event not settled; it is told again", "event", e.ID, "cause", err)
+		timer := time.NewTimer(tellAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// TextOrBytes is a value for JSON: text as it is, and bytes that are none as {"base64": …}.
+func TextOrBytes(s string) any {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return map[string]string{"base64": base64.StdEncoding.EncodeToString([]byte(s))}
+}
