@@ -53,8 +53,11 @@ func clockOf(rev *faas.Revision, inv *faas.Invocation) (own bool, clock string) 
 // bottleneck names the limit that keeps a pool's calls in line, and what to do about it. The caller
 // holds Worker.mu.
 func (p *pool) bottleneck() (limit, fix string) {
+	most := p.rev.Limits.MaxInstances
+	// One may just have been ended, by the same clock as the call.
+	justNow := time.Since(p.capped) < p.rev.Limits.Timeout.D()
 	switch {
-	case p.rev.Limits.MaxInstances > 0 && len(p.instances)+p.starting >= p.rev.Limits.MaxInstances:
+	case most > 0 && (len(p.instances)+p.starting >= most || justNow):
 		return "max_instances", "send the call again later, or let the function have more instances: brasa deploy PATH --max-instances N"
 	case p.short:
 		return "memory_bytes", "send the call again later, or let instances be smaller: brasa deploy PATH --memory SIZE"

@@ -44,6 +44,7 @@ type pool struct {
 	failed    int            // instances in a row that could not be rewound
 	unarmed   int            // instances in a row that served without being armed
 	cleansing int            // instances that are being rewound, each for one call in line
+	capped    time.Time      // when calls were last in line because there were as many instances as may be; guarded by Worker.mu
 	renewed   time.Time      // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
@@ -261,6 +262,7 @@ func (w *Worker) growBy(p *pool, most int) {
 	}
 	for ; most > 0 && p.line.len() > starting(); most-- {
 		if n := p.rev.Limits.MaxInstances; n > 0 && len(p.instances)+p.starting >= n {
+			p.capped = time.Now()
 			if len(p.free) > 0 {
 				hungry() // one is idle, and there is no memory for what it may grow to
 			}

@@ -423,6 +423,21 @@ func TestTheErrorSaysWhichClockFired(t *testing.T) {
 	}
 }
 
+// Those in line are told which limit kept them there, though an instance was ended by the same clock.
+func TestAllInLineAreToldWhichLimitKeptThem(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.function(t, "python", "f.py", sleeper, func(r *faas.Revision) { r.Limits.MaxInstances, r.Limits.Timeout = 2, faas.Duration(time.Second) })
+	told := map[string]int{}
+	for _, o := range m.atOnce(rev, 40, func(int) *faas.Invocation { return call(`{"s":0.7}`) }) {
+		if o.err != nil && o.err.Code == faas.Overloaded {
+			told[o.err.Limit]++
+		}
+	}
+	if told["max_instances"] < 20 || len(told) != 1 {
+		t.Errorf("of 40 calls those in line were told %v, want max_instances", told)
+	}
+}
+
 func TestWhatWasSeenIsWrittenWhenTheServerStops(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "histories")
 	t.Run("a server", func(t *testing.T) {
