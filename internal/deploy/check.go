@@ -18,15 +18,22 @@ const (
 
 // checkSettings checks what does not depend on the code.
 func (d *Deployer) checkSettings(req *Request) error {
+	if err := checkForeign(req); err != nil {
+		return err
+	}
 	bytes := 0
 	for k, v := range req.Env {
 		bytes += len(k) + len(v)
-		if err := checkVariable(k, v); err != nil {
+		if err := req.checkVariable(k, v); err != nil {
 			return err
 		}
 	}
-	if len(req.Env) > maxEnv || bytes > maxEnvBytes {
-		return faas.Errorf(faas.TooLarge, "check environment", "%d variables of %d bytes together are more than %d of %d bytes", len(req.Env), bytes, maxEnv, maxEnvBytes).
+	most := maxEnvBytes
+	if req.Contract == faas.ContractOpenWhisk { // its clients give parameters as variables
+		most = maxActionEnv
+	}
+	if len(req.Env) > maxEnv || bytes > most {
+		return faas.Errorf(faas.TooLarge, "check environment", "%d variables of %d bytes together are more than %d of %d bytes", len(req.Env), bytes, maxEnv, most).
 			WithLimit("env_bytes").WithFix("put large values into a file beside the code")
 	}
 	seen := map[string]bool{}
@@ -119,6 +126,21 @@ func (d *Deployer) checkAsync(a *faas.Async) error {
 	return d.cfg.CheckHook("async.on_failure", a.OnFailure)
 }
 
+// checkVariable keeps out variables of the request that it may not set. Parameters of actions become
+// variables by whatever names they have.
+func (req *Request) checkVariable(k, v string) error {
+	if req.Contract != faas.ContractOpenWhisk {
+		return checkVariable(k, v)
+	}
+	if k == "" || len(k) > 255 || strings.ContainsAny(k, "=\x00") || strings.HasPrefix(k, "BRASA_") || strings.HasPrefix(k, "LD_") {
+		return faas.Errorf(faas.Invalid, "check environment", "%q can't be the name of a variable of the environment", k)
+	}
+	if strings.ContainsRune(v, 0) {
+		return faas.Errorf(faas.Invalid, "check environment", "the value of %s has a NUL character", k)
+	}
+	return nil
+}
+
 // checkVariable keeps out names that no environment can hold and those that are the platform's.
 func checkVariable(k, v string) error {
 	if err := runtimes.CheckEnv(k); err != nil {
@@ -183,6 +205,12 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 		}
 	case runtimes.StyleHTTP:
 		fillServer(&l)
+	case runtimes.StyleLoop:
+		if l.Concurrency > 1 {
+			return faas.Errorf(faas.Invalid, "check limits", "concurrency is %d; a program that speaks ActionLoop serves one call at a time", l.Concurrency).
+				WithLimit("concurrency").WithFix("leave it out: as many processes are made as calls come in, up to max_instances")
+		}
+		l.Concurrency = 1
 	case runtimes.StyleExec:
 		if l.MinInstances > 0 || len(plan.Warm) > 0 {
 			return faas.Errorf(faas.Invalid, "check limits", "each call of an %s function is a process of its own: none can stand ready before it", plan.Runtime).

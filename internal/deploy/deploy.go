@@ -114,14 +114,16 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progre
 	if err != nil {
 		return nil, d.logged(&steps, req.Name.Namespace, err)
 	}
-	err = steps.do("prove", func() error {
-		out.Proof, err = d.cfg.Prover.Prove(ctx, rev)
-		return err
-	})
-	if err != nil {
-		return out, d.keepOld(rev.Name, out.Detected.Lacks, err)
+	if !req.Unproved {
+		err = steps.do("prove", func() error {
+			out.Proof, err = d.cfg.Prover.Prove(ctx, rev)
+			return err
+		})
+		if err != nil {
+			return out, d.keepOld(rev.Name, out.Detected.Lacks, err)
+		}
 	}
-	if req.Prefetch || out.prefetch {
+	if (req.Prefetch || out.prefetch) && rev.Broken == "" {
 		if err := d.prefetch(ctx, rev, &steps); err != nil {
 			return out, d.keepOld(rev.Name, "", err)
 		}
@@ -244,8 +246,14 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 			d.cfg.Logger.Warn("remove work directory", "dir", dir, "error", err)
 		}
 	}()
+	if req.Image != nil && req.Contract == faas.ContractOpenWhisk {
+		return d.prepareActionImage(ctx, req, dir, out, steps)
+	}
 	if req.Image != nil {
 		return d.prepareImage(ctx, req, dir, out, steps)
+	}
+	if req.Contract == faas.ContractOpenWhisk {
+		return d.prepareAction(ctx, req, dir, out, steps)
 	}
 	src := filepath.Join(dir, "src")
 	if err := os.Mkdir(src, 0o755); err != nil {
@@ -296,6 +304,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 	if deps != nil {
 		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)
 	}
+	req.foreign(rev)
 	err = steps.do("store", func() error {
 		// Not os.DirFS, which follows links out of the tree.
 		root, err := os.OpenRoot(code)

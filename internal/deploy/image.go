@@ -114,6 +114,7 @@ func (d *Deployer) prepareImage(ctx context.Context, req Request, dir string, ou
 		Limits: plan.Limits, Network: plan.Network, Reuse: req.Reuse, State: req.State, Image: &runs,
 		Async: plan.Async, Warm: plan.Warm, Created: time.Now().UTC(),
 	}
+	req.foreign(rev)
 	if code != nil {
 		err = steps.do("store", func() error {
 			rev.Code, rev.CodeBytes, err = d.cfg.Depot.PutTree(ctx, code, d.cfg.Unpack)

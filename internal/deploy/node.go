@@ -114,7 +114,7 @@ func (d *Deployer) addPack(ctx context.Context, req Request, plan *runtimes.Plan
 	if err != nil {
 		return err
 	}
-	rev := &faas.Revision{Name: req.Name, Runtime: plan.Runtime, Entry: plan.Entry, Handler: plan.Handler, Env: plan.Env, Limits: plan.Limits}
+	rev := &faas.Revision{Name: req.Name, Runtime: plan.Runtime, Entry: plan.Entry, Handler: plan.Handler, Env: plan.Env, Limits: plan.Limits, Contract: req.Contract}
 	if deps != nil {
 		rev.Layers, rev.Env = deps.layers(), deps.env(rev.Env)
 	}

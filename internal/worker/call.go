@@ -32,6 +32,15 @@ func (c *call) startedWarm(in *instance, waited time.Duration) {
 	c.inv.Timing.Add(faas.PhaseProvisioning, waited)
 	if in.markUsed(c) { // it was made ahead
 		c.inv.Report.Start = faas.StartPrewarmed
+		c.firstOfNew()
+	}
+}
+
+// firstOfNew notes that the call is the first of an instance that was made before it was wanted. Callers of
+// other contracts tell by the time of the load, be it none, that the process is a new one.
+func (c *call) firstOfNew() {
+	if c.foreign {
+		c.inv.Timing.Add(faas.PhaseCodeLoad, 0)
 	}
 }
 
@@ -59,7 +68,8 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 		return nil, g.err
 	}
 	c.inv.Report.Instance = g.in.id
-	if g.in.markUsed(c) && waited >= g.in.births.total {
+	first := g.in.markUsed(c)
+	if first && waited >= g.in.births.total {
 		// The first call of an instance is the one it was made for: it gets the times of that.
 		b := &g.in.births
 		c.inv.Report.Start = b.start
@@ -78,6 +88,9 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 	}
 	c.took(g.in)
 	c.inv.Timing.Add(faas.PhaseQueue, waited)
+	if first {
+		c.firstOfNew()
+	}
 	return g.in, nil
 }
 
