@@ -58,6 +58,9 @@ type Config struct {
 	// what the runtime tells of the call by itself. It is asked when a call begins, each attempt anew, so
 	// what it gives may be secret: it is kept nowhere. It may be nil, and return nil.
 	Env map[string]func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error)
+	// Next says, by the contract of a conductor, which function it names. It may be nil: names are native
+	// ones of the conductor's namespace.
+	Next map[string]func(ctx context.Context, inv *faas.Invocation, action string) (faas.Name, error)
 	// Note says, by the contract of a revision, what is kept with the record of a call that brings no
 	// note of its own. It may be nil, and return nil.
 	Note   map[string]func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage
@@ -130,7 +133,11 @@ func (d *Dispatcher) InvokeRevision(ctx context.Context, rev *faas.Revision, inv
 // run is the way of every call, whether its caller waits or not. enter takes its place; the finished
 // activation goes to record.
 func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invocation, enter func(*faas.Revision, *faas.Invocation) (func(), error), record func(*faas.Activation)) (*faas.Result, error) {
-	if latest := inv.Timing.Begin.Add(rev.Limits.Timeout.D()); inv.Deadline.IsZero() || inv.Deadline.After(latest) {
+	timeout := rev.Limits.Timeout.D()
+	if rev.Conductor {
+		timeout = maxComposition
+	}
+	if latest := inv.Timing.Begin.Add(timeout); inv.Deadline.IsZero() || inv.Deadline.After(latest) {
 		inv.Deadline = latest
 	}
 	if note := d.cfg.Note[rev.Contract]; note != nil && inv.Note == nil {
@@ -163,8 +170,11 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 	}
 	d.chains.begin(inv)
 	execute := d.cfg.Node.Execute
-	if rev.Sequence != nil {
+	switch {
+	case rev.Sequence != nil:
 		execute = d.runSequence
+	case rev.Conductor:
+		execute = d.runConductor
 	}
 	res, err := execute(ctx, rev, inv)
 	if err != nil {

@@ -63,14 +63,17 @@ type Revision struct {
 	// Params are put beneath the fields of an input that is a JSON object.
 	Params map[string]json.RawMessage `json:"params,omitempty"`
 	// Broken says why it can't be run, where it was published all the same: each call fails with that.
-	Broken   string       `json:"broken,omitempty"`
-	Origin   *Origin      `json:"origin,omitempty"`
-	Layers   []Layer      `json:"layers,omitempty"`   // of dependencies, each mounted read-only
-	Image    *Image       `json:"image,omitempty"`    // its root instead of the host's
-	Sequence *Sequence    `json:"sequence,omitempty"` // what it calls; it has no code then
-	Async    *Async       `json:"async,omitempty"`    // for calls whose caller does not wait; nil: the defaults
-	Warm     []WarmWindow `json:"warm,omitempty"`     // when instances stand ready by the clock
-	Created  time.Time    `json:"created"`
+	Broken   string    `json:"broken,omitempty"`
+	Origin   *Origin   `json:"origin,omitempty"`
+	Layers   []Layer   `json:"layers,omitempty"`   // of dependencies, each mounted read-only
+	Image    *Image    `json:"image,omitempty"`    // its root instead of the host's
+	Sequence *Sequence `json:"sequence,omitempty"` // what it calls; it has no code then
+	// Conductor has its answer name the function that is called next: {"action": NAME, "params": …,
+	// "state": …}.
+	Conductor bool         `json:"conductor,omitempty"`
+	Async     *Async       `json:"async,omitempty"` // for calls whose caller does not wait; nil: the defaults
+	Warm      []WarmWindow `json:"warm,omitempty"`  // when instances stand ready by the clock
+	Created   time.Time    `json:"created"`
 }
 
 // WarmWindow is a time that comes again, in which instances of a function stand ready whether

@@ -1,0 +1,153 @@
+package dispatch_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/catalog"
+	"github.com/brasa-dev/brasa/internal/dispatch"
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// conducts has a function of the node answer with what say returns for its arguments.
+func conducts(say func(args map[string]any) string) func(context.Context, *faas.Invocation) (*faas.Result, error) {
+	return func(_ context.Context, inv *faas.Invocation) (*faas.Result, error) {
+		args := map[string]any{}
+		if inv.Body != nil {
+			b, err := io.ReadAll(inv.Body)
+			if err != nil {
+				return nil, err
+			}
+			if err := json.Unmarshal(b, &args); err != nil {
+				return nil, err
+			}
+		}
+		return says(200, say(args)), nil
+	}
+}
+
+func TestAConductorDecidesTheNextStep(t *testing.T) {
+	rec := &memo{}
+	n := &steps{does: map[string]func(context.Context, *faas.Invocation) (*faas.Result, error){
+		"add": conducts(func(a map[string]any) string { return fmt.Sprintf(`{"n":%v}`, a["n"].(float64)+1) }),
+		"bad": func(context.Context, *faas.Invocation) (*faas.Result, error) {
+			return nil, faas.Errorf(faas.Failed, "run", "not today")
+		},
+		"list": conducts(func(map[string]any) string { return `[1,2]` }),
+		// c counts to three with add, and says in the end what it was told.
+		"c": conducts(func(a map[string]any) string {
+			if n, _ := a["n"].(float64); n < 3 && a["error"] == nil {
+				return fmt.Sprintf(`{"action":"add","params":{"n":%v},"state":{"seen":%v,"k":"s"}}`, n, n)
+			}
+			b, err := json.Marshal(map[string]any{"params": a})
+			if err != nil {
+				return err.Error()
+			}
+			return string(b)
+		}),
+		// once calls what its argument names, and says what it hears.
+		"once": conducts(func(a map[string]any) string {
+			if call, ok := a["call"]; ok && a["state"] == nil {
+				return fmt.Sprintf(`{"action":%q,"params":7,"state":1}`, call)
+			}
+			delete(a, "state")
+			b, err := json.Marshal(map[string]any{"heard": a})
+			if err != nil {
+				return err.Error()
+			}
+			return string(b)
+		}),
+		"echo":    conducts(func(a map[string]any) string { b, _ := json.Marshal(a); return string(b) }),
+		"plain":   conducts(func(map[string]any) string { return `{"x":1}` }),
+		"broken":  conducts(func(map[string]any) string { return `{"error":"mine","action":"add"}` }),
+		"forever": conducts(func(map[string]any) string { return `{"action":"forever"}` }),
+		"loop": conducts(func(a map[string]any) string {
+			if e, _ := a["error"].(string); strings.Contains(e, "as many functions as it may") {
+				return `{"done":true}`
+			}
+			return `{"action":"echo"}`
+		}),
+	}}
+	names := map[string]*faas.Async{}
+	for name := range n.does {
+		names["default/"+name] = nil
+	}
+	c := deployed(t, names)
+	for _, name := range []string{"c", "once", "plain", "broken", "forever", "loop"} {
+		makeConductor(t, c, name)
+	}
+	d := dispatch.New(dispatch.Config{Catalog: c, Node: n, Recorder: rec})
+	invokeWith := func(name, body string) (*faas.Invocation, *faas.Result, string) {
+		t.Helper()
+		inv := call("default/"+name, faas.Wait{})
+		inv.Wait, inv.Kind, inv.Body, inv.Length = nil, faas.KindInvoke, strings.NewReader(body), int64(len(body))
+		res, err := d.Invoke(t.Context(), inv)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return inv, res, string(b)
+	}
+	inv, _, body := invokeWith("c", `{"n":1}`)
+	if body != `{"k":"s","n":3,"seen":2}` {
+		t.Errorf("c: %s", body)
+	}
+	act, err := rec.Get(t.Context(), "default", inv.ID)
+	var ran []string
+	for _, s := range act.Steps {
+		ran = append(ran, s.Function)
+		part, err := rec.Get(t.Context(), "default", s.ID)
+		if err != nil || part.Cause != inv.ID {
+			t.Errorf("step %+v: %+v, %v", s, part, err)
+		}
+	}
+	if err != nil || strings.Join(ran, " ") != "c add c add c" {
+		t.Errorf("steps %v, %v", ran, err)
+	}
+	for name, want := range map[string]string{
+		`{"call":"echo"}`:           `{"heard":{"value":7}}`,
+		`{"call":"list"}`:           `{"heard":{"value":[1,2]}}`,
+		`{"call":"bad"}`:            `{"heard":{"error":"not today"}}`,
+		`{"call":"/other/echo"}`:    `{"heard":{"error":"The composition cannot call \"/other/echo\": `,
+		`{"call":"nothing"}`:        `{"heard":{"error":"The composition cannot call \"nothing\": `,
+		`{"call":"not a name / /"}`: `{"heard":{"error":"The composition cannot call`,
+	} {
+		if _, _, body := invokeWith("once", name); !strings.HasPrefix(body, want) {
+			t.Errorf("once with %s: %s, want %s", name, body, want)
+		}
+	}
+	if _, _, body := invokeWith("plain", `{}`); body != `{"x":1}` {
+		t.Errorf("plain: %s", body)
+	}
+	if _, _, body := invokeWith("broken", `{}`); body != `{"error":"mine","action":"add"}` {
+		t.Errorf("broken: %s", body)
+	}
+	if _, _, body := invokeWith("loop", `{}`); body != `{"done":true}` {
+		t.Errorf("loop: %s", body)
+	}
+	if inv, res, body := invokeWith("forever", `{}`); res.Status != 502 && !strings.Contains(body, "without end") {
+		t.Errorf("forever: %d %s (%d steps)", res.Status, body, len(inv.Report.Steps))
+	}
+}
+
+// makeConductor makes one of a function that is deployed.
+func makeConductor(t *testing.T, c *catalog.Catalog, name string) {
+	t.Helper()
+	_, was, err := c.Resolve(faas.Ref{Name: faas.Name{Namespace: "default", Function: name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rev := *was
+	rev.ID, rev.Conductor = "", true
+	if _, err := c.Publish(t.Context(), &rev, catalog.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
