@@ -428,7 +428,7 @@ func TestAllInLineAreToldWhichLimitKeptThem(t *testing.T) {
 	m := newMachine(t, nil)
 	rev := m.function(t, "python", "f.py", sleeper, func(r *faas.Revision) { r.Limits.MaxInstances, r.Limits.Timeout = 2, faas.Duration(time.Second) })
 	told := map[string]int{}
-	for _, o := range m.atOnce(rev, 40, func(int) *faas.Invocation { return call(`{"s":0.7}`) }) {
+	for _, o := range m.atOnce(rev, 40, func(int) *faas.Invocation { return call(`{"s":0.6}`) }) {
 		if o.err != nil && o.err.Code == faas.Overloaded {
 			told[o.err.Limit]++
 		}
