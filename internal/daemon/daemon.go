@@ -284,6 +284,11 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 				return n.whisk.Env(ctx, rev, inv)
 			},
 		},
+		Next: map[string]func(context.Context, *faas.Invocation, string) (faas.Name, error){
+			faas.ContractOpenWhisk: func(ctx context.Context, inv *faas.Invocation, action string) (faas.Name, error) {
+				return n.whisk.Next(ctx, inv, action)
+			},
+		},
 		Note: map[string]func(*faas.Revision, *faas.Invocation) json.RawMessage{
 			faas.ContractOpenWhisk: func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage { return n.whisk.Note(rev, inv) },
 		},

@@ -58,7 +58,7 @@ func checkForeign(req *Request) error {
 
 // foreign copies into a revision what a dialect has said of it.
 func (req *Request) foreign(rev *faas.Revision) {
-	rev.Contract, rev.Params, rev.Origin = req.Contract, req.Params, req.Origin
+	rev.Contract, rev.Params, rev.Origin, rev.Conductor = req.Contract, req.Params, req.Origin, req.Conductor
 }
 
 // canBreak says whether a revision may be published with an error in place of what could be run: one

@@ -30,9 +30,10 @@ type Request struct {
 	Install  install.Options
 	Prefetch bool // lay all out on this machine and have an instance ready before the deploy ends
 	// Contract is what the code expects of its caller: faas.ContractNative or another.
-	Contract string
-	Params   map[string]json.RawMessage // put beneath the fields of each input
-	Origin   *faas.Origin               // kept with the revision
+	Contract  string
+	Params    map[string]json.RawMessage // put beneath the fields of each input
+	Origin    *faas.Origin               // kept with the revision
+	Conductor bool                       // its answer names the function that is called next
 	// Unproved publishes the revision without starting it, and even if it can't be built: then each
 	// call fails with what the build said. Platforms whose clients expect this need it.
 	Unproved bool

@@ -1,7 +1,9 @@
 package openwhisk
 
 import (
+	"cmp"
 	"context"
+	"net/http"
 
 	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -31,4 +33,24 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		}
 	}
 	return env, nil
+}
+
+// Next finds the action that a conductor names, as its caller may call it.
+func (s *Server) Next(_ context.Context, inv *faas.Invocation, action string) (faas.Name, error) {
+	who := auth.Subject{Name: inv.Subject, Namespace: s.cfg.Subjects.NamespaceName(cmp.Or(inv.Owner, inv.Function.Name.Namespace))}
+	p, ok := parsePath(action, who.Namespace)
+	if !ok {
+		return faas.Name{}, faas.Errorf(faas.Invalid, "find action", "it is no name of an action")
+	}
+	if _, err := s.resolve(who, p); err != nil {
+		if r, ok := err.(*rejection); ok {
+			code := faas.NotFound
+			if r.status == http.StatusForbidden {
+				code = faas.Denied
+			}
+			return faas.Name{}, faas.Errorf(code, "find action", "%s", r.message)
+		}
+		return faas.Name{}, err
+	}
+	return p.function(), nil
 }
