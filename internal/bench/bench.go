@@ -27,6 +27,7 @@ type Config struct {
 	Scale  int       // functions for idle_function_bytes; default 100,000
 	Calls  int       // calls for growth_after_100k; default 100,000
 	Many   int       // instances for warm_instance_kb and calls of burst_1000; default 1,000
+	Drain  int       // calls for async_drain_per_s; default 20,000
 }
 
 // measurement finds the figures for some keys.
@@ -64,6 +65,7 @@ func Run(ctx context.Context, cfg Config) error {
 	set(&cfg.Scale, 100_000)
 	set(&cfg.Calls, 100_000)
 	set(&cfg.Many, 1000)
+	set(&cfg.Drain, 20_000)
 	dir, err := os.MkdirTemp("", "brasa-bench-")
 	if err != nil {
 		return err
@@ -135,6 +137,9 @@ func (b *bench) measurements() []measurement {
 		{"step", []string{"step_500_failed"}, b.step},
 		{"flash", []string{"flash_2000_failed"}, b.flash},
 		{"flood", []string{"flood_p99_ratio"}, b.flood},
+		{"enqueue", []string{"async_enqueue_ratio"}, b.enqueue},
+		{"idle", []string{"async_idle_added_ms"}, b.idle},
+		{"drain", []string{"async_drain_per_s"}, b.drain},
 		{"scale", []string{"idle_function_bytes", "idle_call_p99_ms"}, b.scale},
 	}
 }

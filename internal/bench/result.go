@@ -24,6 +24,7 @@ var targets = map[string]float64{
 	"burst_1000_total_s": 2, "burst_1000_failed": 0, "cold_starts_per_s": -400, "many_functions_ratio": -0.9,
 	"idle_function_bytes": 4096, "idle_call_p99_ms": 10, "warm_instance_kb": 1536, "growth_after_100k": 0, "deploy_cached_lock_ms": 300,
 	"step_500_failed": 0, "flash_2000_failed": 0, "flood_p99_ratio": 2,
+	"async_enqueue_ratio": -0.8, "async_idle_added_ms": 5, "async_drain_per_s": -1000,
 }
 
 // result gathers the figures.

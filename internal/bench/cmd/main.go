@@ -32,6 +32,7 @@ func main() {
 	flag.IntVar(&cfg.Scale, "scale", 0, "idle functions; default 100,000")
 	flag.IntVar(&cfg.Calls, "calls", 0, "mixed calls after which nothing may have grown; default 100,000")
 	flag.IntVar(&cfg.Many, "many", 0, "instances at once and calls at once; default 1,000")
+	flag.IntVar(&cfg.Drain, "drain", 0, "calls that wait and are worked off; default 20,000")
 	flag.Parse()
 	if *only != "" {
 		cfg.Only = strings.Split(*only, ",")
