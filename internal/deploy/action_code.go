@@ -125,7 +125,7 @@ func (a *action) settleEntry() error {
 		return nil
 	case runtimes.Go, runtimes.Rust:
 		if !a.exists(actionEntry) {
-			return nil // to be built
+			return a.launch()
 		}
 		p.Source = ""
 		return a.program()
@@ -237,7 +237,10 @@ func (a *action) install(ctx context.Context) error {
 		}
 		req.Install.With = append(slices.Clone(req.Install.With), a.pythonLacks()...)
 	default:
-		return nil
+		if a.plan.Source == "" {
+			return nil
+		}
+		return a.need(ctx)
 	}
 	deps, err := a.d.install(ctx, &req, a.plan, a.src, a.steps)
 	if err != nil {

@@ -47,6 +47,12 @@ func actions() []action {
 			syntax: "#!/usr/bin/env python3\nthis is no code: __OW_WAIT_FOR_ACK", quits: "#!/bin/sh\n: __OW_WAIT_FOR_ACK\nexit 4", hangs: "#!/bin/sh\n: __OW_WAIT_FOR_ACK\nsleep 600",
 			lacks: []string{"reject", "throw"},
 		},
+		{
+			language: runtimes.Go, file: "action.go.txt", main: "niam", archive: as("main.go"),
+			syntax: "package main\n\nfunc Main(", quits: "package main\n\nimport \"os\"\n\nfunc init() { os.Exit(4) }\n\nfunc Main() {}",
+			hangs: "package main\n\nimport \"time\"\n\nfunc init() { time.Sleep(time.Hour) }\n\nfunc Main() {}",
+			lacks: []string{"reject", "throw"},
+		},
 	}
 }
 
