@@ -22,7 +22,10 @@ import (
 
 const (
 	kafkaConnect = 10 * time.Second
-	kafkaAsk     = 15 * time.Second // for a question to the cluster, with all that is tried again for it
+	kafkaAsk     = 10 * time.Second // for a question to the cluster, with all that is tried again for it
+	// kafkaFetchWait is how long a broker waits for messages; a partition that is fetched from again joins
+	// in with the next question.
+	kafkaFetchWait = 500 * time.Millisecond
 	// kafkaRead is the most bytes of an answer, and kafkaUnpack of a batch that was unpacked. Batches of
 	// the brokers' default have 1 MiB at the most.
 	kafkaRead   = 100 << 20
@@ -128,6 +131,8 @@ func (s *kafkaSource) explain(what string, err error) error {
 		hint = "give in ca the certificate of who signed the broker's"
 	case isCertificate(err):
 		hint = "that of ca has not signed the broker's certificate, or it is of another host than brokers says"
+	case strings.Contains(err.Error(), "tls alert"): // the client's own guess, which is no error of its own
+		hint = "the broker speaks TLS at that port: mend the port in brokers, or set tls to true"
 	case errors.As(err, &eof):
 		hint = "mend tls, or name in secret what the broker knows the server by"
 	case errors.Is(err, kerr.SaslAuthenticationFailed):

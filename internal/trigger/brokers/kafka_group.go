@@ -99,30 +99,32 @@ func (r *kafkaRun) assigned(_ context.Context, cl *kgo.Client, which map[string]
 	}
 }
 
-// revokeGrace is how long functions may take to end whose partition goes to another member, so that
+// giveGrace is how long functions may take to end whose partition goes to another member, so that
 // fewer messages are told twice.
-const revokeGrace = 5 * time.Second
+const giveGrace = 5 * time.Second
+
+// drain begins nothing more, and waits for a while until what was told is done.
+func drain(ctx context.Context, parts []*kafkaPartition) {
+	for _, p := range parts {
+		p.stop()
+	}
+	grace := time.NewTimer(giveGrace)
+	defer grace.Stop()
+	for _, p := range parts {
+		select {
+		case <-p.drained:
+		case <-grace.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // revoked gives partitions up: nothing more is begun, and the place of what was done is kept.
 func (r *kafkaRun) revoked(ctx context.Context, cl *kgo.Client, which map[string][]int32) {
 	parts := r.named(which)
-	for _, p := range parts {
-		p.stop()
-	}
-	if r.ctx.Err() == nil {
-		grace := time.NewTimer(revokeGrace)
-		defer grace.Stop()
-	wait:
-		for _, p := range parts {
-			select {
-			case <-p.drained:
-			case <-grace.C:
-				break wait
-			case <-r.ctx.Done():
-				break wait
-			}
-		}
-	}
+	drain(r.ctx, parts)
 	quit(parts)
 	ctx, cancel := context.WithTimeout(ctx, kafkaAsk)
 	defer cancel()
@@ -156,6 +158,7 @@ func (r *kafkaRun) named(which map[string][]int32) []*kafkaPartition {
 // quit ends partitions, and waits for it.
 func quit(parts []*kafkaPartition) {
 	for _, p := range parts {
+		p.stop()
 		p.cancel()
 	}
 	for _, p := range parts {
@@ -197,7 +200,7 @@ func (r *kafkaRun) keepPlaces() {
 		case <-r.dirty:
 		}
 		// One that is cut off in the middle could be done after the next.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), leaveWait)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), keepWait)
 		left, err := r.commit(ctx, r.cl, nil)
 		cancel()
 		wait := commitEvery

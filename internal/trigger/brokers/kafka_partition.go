@@ -19,8 +19,8 @@ type kafkaPartition struct {
 	r       *kafkaRun
 	cl      *kgo.Client
 	at      kafkaPlace
-	cancel  context.CancelFunc // ends all of it
 	stop    context.CancelFunc // begins nothing more
+	cancel  context.CancelFunc // follows nothing more
 	work    sync.WaitGroup
 	slots   chan struct{} // one is taken for each message under way
 	under   chan flight   // messages that were told, in order
@@ -46,8 +46,9 @@ type flight struct {
 }
 
 func newKafkaPartition(r *kafkaRun, cl *kgo.Client, at kafkaPlace) *kafkaPartition {
-	ctx, cancel := context.WithCancel(r.ctx)
-	telling, stop := context.WithCancel(ctx)
+	// What was told may still be followed when the run has ended.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	telling, stop := context.WithCancel(r.ctx)
 	n := r.s.config.Parallel
 	p := &kafkaPartition{
 		r: r, cl: cl, at: at, cancel: cancel, stop: stop,
@@ -77,7 +78,7 @@ func (p *kafkaPartition) push(records []*kgo.Record) {
 		p.wait = append(p.wait, f)
 		p.bytes += sizeOf(f)
 	}
-	if p.bytes > 2*p.r.s.config.MaxBytes && !p.paused {
+	if p.bytes > 4*p.r.s.config.MaxBytes && !p.paused {
 		p.paused = true
 		p.cl.PauseFetchPartitions(map[string][]int32{p.at.topic: {p.at.number}})
 	}
@@ -110,7 +111,7 @@ func (p *kafkaPartition) next() (flight, bool) {
 	p.wait[0] = flight{}
 	p.wait = p.wait[1:]
 	p.bytes -= sizeOf(f)
-	if p.paused && p.bytes < p.r.s.config.MaxBytes/2 {
+	if p.paused && p.bytes < 2*p.r.s.config.MaxBytes {
 		p.paused = false
 		p.cl.ResumeFetchPartitions(map[string][]int32{p.at.topic: {p.at.number}})
 	}

@@ -48,14 +48,16 @@ func (s *kafkaSource) Run(ctx context.Context, fire trigger.Fire) error {
 		return err
 	}
 	own, fail := context.WithCancelCause(ctx)
+	life, kill := context.WithCancel(context.WithoutCancel(ctx)) // of the client, who has something to say after the end
+	defer kill()
 	r := &kafkaRun{
 		s: s, fire: fire, ctx: own, fail: fail, watch: watch, topics: topics, parts: map[kafkaPlace]*kafkaPartition{}, dirty: make(chan struct{}, 1),
 	}
 	watch.refused = r.refused
 	isolation := kgo.ReadCommitted() // what a producer took back is no event
-	r.cl, err = kgo.NewClient(append(opts,
+	r.cl, err = kgo.NewClient(append(opts, kgo.WithContext(life),
 		kgo.ConsumerGroup(s.group()), kgo.InstanceID(s.member()), kgo.ConsumeTopics(s.topics...), kgo.ConsumeStartOffset(start), kgo.FetchIsolationLevel(isolation),
-		kgo.FetchMaxPartitionBytes(int32(s.config.MaxBytes)), kgo.FetchMaxBytes(int32(max(8<<20, s.config.MaxBytes))), kgo.MaxDecompressBatchBytes(kafkaUnpack),
+		kgo.FetchMaxWait(kafkaFetchWait), kgo.FetchMaxPartitionBytes(int32(s.config.MaxBytes)), kgo.FetchMaxBytes(int32(max(8<<20, s.config.MaxBytes))), kgo.MaxDecompressBatchBytes(kafkaUnpack),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.KeepRetryableFetchErrors(), kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.OnPartitionsAssigned(r.assigned), kgo.OnPartitionsRevoked(r.revoked), kgo.OnPartitionsLost(r.lost),
 	)...)
@@ -63,6 +65,7 @@ func (s *kafkaSource) Run(ctx context.Context, fire trigger.Fire) error {
 		fail(nil)
 		return fmt.Errorf("set up the client: %w", err)
 	}
+	defer r.cl.CloseAllowingRebalance()
 	r.work.Go(r.keepPlaces)
 	r.work.Go(r.look)
 	for own.Err() == nil {
@@ -72,6 +75,7 @@ func (s *kafkaSource) Run(ctx context.Context, fire trigger.Fire) error {
 	cause := context.Cause(own)
 	fail(nil)
 	r.end(ctx.Err() != nil)
+	kill() // closing would wait for a group that is being joined
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -95,11 +99,11 @@ func (s *kafkaSource) prepare(ctx context.Context, opts []kgo.Opt) (kgo.Offset, 
 	}
 	adm := kadm.NewClient(cl)
 	topics, err := s.known(ctx, adm)
-	if err != nil || s.config.From == "all" {
-		return oldest, topics, err
+	if err != nil {
+		return oldest, nil, err
 	}
 	missing, err := s.placeless(ctx, adm, topics)
-	if err != nil || len(missing) == 0 {
+	if err != nil || len(missing) == 0 || s.config.From == "all" {
 		return oldest, topics, err
 	}
 	ends, err := adm.ListEndOffsets(ctx, missing...)
@@ -213,20 +217,28 @@ func (s *kafkaSource) placeless(ctx context.Context, adm *kadm.Client, topics ma
 	return missing, nil
 }
 
-// leaveWait is how long the end of a run may take: for the last places to be kept, and for the group to
-// hear of it.
-const leaveWait = 5 * time.Second
+const (
+	leaveAsk = 2 * time.Second // for a word to the cluster at the end of a run
+	// keepWait is how long the places may take to be kept.
+	keepWait = 5 * time.Second
+)
 
 // end stops what is at work, keeps the places of what has been done, and leaves the group if the run
 // was ended and did not fail.
 func (r *kafkaRun) end(leave bool) {
 	r.work.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), leaveWait)
-	defer cancel()
 	parts := r.all()
+	there := r.soon(leaveAsk, r.cl.Ping) == nil
+	if leave && there && r.s.config.Group != "" {
+		drain(context.Background(), parts) // for another member it is another trigger's call, which nothing makes one with ours
+	}
 	quit(parts)
-	if leave || r.cl.Ping(ctx) == nil {
-		if _, err := r.commit(ctx, r.cl, parts); err != nil {
+	if there {
+		err := r.soon(keepWait, func(ctx context.Context) error {
+			_, err := r.commit(ctx, r.cl, parts)
+			return err
+		})
+		if err != nil {
 			r.s.o.Log.Warn("places not kept; what was done since comes again, and makes no second call", "cause", err)
 		}
 	}
@@ -234,9 +246,19 @@ func (r *kafkaRun) end(leave bool) {
 	clear(r.parts)
 	r.mu.Unlock()
 	r.cl.AllowRebalance()
-	if leave {
-		_ = r.cl.LeaveGroupContext(ctx)                                                                     // it takes no more part
-		_, _ = kadm.NewClient(r.cl).LeaveGroup(ctx, kadm.LeaveGroup(r.s.group()).InstanceIDs(r.s.member())) // else its session ends in a while
+	if leave && there {
+		// Without these the group waits for the end of the member's session.
+		_ = r.soon(leaveAsk, r.cl.LeaveGroupContext)
+		_ = r.soon(leaveAsk, func(ctx context.Context) error {
+			_, err := kadm.NewClient(r.cl).LeaveGroup(ctx, kadm.LeaveGroup(r.s.group()).InstanceIDs(r.s.member()))
+			return err
+		})
 	}
-	r.cl.CloseAllowingRebalance()
+}
+
+// soon does something that may take so long.
+func (r *kafkaRun) soon(long time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), long)
+	defer cancel()
+	return do(ctx)
 }
