@@ -2,6 +2,8 @@ package trigger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -26,6 +28,7 @@ type cronConfig struct {
 	CatchUp     string          `json:"catch_up,omitempty"`
 	CatchUpMost int             `json:"catch_up_most,omitempty"` // default 100
 	Data        json.RawMessage `json:"data,omitempty"`          // the event's fields, besides ours
+	From        time.Time       `json:"from,omitzero"`           // it does not fire before that; "@every" then counts from there, and fires there first
 	Until       time.Time       `json:"until,omitzero"`          // it does not fire after that
 	Times       int             `json:"times,omitempty"`         // it does not fire more often; 0: no bound
 }
@@ -119,12 +122,20 @@ func newCron(o Outside, config json.RawMessage) (Source, error) {
 type cronState struct {
 	Last  time.Time `json:"last"`  // the due time of the newest fire, or when the trigger was made
 	Fired int       `json:"fired"` // how often it has
+	// Config is a digest of the configuration with which it has; with another it begins to count anew.
+	Config string `json:"config,omitempty"`
 }
 
 // after returns the first due time after t; zero if there is none.
 func (s *cronSource) after(t time.Time) time.Time {
 	var next time.Time
+	from := s.config.From.Add(time.Second - 1).Truncate(time.Second) // fires come at whole seconds
+	if s.every == 0 && t.Before(from) {
+		t = from.Add(-time.Second) // so that a time is found that is due right there
+	}
 	switch {
+	case s.every > 0 && t.Before(from):
+		next = from
 	case s.every > 0:
 		next = t.Truncate(time.Second).Add(s.every)
 	default:
@@ -296,6 +307,16 @@ func (s *cronSource) recall(ctx context.Context) (cronState, error) {
 			state.Last = s.o.Now()
 		}
 	}
+	config, err := json.Marshal(s.config)
+	if err != nil {
+		return state, err
+	}
+	sum := sha256.Sum256(config)
+	now := hex.EncodeToString(sum[:8])
+	if state.Config != "" && state.Config != now {
+		state.Fired = 0
+	}
+	state.Config = now
 	// A trigger that was changed begins anew: what was due before is not its business.
 	if s.o.Trigger.Updated.After(state.Last) {
 		state.Last = s.o.Trigger.Updated

@@ -142,3 +142,34 @@ func TestTimesAndUntil(t *testing.T) {
 		t.Errorf("next %v, want %v, with or without the hour that was left out", got, want)
 	}
 }
+
+func TestFrom(t *testing.T) {
+	h := triggertest.Open(t)
+	for config, want := range map[string][]string{
+		`{"schedule":"@every 90m","from":"2026-03-28T13:00:00.5Z"}`: {"2026-03-28T13:00:01Z", "2026-03-28T14:30:01Z"},
+		`{"schedule":"0 * * * *","from":"2026-03-28T15:00:00Z"}`:    {"2026-03-28T15:00:00Z", "2026-03-28T16:00:00Z"},
+		`{"schedule":"0 * * * *","from":"2026-03-28T15:00:00.5Z"}`:  {"2026-03-28T16:00:00Z", "2026-03-28T17:00:00Z"},
+	} {
+		tr := &faas.Trigger{Name: "t", Source: &faas.Source{Kind: "cron", Config: []byte(config)}}
+		var got []string
+		for _, at := range h.Manager.Next(tr, time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC), 2) {
+			got = append(got, at.UTC().Format(time.RFC3339))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: next %v, want %v", config, got, want)
+		}
+	}
+}
+
+func TestTimesAreCountedAnewWithAnotherSchedule(t *testing.T) {
+	h := triggertest.Open(t)
+	h.Run()
+	tr := h.Trigger("once", "cron", map[string]any{"schedule": "@every 1s", "times": 1})
+	triggertest.Until(t, "a fire", func() bool { return len(h.Node.Calls()) == 1 })
+	next := *tr
+	next.Source = &faas.Source{Kind: "cron", Config: []byte(`{"schedule":"* * * * * *","times":1}`)}
+	if err := h.Catalog.PutTrigger(t.Context(), &next, true); err != nil {
+		t.Fatal(err)
+	}
+	triggertest.Until(t, "another", func() bool { return len(h.Node.Calls()) == 2 })
+}
