@@ -81,6 +81,7 @@ type Dispatcher struct {
 	underway underway
 	hooks    *hooks
 	warmer   warmer
+	builtins map[string]Builtin // by contract; not changed after the first call
 }
 
 // New returns a Dispatcher; nothing is started.
@@ -175,6 +176,8 @@ func (d *Dispatcher) run(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		execute = d.runSequence
 	case rev.Conductor:
 		execute = d.runConductor
+	case d.builtin(rev) != nil:
+		execute = d.builtin(rev)
 	}
 	res, err := execute(ctx, rev, inv)
 	if err != nil {

@@ -330,6 +330,9 @@ func (d *Dispatcher) canRun(rev *faas.Revision) (first *faas.Revision, err error
 	}
 	if c, ok := d.cfg.Node.(checker); ok {
 		for _, step := range steps {
+			if d.builtin(step) != nil {
+				continue
+			}
 			if err := c.Check(step); err != nil {
 				return nil, err
 			}

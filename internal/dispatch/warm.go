@@ -53,7 +53,7 @@ func (d *Dispatcher) makeReady(ctx context.Context, target faas.Name) {
 		}
 		_, rev, err = d.cfg.Catalog.Resolve(faas.Ref{Name: rev.Sequence.Steps[0]})
 	}
-	if err != nil || !d.warmer.begin(rev.ID) {
+	if err != nil || d.builtin(rev) != nil || !d.warmer.begin(rev.ID) {
 		return
 	}
 	// The call may end before the next one is ready, which is none the less wanted.
