@@ -332,7 +332,8 @@ func TestEveryRouteKeepsItsRule(t *testing.T) {
 				{"the namespace", in.key, own(r)},
 				{"the admin", d.Admin, 0},
 			} {
-				once := strings.HasPrefix(r.op.OperationID, "delete-") || r.op.OperationID == "create-trigger"
+				// A call that is queued anew fails anew, some time later, and is a dead letter only then.
+				once := strings.HasPrefix(r.op.OperationID, "delete-") || r.op.OperationID == "create-trigger" || r.op.OperationID == "redrive-dead"
 				if c.want == 0 && once && c.who == "the admin" && own(r) == 0 {
 					continue // the namespace's own key has done it already
 				}
