@@ -17,7 +17,7 @@ import (
 
 // Kinds are the kinds of sources that are here.
 func Kinds() []trigger.Kind {
-	return []trigger.Kind{natsKind, jetStreamKind, kafkaKind, postgresKind, redisKind}
+	return []trigger.Kind{natsKind, jetStreamKind, kafkaKind, postgresKind, redisKind, amqpKind, mqttKind}
 }
 
 // checkSecret refuses a secret that the trigger does not name among its source's.

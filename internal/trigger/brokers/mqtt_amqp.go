@@ -1,0 +1,180 @@
+package brokers
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/trigger"
+)
+
+// What the brokers of MQTT and AMQP have in common: both are told where they are by a URL, know who
+// comes by a user and a password or by a certificate, and may have certificates of their own making.
+
+// brokerConnect is how long it may take until a broker is connected to and has let us in.
+const brokerConnect = 10 * time.Second
+
+// brokerTLS says whom to trust and who we are. Each field is the name of a secret.
+type brokerTLS struct {
+	// CA holds certificates, as PEM, of the authorities that may vouch for the broker; empty: those of
+	// the system.
+	CA string `json:"ca,omitempty"`
+	// Cert holds a certificate and its key, as PEM, that the broker knows us by.
+	Cert string `json:"cert,omitempty"`
+}
+
+// addresses reads the field url: one or more with commas between, tried in their order. ports are the
+// schemes there are, and the port of each where none is said; secure are those with TLS.
+func addresses(field string, ports map[string]string, example string) ([]*url.URL, error) {
+	if field == "" {
+		return nil, trigger.Invalid("url is missing").WithFix("write it as %s", example)
+	}
+	var all []*url.URL
+	for one := range strings.SplitSeq(field, ",") {
+		one = strings.TrimSpace(one)
+		u, err := url.Parse(one)
+		if err != nil || ports[u.Scheme] == "" || u.Hostname() == "" {
+			return nil, trigger.Invalid("url: %.80q is no address of a broker", redact(one)).WithFix("write it as %s", example)
+		}
+		if u.User != nil {
+			return nil, trigger.Invalid("url holds a user or a password").WithFix("store USER:PASSWORD with: brasa secret set NAME; and name the secret in the field secret")
+		}
+		if u.RawQuery != "" || u.Fragment != "" {
+			return nil, trigger.Invalid("url: what follows ? or # in %.80q is not understood", one).WithFix("leave it out; the other fields say the rest")
+		}
+		if u.Port() == "" {
+			u.Host = net.JoinHostPort(u.Hostname(), ports[u.Scheme])
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// check refuses certificates where they would not be used, and secrets that the trigger does not name.
+func (c brokerTLS) check(o trigger.Outside, all []*url.URL, secure ...string) error {
+	for _, f := range []struct{ field, secret string }{{"ca", c.CA}, {"cert", c.Cert}} {
+		if f.secret == "" {
+			continue
+		}
+		if err := checkSecret(o, f.secret); err != nil {
+			return err
+		}
+		for _, u := range all {
+			if !slices.Contains(secure, u.Scheme) {
+				return trigger.Invalid("%s is of connections with TLS, and %s:// has none", f.field, u.Scheme).WithFix("write the url with %s://", secure[0])
+			}
+		}
+	}
+	return nil
+}
+
+// config opens the secrets. Names of hosts are checked against the certificate's.
+func (c brokerTLS) config(ctx context.Context, o trigger.Outside, host string) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if c.CA != "" {
+		text, err := o.Secret(ctx, c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("open the secret %q of ca: %w", c.CA, err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM([]byte(text)) {
+			return nil, fmt.Errorf("ca: the secret %q holds no certificate in PEM", c.CA)
+		}
+	}
+	if c.Cert != "" {
+		text, err := o.Secret(ctx, c.Cert)
+		if err != nil {
+			return nil, fmt.Errorf("open the secret %q of cert: %w", c.Cert, err)
+		}
+		pair, err := tls.X509KeyPair([]byte(text), []byte(text))
+		if err != nil {
+			// What is wrong is not said: that could show some of the key.
+			return nil, fmt.Errorf("cert: the secret %q does not hold a certificate and its key in PEM", c.Cert)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+// dial connects to a broker with what Outside gives, and talks TLS if a configuration is given.
+func dial(ctx context.Context, o trigger.Outside, u *url.URL, t *tls.Config) (net.Conn, error) {
+	conn, err := o.Dial(ctx, "tcp", u.Host)
+	if err != nil {
+		return nil, remedied(err)
+	}
+	if t == nil {
+		return conn, nil
+	}
+	secure := tls.Client(conn, t)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // nothing was said on it
+		return nil, explainTLS(err)
+	}
+	return secure, nil
+}
+
+// explainTLS says what to do about a certificate that nobody trusted vouches for.
+func explainTLS(err error) error {
+	var unknown x509.UnknownAuthorityError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w; if the broker's authority is your own, store its certificate as a secret and name that in the field ca", err)
+	case errors.As(err, &record):
+		return fmt.Errorf("%w; the broker does not speak TLS on this port: see the scheme and the port in url", err)
+	}
+	return err
+}
+
+// eachAddress connects to the first of the addresses that can be. The error is the last one's, and
+// names it.
+func eachAddress(ctx context.Context, all []*url.URL, connect func(context.Context, *url.URL) error) error {
+	var err error
+	for _, u := range all {
+		one, cancel := context.WithTimeout(ctx, brokerConnect)
+		err = connect(one, u)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		err = fmt.Errorf("connect to %s://%s: %w", u.Scheme, u.Host, err)
+	}
+	return err
+}
+
+// userAndPassword opens the secret of the field secret.
+func userAndPassword(ctx context.Context, o trigger.Outside, name string) (user, password string, err error) {
+	text, err := o.Secret(ctx, name)
+	if err != nil {
+		return "", "", fmt.Errorf("open the secret %q: %w", name, err)
+	}
+	user, password, ok := strings.Cut(strings.TrimRight(text, "\r\n"), ":")
+	if !ok {
+		return "", "", fmt.Errorf("secret: the secret %q is not USER:PASSWORD; store it anew with: brasa secret set %s", name, name)
+	}
+	return user, password, nil
+}
+
+// contentType is what the sender says of the data or, if it says nothing that can be used, what the
+// data looks like.
+func contentType(said string, data []byte) string {
+	if _, _, err := mime.ParseMediaType(said); err == nil {
+		return said
+	}
+	return contentTypeOf(data)
+}
+
+// setHeader adds what a sender named and wrote.
+func setHeader(h map[string][]string, prefix, name, value string) {
+	key := textproto.CanonicalMIMEHeaderKey(prefix + headerName(name))
+	h[key] = append(h[key], headerValue([]byte(value)))
+}
