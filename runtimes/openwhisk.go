@@ -130,7 +130,7 @@ func ActionError(err error, loading bool, l faas.Limits) error {
 		return say("the action exceeded its time limit of %d milliseconds during initialization", l.Timeout.D().Milliseconds())
 	case e.Code == faas.Timeout:
 		return say("the action exceeded its time limit of %d milliseconds", l.Timeout.D().Milliseconds())
-	case e.Code == faas.Crashed && e.Limit == "memory_bytes":
+	case (e.Code == faas.Crashed || e.Code == faas.Failed) && e.Limit == "memory_bytes":
 		return say("the action exhausted its memory of %d MB and was aborted", l.Memory/faas.MiB)
 	case e.Code == faas.Crashed && loading:
 		return say("the action did not initialize: %s", e.Message())

@@ -961,6 +961,9 @@ function at_end(): void
         foreach ($link->calls as $call) {
             $call->fail($fault);
         }
+    } elseif (is_action($link->spec ?? [])) {
+        $link->send(State::$log->rest());
+        return; // an action that ends its process is told by that
     } else {
         $fault = ['message' => 'the code called exit while it was loaded'];
     }
@@ -1043,9 +1046,73 @@ final class Handler
     }
 }
 
-/** Find the file to run and the handler in it. */
-function find(array $spec): Handler
+/** The handler of an action of OpenWhisk: called with its arguments, it returns an array. */
+final class Action
 {
+    private const FAILED_META = '{"status":502,"headers":{"Content-Type":["application/json"]}}';
+    private const INVALID = 'so its response is not valid';
+
+    public function __construct(private \Closure $run)
+    {
+    }
+
+    public function start(Call $call): mixed
+    {
+        environment($call->meta()['env'] ?? []);
+        $input = quick_arguments($call);
+        if ($input === null) {
+            $event = new Event($call);
+            $input = $event->args();
+            if (is_array($input['body'] ?? null) && (ltrim($event->body())[0] ?? '') === '[') {
+                $input = $input['body'];
+            }
+        }
+        try {
+            return ($this->run)($input);
+        } catch (\Throwable $e) {
+            if (!$call->canceled) {
+                put(2, trace($e));
+            }
+            throw $e;
+        }
+    }
+
+    public function answer(Call $call, mixed $value): void
+    {
+        $value = match (true) {
+            $value === null, $value === [] => new \stdClass(),
+            is_object($value) && method_exists($value, 'getArrayCopy') => $value->getArrayCopy(),
+            default => $value,
+        };
+        if (!is_array($value) && !$value instanceof \stdClass) {
+            $shown = is_scalar($value) ? substr((string) $value, 0, 1000) : get_debug_type($value);
+            throw new BadResult('the action did not return a dictionary or array, ' . self::INVALID . ": $shown");
+        }
+        [$data] = encode($value);
+        $most = $call->link->spec['response_bytes'];
+        $failed = $data[0] === '{' && array_key_exists('error', (array) $value);
+        if (strlen($data) > $most) {
+            $failed = true;
+            $why = "the action's response is too long: " . strlen($data) . " bytes are more than the $most that are allowed; it begins: " . substr($data, 0, 8192);
+            $data = json_encode(['error' => $why], JSON | JSON_INVALID_UTF8_SUBSTITUTE);
+        }
+        $call->whole($failed ? self::FAILED_META : JSON_META, $data);
+    }
+}
+
+/** Add variables to the environment. */
+function environment(array $all): void
+{
+    foreach ($all as $name => $value) {
+        putenv("$name=$value");
+        $_ENV[$name] = $_SERVER[$name] = $value;
+    }
+}
+
+/** Find the file to run and the handler in it. */
+function find(array $spec): Handler|Action
+{
+    $action = is_action($spec);
     $code = $spec['code'];
     $wanted = $spec['handler'] ?? '';
     $path = "$code/{$spec['entry']}";
@@ -1061,7 +1128,7 @@ function find(array $spec): Handler
         throw new Missing('the code has no file ' . substr($path, strlen($code) + 1));
     }
     $before = get_defined_functions()['user'];
-    $returned = bring($path);
+    $returned = $action ? bring_global($path) : bring($path);
     $defined = array_values(array_diff(get_defined_functions()['user'], $before));
     // Of those in namespaces the last part is the name.
     $named = [];
@@ -1084,20 +1151,38 @@ function find(array $spec): Handler
     $key = strtolower(ltrim($wanted, '\\'));
     $function = $named[$key] ?? (in_array($key, get_defined_functions()['user'], true) && !str_starts_with($key, 'brasa\\boot\\') ? $key : null);
     if ($function !== null) {
-        return new Handler($function(...), $key);
+        return $action ? new Action($function(...)) : new Handler($function(...), $key);
     }
     [$class, $method] = preg_split('/::|@/', $wanted, 2) + [1 => '__invoke'];
     if (class_exists($class) && method_exists($class, $method)) {
         $m = new \ReflectionMethod($class, $method);
-        return new Handler($m->isStatic() ? $m->getClosure() : $m->getClosure(new $class()), $method === '__invoke' ? '{closure}' : $method);
+        $run = $m->isStatic() ? $m->getClosure() : $m->getClosure(new $class());
+        return $action ? new Action($run) : new Handler($run, $method === '__invoke' ? '{closure}' : $method);
     }
     throw new Missing("$file defines no function $wanted; $there");
+}
+
+function is_action(array $spec): bool
+{
+    return ($spec['contract'] ?? '') === 'openwhisk';
 }
 
 /** Run a file in a scope of its own. */
 function bring(string $path): mixed
 {
     return (static fn (): mixed => require $path)();
+}
+
+/** Run a file whose variables become global, as its functions expect of an action's. */
+function bring_global(string $brasa_path): mixed
+{
+    $brasa_returned = require $brasa_path;
+    foreach (get_defined_vars() as $name => $value) {
+        if (!str_starts_with($name, 'brasa_')) {
+            $GLOBALS[$name] = $value;
+        }
+    }
+    return $brasa_returned;
 }
 
 /**
@@ -1139,7 +1224,7 @@ function reseed(string $seed): void
 }
 
 /** Run the code to its handler. The host has been told when it returns. */
-function load(Link $link): ?Handler
+function load(Link $link): Handler|Action|null
 {
     $spec = $link->spec;
     $begun = hrtime(true);
@@ -1148,10 +1233,7 @@ function load(Link $link): ?Handler
     reseed($spec['seed'] ?? '');
     ini_set('memory_limit', (string) max((int) ($spec['memory_bytes'] * 0.9), 16 << 20));
     State::$reserve = str_repeat('x', 65536);
-    foreach ($spec['env'] ?? [] as $name => $value) {
-        putenv("$name=$value");
-        $_ENV[$name] = $_SERVER[$name] = $value;
-    }
+    environment($spec['env'] ?? []);
     if (isset($spec['env']['TZ'])) {
         @date_default_timezone_set($spec['env']['TZ']);
     }
@@ -1180,11 +1262,12 @@ function load(Link $link): ?Handler
 }
 
 /** Run the handler for a call and answer. */
-function attend(Handler $handler, Call $call): void
+function attend(Handler|Action $handler, Call $call): void
 {
     try {
         buffer();
-        answer($call, $handler->start($call));
+        $value = $handler->start($call);
+        $handler instanceof Action ? $handler->answer($call, $value) : answer($call, $value);
     } catch (\Throwable $e) {
         if (State::$pid !== getmypid()) {
             leave(1); // a child that the handler forked came back here
@@ -1222,7 +1305,7 @@ function serve(Link $link): never
 }
 
 /** Calls in fibers; this one reads. */
-function serve_fibers(Link $link, Handler $handler): never
+function serve_fibers(Link $link, Handler|Action $handler): never
 {
     $going = [];
     while (true) {

@@ -950,6 +950,8 @@ module Brasa
 
     def rack? = @way == :rack
 
+    def answer(call, value) = rack? ? Answer.rack(call, value) : Answer.give(call, value)
+
     def call(call)
       case @way
       when :rack then @handler.call(environment(call))
@@ -1000,6 +1002,46 @@ module Brasa
     end
   end
   private_constant :Function
+
+  # The handler of an action of OpenWhisk: called with its arguments, it returns a Hash or an Array.
+  class Action
+    FAILED_META = '{"status":502,"headers":{"Content-Type":["application/json"]}}'.b.freeze
+    INVALID = "so its response is not valid"
+
+    def initialize(handler)
+      @handler = handler
+    end
+
+    def call(call)
+      call.meta["env"]&.each { |name, value| ENV[name] = value }
+      input = Arguments.quick(call)
+      if input.nil?
+        event = Event.new(call)
+        input = event.args
+        input = input["body"] if input["body"].is_a?(Array) && event.body.lstrip.start_with?("[")
+      end
+      @handler.call(input)
+    rescue StandardError, ScriptError => e
+      $stderr.write(Fault.trace(e)) unless call.canceled
+      raise
+    end
+
+    def answer(call, value)
+      unless value.is_a?(Hash) || value.is_a?(Array)
+        raise BadResult, "the action did not return a dictionary or array, #{INVALID}: #{value.inspect[0, 1000]}"
+      end
+
+      data = Json.generate(value)
+      most = call.link.spec["response_bytes"]
+      failed = value.is_a?(Hash) && (value.key?("error") || value.key?(:error))
+      if data.bytesize > most
+        failed, head = true, data.byteslice(0, 8192).force_encoding(Encoding::UTF_8).scrub("")
+        data = Json.generate({ "error" => "the action's response is too long: #{data.bytesize} bytes are more than the #{most} that are allowed; it begins: #{head}" })
+      end
+      call.whole(failed ? FAILED_META : Call::JSON_META, data)
+    end
+  end
+  private_constant :Action
 
   # --- The process ------------------------------------------------------------------------
 
@@ -1126,6 +1168,7 @@ module Brasa
         link.send(@instance.rest + Wire.frame(LOADED, OWN, Json.generate({ "dependency_us" => @spent, "code_us" => [total - @spent, 0].max })))
         function
       rescue Exception => e
+        leave(e.status) if e.is_a?(SystemExit) && spec["contract"] == "openwhisk"
         fault = Fault.of(e)
         fault["message"] = "the code called exit(#{e.status}) while it was loaded" if e.is_a?(SystemExit)
         link.send(@instance.rest + Wire.frame(LOAD_FAILED, OWN, Json.generate(fault)))
@@ -1179,11 +1222,18 @@ module Brasa
         begin
           value = function.call(call)
           Process.exit!(0) unless call.link.ours? # a child that the handler forked came back here
-          function.rack? ? Answer.rack(call, value) : Answer.give(call, value)
+          function.answer(call, value)
         rescue Exception => e # SystemExit too: it ends the call, not the instance
           Process.exit!(1) unless call.link.ours?
+          leave(e.status, call.rest) if e.is_a?(SystemExit) && function.is_a?(Action)
           call.fail(e)
         end
+      end
+
+      # End the process as its code asks, after all that it has logged.
+      def leave(status, rest = "")
+        @link.send(rest + @instance.rest)
+        Process.exit!(status)
       end
 
       # One call at a time on the main thread, which reads for itself: the fastest way.
@@ -1296,6 +1346,7 @@ module Brasa
     def initialize(code, spec)
       @code, @wanted, @path = code, (spec["handler"] || "").dup, "#{code}/#{spec["entry"]}"
       @main = TOPLEVEL_BINDING.receiver
+      @action = spec["contract"] == "openwhisk"
       locate
     end
 
@@ -1343,7 +1394,7 @@ module Brasa
       end
       raise Missing, "#{File.basename(@path)} defines no method #{@wanted}; #{there}" unless target.respond_to?(:call)
 
-      Function.new(target, name)
+      @action ? Action.new(target) : Function.new(target, name)
     end
 
     def method_of(name)
