@@ -190,20 +190,8 @@ func (p *kafkaPartition) tellOne(telling context.Context, f *flight) bool {
 // follow waits for the functions of one message after the other, and moves the place behind it.
 func (p *kafkaPartition) follow(ctx context.Context) {
 	for f := range p.under {
-		for {
-			_, err := f.fired.Settled(ctx)
-			if err == nil || faas.CodeOf(err) == faas.NotFound { // what nobody knows any more has ended
-				break
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			p.r.s.o.Log.Warn("how a message's functions fare is not known; it is asked again", "topic", p.at.topic, "partition", p.at.number, "cause", err)
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-				return
-			}
+		if !p.settled(ctx, f.fired) {
+			return
 		}
 		p.mu.Lock()
 		next := f.next
@@ -216,6 +204,30 @@ func (p *kafkaPartition) follow(ctx context.Context) {
 		}
 	}
 	close(p.drained)
+}
+
+// settled waits until all of an event's calls have come to their end; false when ctx ended before.
+func (p *kafkaPartition) settled(ctx context.Context, fired trigger.Fired) bool {
+	for i := range fired.Calls {
+		one := fired
+		one.Calls = fired.Calls[i : i+1]
+		for {
+			_, err := one.Settled(ctx)
+			if err == nil || faas.CodeOf(err) == faas.NotFound { // what nobody knows any more has ended
+				break
+			}
+			if ctx.Err() != nil {
+				return false
+			}
+			p.r.s.o.Log.Warn("how a message's functions fare is not known; it is asked again", "topic", p.at.topic, "partition", p.at.number, "cause", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // leap ends the run behind a batch that cannot be unpacked: the next one begins after it. It returns

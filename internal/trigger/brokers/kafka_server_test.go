@@ -17,24 +17,29 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // kafkaServer is a broker of Apache Kafka itself, in a process of its own. Its listeners are on
 // loopback: one for anybody, who may do all; one with SASL; one with TLS; and one of which the cluster
-// tells an address where nobody is.
+// tells an address where nobody is. Where that can't be had, it is the client library's broker, which
+// has the first listener alone.
 type kafkaServer struct {
-	t     testing.TB
-	dir   string
-	java  string
-	class string
-	ca    []byte // signed the broker's certificate
+	t       testing.TB
+	dir     string
+	java    string
+	class   string
+	missing string         // why it is not Kafka's own broker
+	fake    *kfake.Cluster // instead
+	ca      []byte         // signed the broker's certificate
 
 	open, sasl, tls, far string // addresses
 
@@ -48,13 +53,24 @@ const (
 	kafkaPassword = "s3cret-pass"
 )
 
-// startKafka starts a broker that lives as long as the test, or skips it.
+// startKafka starts a broker that lives as long as the test.
 func startKafka(t testing.TB) *kafkaServer {
 	t.Helper()
-	s := &kafkaServer{t: t, dir: t.TempDir(), java: findJava(t), class: kafkaClasses(t)}
+	s := &kafkaServer{t: t, dir: t.TempDir()}
 	ports := freePorts(t, 5)
 	at := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
 	s.open, s.sasl, s.tls, s.far = at(0), at(1), at(2), at(3)
+	t.Cleanup(s.kill)
+	if s.java, s.missing = findJava(); s.missing == "" {
+		s.class, s.missing = kafkaClasses(t)
+	}
+	if os.Getenv("BRASA_TEST_KAFKA") == "fake" {
+		s.missing = "BRASA_TEST_KAFKA asks for the client library's broker"
+	}
+	if s.missing != "" {
+		s.start()
+		return s
+	}
 	cert, key, ca := certificate(t)
 	s.ca = ca
 	inline := func(b []byte) string { return strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", "\\n") }
@@ -87,7 +103,6 @@ func startKafka(t testing.TB) *kafkaServer {
 	if out, err := exec.Command(s.java, args...).CombinedOutput(); err != nil {
 		t.Fatalf("format the broker's storage: %v\n%s", err, out)
 	}
-	t.Cleanup(s.kill)
 	s.start()
 	return s
 }
@@ -99,6 +114,17 @@ func (s *kafkaServer) flags() []string {
 // start runs the broker, and waits until it answers.
 func (s *kafkaServer) start() {
 	s.t.Helper()
+	if s.missing != "" {
+		_, port, _ := net.SplitHostPort(s.open)
+		n, _ := strconv.Atoi(port) // it was made of a number
+		var err error
+		s.fake, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(n), kfake.DataDir(s.dir), kfake.SyncWrites(),
+			kfake.BrokerConfigs(map[string]string{"message.max.bytes": "104857600", "group.initial.rebalance.delay.ms": "0"}))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
 	begun := time.Now()
 	// The shell ends the broker when the test's own process is gone, however it went.
 	s.process = exec.Command("sh", append([]string{"-c", `"$@" </dev/null & p=$!; read -r _; kill -9 $p; wait $p`, "sh", s.java},
@@ -131,6 +157,10 @@ func (s *kafkaServer) start() {
 
 // kill ends the broker as a power cut would.
 func (s *kafkaServer) kill() {
+	if s.fake != nil {
+		s.fake.Close()
+		s.fake = nil
+	}
 	if s.alive != nil {
 		s.alive.Close()
 		_ = s.process.Wait() // it was killed
@@ -151,11 +181,12 @@ func kafkaClient(t testing.TB, address string, opts ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
-// findJava returns a Java of 17 or later.
-func findJava(t testing.TB) string {
-	t.Helper()
-	named, _ := filepath.Glob("/usr/lib/jvm/*/bin/java")
-	all := append(named, filepath.Join(os.Getenv("JAVA_HOME"), "bin", "java"))
+// findJava returns a Java of 17 or later, or why there is none.
+func findJava() (path, missing string) {
+	all, _ := filepath.Glob("/usr/lib/jvm/*/bin/java")
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		all = append(all, filepath.Join(home, "bin", "java"))
+	}
 	if p, err := exec.LookPath("java"); err == nil {
 		all = append([]string{p}, all...)
 	}
@@ -164,36 +195,26 @@ func findJava(t testing.TB) string {
 		out, err := exec.Command(p, "-version").CombinedOutput()
 		if m := version.FindSubmatch(out); err == nil && m != nil {
 			if n, err := strconv.Atoi(string(m[1])); err == nil && n >= 17 {
-				return p
+				return p, ""
 			}
 		}
 	}
-	t.Skip("Kafka's own broker is not run: there is no Java of 17 or later here")
-	return ""
+	return "", "there is no Java of 17 or later here"
 }
 
-// kafkaClasses fetches the broker with Maven, once, and returns its class path.
-func kafkaClasses(t testing.TB) string {
+// kafkaClasses fetches the broker with Maven, once, and returns its class path, or why there is none.
+func kafkaClasses(t testing.TB) (class, missing string) {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	list := filepath.Join(cache, "brasa-test", "kafka-"+kafkaVersion+".classpath")
-	whole := func() (string, bool) {
-		b, err := os.ReadFile(list)
-		for _, jar := range filepath.SplitList(string(b)) {
-			if _, gone := os.Stat(jar); gone != nil {
-				return "", false
-			}
-		}
-		return string(b), err == nil && len(b) > 0
-	}
-	if class, ok := whole(); ok {
-		return class
+	if b, err := os.ReadFile(list); err == nil && len(b) > 0 && !slices.ContainsFunc(filepath.SplitList(string(b)), isGone) {
+		return string(b), ""
 	}
 	if _, err := exec.LookPath("mvn"); err != nil {
-		t.Skip("Kafka's own broker is not run: there is no Maven to fetch it")
+		return "", "there is no Maven here to fetch it"
 	}
 	dir := t.TempDir()
 	pom := `<project><modelVersion>4.0.0</modelVersion><groupId>test</groupId><artifactId>test</artifactId><version>1</version><dependencies>` +
@@ -207,23 +228,30 @@ func kafkaClasses(t testing.TB) string {
 	cmd := exec.CommandContext(ctx, "mvn", "-q", "-B", "dependency:build-classpath", "-DincludeScope=runtime", "-Dmdep.outputFile="+made)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("Kafka's own broker is not run: Maven cannot fetch it: %v\n%s", err, out)
+		return "", fmt.Sprintf("Maven cannot fetch it: %v\n%s", err, out)
 	}
 	b, err := os.ReadFile(made)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(list), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	b = bytes.TrimSpace(b)
 	next := fmt.Sprintf("%s.%d", list, os.Getpid())
-	if err := os.WriteFile(next, bytes.TrimSpace(b), 0o600); err != nil {
+	err = os.MkdirAll(filepath.Dir(list), 0o700)
+	if err == nil {
+		err = os.WriteFile(next, b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(next, list)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(next, list); err != nil {
-		t.Fatal(err)
-	}
-	return string(bytes.TrimSpace(b))
+	return string(b), ""
+}
+
+func isGone(file string) bool {
+	_, err := os.Stat(file)
+	return err != nil
 }
 
 func freePorts(t testing.TB, n int) []int {

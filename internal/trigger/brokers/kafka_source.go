@@ -55,7 +55,7 @@ func (s *kafkaSource) Run(ctx context.Context, fire trigger.Fire) error {
 	}
 	watch.refused = r.refused
 	isolation := kgo.ReadCommitted() // what a producer took back is no event
-	r.cl, err = kgo.NewClient(append(opts, kgo.WithContext(life),
+	r.cl, err = kgo.NewClient(append(opts, kgo.WithContext(life), kgo.MetadataMinAge(time.Second),
 		kgo.ConsumerGroup(s.group()), kgo.InstanceID(s.member()), kgo.ConsumeTopics(s.topics...), kgo.ConsumeStartOffset(start), kgo.FetchIsolationLevel(isolation),
 		kgo.FetchMaxWait(kafkaFetchWait), kgo.FetchMaxPartitionBytes(int32(s.config.MaxBytes)), kgo.FetchMaxBytes(int32(max(8<<20, s.config.MaxBytes))), kgo.MaxDecompressBatchBytes(kafkaUnpack),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.KeepRetryableFetchErrors(), kgo.Balancers(kgo.CooperativeStickyBalancer()),
