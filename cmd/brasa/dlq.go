@@ -22,8 +22,7 @@ func newDlq(a *app) *cobra.Command {
 }
 
 func newDlqLs(a *app) *cobra.Command {
-	var cursor string
-	var limit int
+	var page pageFlags
 	c := &cobra.Command{
 		Use:               "ls [NAME] [flags]",
 		Aliases:           []string{"list"},
@@ -32,67 +31,33 @@ func newDlqLs(a *app) *cobra.Command {
 		Args:              atMost(1),
 		ValidArgsFunction: a.completeFunctions,
 		RunE: func(c *cobra.Command, args []string) error {
-			fn := faas.Name{Namespace: a.namespace}
-			page := api.Page{Limit: limit, Cursor: cursor}
-			var err error
-			if len(args) > 0 {
-				if fn, err = a.function(args[0]); err != nil {
-					return err
-				}
-				page.Function = fn.Path()
-			}
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			letters, err := client.DeadLetters(c.Context(), fn.Namespace, page)
-			if err == nil && len(letters.Letters) == 0 && page.Function != "" {
-				err = a.known(c.Context(), client, fn)
-			}
-			if err != nil {
-				return cli.While(err, "list the dead letters")
-			}
-			return a.out.Data(letters, func(w io.Writer) error { return a.listDead(w, letters) })
+			return a.listCalls(c, &page, args, "", "the dead letters", "no dead letters", func(ctx context.Context, client *api.Client, namespace string, p api.Page) (callPage, error) {
+				letters, err := client.DeadLetters(ctx, namespace, p)
+				ids, g := a.deadGrid(letters.Letters)
+				return callPage{letters, ids, g, letters.Cursor}, err
+			})
 		},
 	}
-	c.Flags().IntVar(&limit, "limit", 0, "`N` calls at most: 50")
-	c.Flags().StringVar(&cursor, "cursor", "", "`CURSOR` of the page before, for the next page")
+	page.add(c)
 	return c
 }
 
-func (a *app) listDead(w io.Writer, page api.DeadLetters) error {
-	if a.out.Format == cli.Names {
-		for _, d := range page.Letters {
-			if _, err := fmt.Fprintln(w, d.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(page.Letters) == 0 {
-		a.out.Say("no dead letters")
-		return nil
-	}
-	s, now, wide := a.out.OutStyles(), a.out.Now(), a.out.Format == cli.Wide
+func (a *app) deadGrid(letters []api.DeadLetter) (ids []string, g *cli.Grid) {
+	now, wide := a.out.Now(), a.out.Format == cli.Wide
 	head := []string{"ID", "FUNCTION", "DIED", "ATTEMPTS", "SIZE", "WHY"}
 	if wide {
 		head = append(head, "KIND", "QUEUED", "ORDER", "KEY", "SUBJECT")
 	}
-	g := cli.NewGrid(head...)
-	for _, d := range page.Letters {
+	g = cli.NewGrid(head...)
+	for _, d := range letters {
 		row := []string{string(d.ID), d.Function, cli.Ago(d.Died, now), strconv.Itoa(d.Attempt), cli.Size(d.Bytes), cli.CleanLine(d.Why)}
 		if wide {
 			row = append(row, string(d.Kind), cli.Ago(d.Queued, now), cli.CleanLine(d.Order), cli.CleanLine(d.Key), cli.CleanLine(d.Subject))
 		}
 		g.Row(row...)
+		ids = append(ids, string(d.ID))
 	}
-	if err := g.Write(w, s, a.out.TableWidth()); err != nil {
-		return err
-	}
-	if page.Cursor != "" {
-		a.out.Say("more: --cursor %s", page.Cursor)
-	}
-	return nil
+	return ids, g
 }
 
 func newDlqShow(a *app) *cobra.Command {

@@ -33,24 +33,13 @@ func newQueueLs(a *app) *cobra.Command {
 			if err != nil {
 				return cli.While(err, "list the queues of %q", a.namespace)
 			}
-			return a.out.Data(map[string]any{"queues": queues}, func(w io.Writer) error { return a.listQueues(w, queues) })
+			names, g := a.queueGrid(queues)
+			return a.list(map[string]any{"queues": queues}, names, g, "nothing waits")
 		},
 	}
 }
 
-func (a *app) listQueues(w io.Writer, queues []api.Queue) error {
-	if a.out.Format == cli.Names {
-		for _, q := range queues {
-			if _, err := fmt.Fprintln(w, q.Function); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(queues) == 0 {
-		a.out.Say("nothing waits")
-		return nil
-	}
+func (a *app) queueGrid(queues []api.Queue) (names []string, g *cli.Grid) {
 	s, g := a.out.OutStyles(), cli.NewGrid("FUNCTION", "WAITING", "RUNNING", "DEAD", "STATE", "OLDEST")
 	for _, q := range queues {
 		state, dead, oldest := s.Good.Render("open"), strconv.Itoa(q.Dead), ""
@@ -64,13 +53,14 @@ func (a *app) listQueues(w io.Writer, queues []api.Queue) error {
 			oldest = cli.Ago(q.Oldest, a.out.Now())
 		}
 		g.Row(q.Function, strconv.Itoa(q.Waiting), strconv.Itoa(q.Running), dead, state, oldest)
+		names = append(names, q.Function)
 	}
-	return g.Write(w, s, a.out.TableWidth())
+	return names, g
 }
 
 func newQueueShow(a *app) *cobra.Command {
-	var stage, cursor string
-	var limit int
+	var stage string
+	var page pageFlags
 	c := &cobra.Command{
 		Use:               "show [NAME] [flags]",
 		Aliases:           []string{"get", "describe"},
@@ -79,61 +69,32 @@ func newQueueShow(a *app) *cobra.Command {
 		Args:              atMost(1),
 		ValidArgsFunction: a.completeFunctions,
 		RunE: func(c *cobra.Command, args []string) error {
-			fn := faas.Name{Namespace: a.namespace}
-			page := api.Page{Stage: faas.Stage(stage), Limit: limit, Cursor: cursor}
-			var err error
-			if len(args) > 0 {
-				if fn, err = a.function(args[0]); err != nil {
-					return err
-				}
-				page.Function = fn.Path()
-			}
-			switch page.Stage {
+			switch faas.Stage(stage) {
 			case "", faas.StageQueued, faas.StageRunning, faas.StageRetrying:
 			default:
 				return cli.Usagef("--stage %s: use queued, running or retrying", stage)
 			}
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			calls, err := client.Waiting(c.Context(), fn.Namespace, page)
-			if err == nil && len(calls.Calls) == 0 && page.Function != "" {
-				err = a.known(c.Context(), client, fn)
-			}
-			if err != nil {
-				return cli.While(err, "list the calls that wait")
-			}
-			return a.out.Data(calls, func(w io.Writer) error { return a.listWaiting(w, calls) })
+			return a.listCalls(c, &page, args, stage, "the calls that wait", "nothing waits", func(ctx context.Context, client *api.Client, namespace string, p api.Page) (callPage, error) {
+				calls, err := client.Waiting(ctx, namespace, p)
+				ids, g := a.waitingGrid(calls.Calls)
+				return callPage{calls, ids, g, calls.Cursor}, err
+			})
 		},
 	}
 	c.Flags().StringVar(&stage, "stage", "", "`NAME` of a stage: queued, running, retrying")
-	c.Flags().IntVar(&limit, "limit", 0, "`N` calls at most: 50")
-	c.Flags().StringVar(&cursor, "cursor", "", "`CURSOR` of the page before, for the next page")
+	page.add(c)
 	completeFlag(c, "stage", cobra.FixedCompletions([]string{"queued", "running", "retrying"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
-func (a *app) listWaiting(w io.Writer, page api.WaitingCalls) error {
-	if a.out.Format == cli.Names {
-		for _, c := range page.Calls {
-			if _, err := fmt.Fprintln(w, c.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(page.Calls) == 0 {
-		a.out.Say("nothing waits")
-		return nil
-	}
-	s, now, wide := a.out.OutStyles(), a.out.Now(), a.out.Format == cli.Wide
+func (a *app) waitingGrid(calls []api.WaitingCall) (ids []string, g *cli.Grid) {
+	now, wide := a.out.Now(), a.out.Format == cli.Wide
 	head := []string{"ID", "FUNCTION", "STAGE", "ATTEMPT", "QUEUED", "DUE", "ERROR"}
 	if wide {
 		head = append(head, "PRIORITY", "ORDER", "KEY", "SUBJECT")
 	}
-	g := cli.NewGrid(head...)
-	for _, c := range page.Calls {
+	g = cli.NewGrid(head...)
+	for _, c := range calls {
 		due := ""
 		if c.Due.After(now) {
 			due = "in " + span(c.Due.Sub(now).Round(time.Second))
@@ -143,14 +104,9 @@ func (a *app) listWaiting(w io.Writer, page api.WaitingCalls) error {
 			row = append(row, string(c.Priority), cli.CleanLine(c.Order), cli.CleanLine(c.Key), cli.CleanLine(c.Subject))
 		}
 		g.Row(row...)
+		ids = append(ids, string(c.ID))
 	}
-	if err := g.Write(w, s, a.out.TableWidth()); err != nil {
-		return err
-	}
-	if page.Cursor != "" {
-		a.out.Say("more: --cursor %s", page.Cursor)
-	}
-	return nil
+	return ids, g
 }
 
 func newQueuePause(a *app, paused bool) *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -143,7 +144,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
-	if r.upload {
+	if r.upload || large(r.body) {
 		req.Header.Set("Expect", "100-continue")
 	}
 	res, err := c.http.Do(req)
@@ -151,6 +152,23 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		return nil, c.broken(ctx, r.op, err)
 	}
 	return res, nil
+}
+
+// large says whether a body is worth asking whether it is wanted: a server that refuses it without reading
+// would break the connection while it is sent, and its answer could be lost.
+func large(body io.Reader) bool {
+	const least = 256 << 10
+	switch b := body.(type) {
+	case nil:
+		return false
+	case interface{ Len() int }:
+		return b.Len() > least
+	case interface{ Stat() (fs.FileInfo, error) }:
+		if i, err := b.Stat(); err == nil && i.Mode().IsRegular() {
+			return i.Size() > least
+		}
+	}
+	return true
 }
 
 // broken turns what the transport says into an error of ours.
