@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -71,24 +72,37 @@ func (t *txn) enter(f *function, n *note, seq uint64, size int, now int64) error
 	if place == 0 {
 		place = placeOf(f.part, seq)
 	}
-	var at int64
-	if there, err := t.one(`SELECT place FROM letter WHERE fn = ? AND id = ?`, []any{fn, blob(n.ID)}, &at); err != nil {
-		return err
-	} else if there {
-		if at == place {
-			return t.moved(f, n, place, seq, size, now)
+	there := func() (bool, error) {
+		var at int64
+		found, err := t.one(`SELECT place FROM letter WHERE fn = ? AND id = ?`, []any{fn, blob(n.ID)}, &at)
+		switch {
+		case err != nil || !found:
+			return false, err
+		case at == place:
+			return true, t.moved(f, n, place, seq, size, now)
 		}
-		return errTwice
+		return true, errTwice
 	}
 	s := waits(n.Due, now)
-	if n.Row != "" {
+	if n.Row != "" { // before it changes who stands where
+		if found, err := there(); found || err != nil {
+			return err
+		}
 		if s, err = t.stand(f, fn, n, place, s); err != nil {
 			return err
 		}
 	}
-	if _, err := t.exec(`INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	entered, err := t.exec(`INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		place, int64(seq), fn, blob(n.ID), int(s), n.Rank, n.Due, n.After, n.Queued, n.Attempt, size,
-		text(n.Row), text(n.Key), text(n.Subject), text(string(n.Cause)), text(n.Why)); err != nil {
+		text(n.Row), text(n.Key), text(n.Subject), text(string(n.Cause)), text(n.Why))
+	if err != nil {
+		return err
+	}
+	if entered == 0 { // seldom
+		found, err := there()
+		if err == nil && !found {
+			err = fmt.Errorf("another invocation has the place of message %d in %s", seq, f.part.name)
+		}
 		return err
 	}
 	t.change(change{f: f, state: s, count: 1, bytes: int64(size)})

@@ -28,10 +28,8 @@ type index struct {
 	logger *slog.Logger
 	apply  func([]change) // told of every commit, in their order
 
-	mu      sync.Mutex
-	pending []*write // guarded by mu
-
-	writing  sync.Mutex           // one transaction at a time; taken before mu
+	writes   group[*write]
+	writing  sync.Mutex           // one transaction at a time
 	writer   *sql.DB              // guarded by writing; of one connection
 	conn     *sql.Conn            // guarded by writing; that connection
 	prepared map[string]*sql.Stmt // guarded by writing; on that connection
@@ -47,9 +45,8 @@ type index struct {
 }
 
 type write struct {
-	run  func(*txn) error
-	done bool // guarded by writing
-	err  error
+	run func(*txn) error
+	err error
 }
 
 // schemaVersion is raised with every change of schema; a file of another version is made again.

@@ -37,14 +37,13 @@ type ledger struct {
 	at   int           // that much is enough
 	most int64         // bytes that may be settled and not removed; a quarter of it is enough too
 
-	writing sync.Mutex // one record at a time; held by who writes it for all that wait
+	records group[*settlement]
 
-	mu      sync.Mutex // taken after writing
-	pending []*settlement
-	left    map[*part]map[uint64]*settlement // guarded by mu; recorded and not removed, by sequence
-	count   int                              // guarded by mu; of those, and of those that are being recorded
-	bytes   int64                            // guarded by mu; of the same
-	last    uint64                           // guarded by mu; up to this record all are in left, or were
+	mu    sync.Mutex
+	left  map[*part]map[uint64]*settlement // guarded by mu; recorded and not removed, by sequence
+	count int                              // guarded by mu; of those, and of those that are being recorded
+	bytes int64                            // guarded by mu; of the same
+	last  uint64                           // guarded by mu; up to this record all are in left, or were
 }
 
 // settlement is one message that is settled.
@@ -55,9 +54,7 @@ type settlement struct {
 	bytes  int64
 	record uint64    // that has it
 	since  time.Time // it was recorded
-
-	done bool // guarded by ledger.writing
-	err  error
+	err    error
 }
 
 // settledOf is the part of a record that is of one function.
@@ -123,28 +120,18 @@ func (g *ledger) end(s *settlement) {
 
 // write returns when a settlement is recorded.
 func (g *ledger) write(s *settlement) error {
-	g.mu.Lock()
-	g.pending = append(g.pending, s)
-	g.mu.Unlock()
-	g.writing.Lock()
-	defer g.writing.Unlock()
-	if s.done {
-		return s.err // with those of another
-	}
-	g.mu.Lock()
-	all := g.pending
-	g.pending = nil
-	g.mu.Unlock()
-	for batch := range slices.Chunk(all, mostRecorded) {
-		record, err := g.record(batch)
-		for _, s := range batch {
-			s.done, s.err, s.record, s.since = true, err, record, time.Now()
+	g.records.do(s, func(all []*settlement) {
+		for batch := range slices.Chunk(all, mostRecorded) {
+			record, err := g.record(batch)
+			for _, s := range batch {
+				s.err, s.record, s.since = err, record, time.Now()
+			}
+			if err == nil {
+				fault("settled: recorded")
+				g.keep(batch)
+			}
 		}
-		if err == nil {
-			fault("settled: recorded")
-			g.keep(batch)
-		}
-	}
+	})
 	return s.err
 }
 

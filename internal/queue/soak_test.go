@@ -166,7 +166,9 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-func benchmarkPush(b *testing.B, workers int) {
+func benchmarkPush(b *testing.B, workers int) { benchmarkPushTo(b, workers, 64, 16) }
+
+func benchmarkPushTo(b *testing.B, workers, functions, streams int) {
 	e, err := store.Open(store.Config{Dir: b.TempDir(), MaxBytes: 16 << 30})
 	if err != nil {
 		b.Fatal(err)
@@ -177,7 +179,6 @@ func benchmarkPush(b *testing.B, workers int) {
 		b.Fatal(err)
 	}
 	defer q.Close()
-	const streams = 16
 	for i := range streams {
 		_, err := e.Stream(context.Background(), jetstream.StreamConfig{
 			Name: fmt.Sprint("BARE-", i), Subjects: []string{fmt.Sprintf("bare.%d.>", i)}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, MaxBytes: 1 << 30,
@@ -213,7 +214,7 @@ func benchmarkPush(b *testing.B, workers int) {
 			return err
 		}))
 		ours = append(ours, run(func(i int) error {
-			inv := invocation(fmt.Sprintf("f%d", i%64), faas.Wait{})
+			inv := invocation(fmt.Sprintf("f%d", i%functions), faas.Wait{})
 			inv.Body, inv.Length = strings.NewReader(body), int64(len(body))
 			_, err := q.Push(context.Background(), inv)
 			return err
@@ -226,3 +227,6 @@ func benchmarkPush(b *testing.B, workers int) {
 	b.ReportMetric(ours[1]/bare[1], "ratio")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkFlood is BenchmarkPush of one function, whose calls all go to one stream.
+func BenchmarkFlood(b *testing.B) { benchmarkPushTo(b, 64, 1, 1) }

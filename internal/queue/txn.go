@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 )
 
 // txn is a transaction of the index, and what is to be told when it is committed.
@@ -35,25 +36,15 @@ const (
 
 // do runs a write and returns when it is committed.
 func (x *index) do(run func(*txn) error) error {
-	w := &write{run: run}
-	x.mu.Lock()
-	x.pending = append(x.pending, w)
-	x.mu.Unlock()
-	x.writing.Lock()
-	defer x.writing.Unlock()
-	if w.done {
-		return w.err // with those of another
-	}
 	const most = 512
-	x.mu.Lock()
-	batch := x.pending
-	x.pending = nil
-	x.mu.Unlock()
-	for len(batch) > 0 {
-		n := min(len(batch), most)
-		x.batch(batch[:n])
-		batch = batch[n:]
-	}
+	w := &write{run: run}
+	x.writes.do(w, func(all []*write) {
+		x.writing.Lock()
+		defer x.writing.Unlock()
+		for batch := range slices.Chunk(all, most) {
+			x.batch(batch)
+		}
+	})
 	return w.err
 }
 
@@ -72,7 +63,6 @@ func (x *index) batch(batch []*write) {
 		if err != nil && (len(batch) > 1 || isCorrupt(err)) {
 			w.err = x.alone(w.run)
 		}
-		w.done = true
 	}
 }
 
