@@ -30,7 +30,7 @@ func TestRecordIsWrittenWhole(t *testing.T) {
 		case reflect.Bool:
 			f.SetBool(true)
 		case reflect.Struct, reflect.Slice, reflect.Pointer:
-			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" && n != "Code" && n != "Answer" && n != "Steps" {
+			if n := v.Type().Field(i).Name; n != "Timing" && n != "Logs" && n != "Code" && n != "Answer" && n != "Steps" && n != "Note" {
 				t.Errorf("the field %s is not looked at", n)
 			}
 		default:
@@ -39,6 +39,7 @@ func TestRecordIsWrittenWhole(t *testing.T) {
 	}
 	full.Code = []faas.Tree{{Target: "/code", Digest: "sha256:\"1", Bytes: 7, From: faas.FromStore, US: 9}, {Target: "/deps", From: faas.FromNode}}
 	full.Answer = &faas.Answer{Status: 201, Header: map[string][]string{"X\n": {"é", ""}}, Body: []byte("\xff\x00"), Bytes: 7, Cut: true}
+	full.Note = json.RawMessage(`{"kind":"\u00e9"}`)
 	full.Steps = []faas.SequenceStep{{ID: "1", Function: "a\"b", Outcome: faas.Crashed, Status: 404, US: 7, Kept: true}, {}}
 	full.Timing.Begin = time.Now()
 	full.Timing.Total = 12345 * time.Microsecond

@@ -38,6 +38,9 @@ func appendRecord(b []byte, a *faas.Activation) []byte {
 		packed, _ := json.Marshal(a.Steps) // text and numbers always marshal
 		b = append(append(b, `,"steps":`...), packed...)
 	}
+	if len(a.Note) > 0 && json.Valid(a.Note) {
+		b = append(append(b, `,"note":`...), a.Note...)
+	}
 	if a.Attempt != 0 {
 		number(`,"attempt":`, int64(a.Attempt))
 	}
