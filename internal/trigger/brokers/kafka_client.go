@@ -110,11 +110,24 @@ func (s *kafkaSource) dial(ctx context.Context, network, address string, shown [
 
 // unreached says where a broker's address came from, which is what is to be mended.
 func (s *kafkaSource) unreached(address string, err error) error {
-	if slices.Contains(s.brokers, address) {
-		return fmt.Errorf("connect to %s: %w", address, err)
-	}
-	return fmt.Errorf("connect to %s, which the cluster says a broker of it has (its advertised.listeners): %w", address, err)
+	return &unreachedError{address: address, told: !slices.Contains(s.brokers, address), err: err}
 }
+
+// unreachedError is why a broker is not connected to.
+type unreachedError struct {
+	address string
+	told    bool // by the cluster
+	err     error
+}
+
+func (e *unreachedError) Error() string {
+	if e.told {
+		return fmt.Sprintf("connect to %s, which the cluster says a broker of it has: %v", e.address, e.err)
+	}
+	return fmt.Sprintf("connect to %s: %v", e.address, e.err)
+}
+
+func (e *unreachedError) Unwrap() error { return e.err }
 
 // explain says in the words of the configuration what is to be mended.
 func (s *kafkaSource) explain(what string, err error) error {
@@ -122,6 +135,7 @@ func (s *kafkaSource) explain(what string, err error) error {
 	hint := ""
 	var plainText tls.RecordHeaderError
 	var eof *kgo.ErrFirstReadEOF
+	var unreached *unreachedError
 	switch {
 	case faas.CodeOf(err) == faas.Denied:
 		hint = faas.AsError(err).Fix
@@ -155,6 +169,8 @@ func (s *kafkaSource) explain(what string, err error) error {
 		hint = fmt.Sprintf("the group %q is full: set group to another name, or leave it out", s.group())
 	case errors.Is(err, kerr.InvalidGroupID):
 		hint = "mend group"
+	case errors.As(err, &unreached) && unreached.told:
+		hint = "have the brokers tell of an address that this server reaches (their advertised.listeners), or name in brokers a listener that does"
 	case isDialError(err):
 		hint = "mend brokers, if no broker is meant to be there"
 	}

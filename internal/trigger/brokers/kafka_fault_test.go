@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/brasa-dev/brasa/internal/catalog"
@@ -211,4 +212,41 @@ func kafkaGoesAway(t *testing.T, s *kafkaServer) {
 	h.send(numbers(topic, 0, 1, 2)...)
 	h.wantOnce(2)
 	triggertest.Until(t, "all is well again", func() bool { return h.status().Running && h.status().Error == "" })
+}
+
+// One broker of several is out of reach, though the cluster counts it among its own: the others go on,
+// the status says which it is, and what waits there comes when it is back.
+func TestKafkaBrokerOutOfReach(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(3, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	for p := range int32(3) {
+		if err := cluster.MoveTopicPartition("orders", p, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addresses := cluster.ListenAddrs()
+	var w wire
+	h := (&kafkaServer{t: t, open: addresses[0]}).beside(t, w.through)
+	config := h.config("orders", "brokers", strings.Join(addresses, ","))
+	h.Run()
+	tr := h.Trigger("t", "kafka", config)
+	for p := range int32(3) {
+		h.send(numbers("orders", p, int(p), int(p)+1)...)
+	}
+	h.wantOnce(3)
+	// The one that keeps the places goes on.
+	away := (cluster.CoordinatorFor("brasa-"+tr.UID) + 1) % 3
+	address := addresses[away]
+	w.die(address)
+	h.send(numbers("orders", away, 3, 4)...)
+	h.send(numbers("orders", (away+1)%3, 4, 5)...)
+	h.send(numbers("orders", (away+2)%3, 5, 6)...)
+	h.wantOnce(5)
+	triggertest.Until(t, "the broker is known to be out of reach", func() bool { return strings.Contains(h.status().Error, address) })
+	w.die("")
+	h.wantOnce(6)
 }

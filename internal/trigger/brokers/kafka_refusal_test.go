@@ -51,6 +51,7 @@ func kafkaRefusals(t *testing.T, s *kafkaServer) {
 		"far":      {h.config(topic, "brokers", s.far), "advertised.listeners"},
 		"farnew":   {h.config(topic, "brokers", s.far, "from", "new"), "advertised.listeners"},
 		"denied":   {h.config(topic, "brokers", w.deny), "triggers.allow"},
+		"shut":     {h.config(topic, "brokers", s.shut), "triggers.allow"},
 		"group":    {h.config(topic, "group", "others"), "set group"},
 	}
 	h.Run()

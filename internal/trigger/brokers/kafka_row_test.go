@@ -25,6 +25,7 @@ type wire struct {
 	mu    sync.Mutex
 	cut   bool              // guarded by mu
 	deny  string            // guarded by mu; an address that may not be reached
+	dead  string            // guarded by mu; an address where nobody is
 	conns map[net.Conn]bool // guarded by mu
 }
 
@@ -32,7 +33,7 @@ func (w *wire) through(o *trigger.Outside) {
 	dial := o.Dial
 	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		w.mu.Lock()
-		cut, deny := w.cut, w.deny
+		cut, deny := w.cut || address == w.dead, w.deny
 		w.mu.Unlock()
 		if address == deny {
 			return nil, faas.Errorf(faas.Denied, "connect", "it may not be reached").WithFix("an administrator opens it with the key triggers.allow")
@@ -51,6 +52,19 @@ func (w *wire) through(o *trigger.Outside) {
 		}
 		w.conns[c] = true
 		return countedConn{c, w}, nil
+	}
+}
+
+// die has nobody be at an address any more; empty: somebody is everywhere again.
+func (w *wire) die(address string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead = address
+	for c := range w.conns {
+		if c.RemoteAddr().String() == address {
+			c.Close()
+			delete(w.conns, c)
+		}
 	}
 }
 

@@ -29,8 +29,8 @@ import (
 )
 
 // kafkaServer is a broker of Apache Kafka itself, in a process of its own. Its listeners are on
-// loopback: one for anybody, who may do all; one with SASL; one with TLS; and one of which the cluster
-// tells an address where nobody is. Where that can't be had, it is the client library's broker, which
+// loopback: one for anybody, who may do all; one with SASL; one with TLS; and two of which
+// the cluster tells addresses where nobody is. Where that can't be had, it is the client library's broker, which
 // has the first listener alone.
 type kafkaServer struct {
 	t       testing.TB
@@ -41,7 +41,7 @@ type kafkaServer struct {
 	fake    *kfake.Cluster // instead
 	ca      []byte         // signed the broker's certificate
 
-	open, sasl, tls, far string // addresses
+	open, sasl, tls, far, shut string // addresses
 
 	process *exec.Cmd
 	alive   io.Closer // its end ends the process
@@ -57,9 +57,9 @@ const (
 func startKafka(t testing.TB) *kafkaServer {
 	t.Helper()
 	s := &kafkaServer{t: t, dir: t.TempDir()}
-	ports := freePorts(t, 5)
+	ports := freePorts(t, 6)
 	at := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
-	s.open, s.sasl, s.tls, s.far = at(0), at(1), at(2), at(3)
+	s.open, s.sasl, s.tls, s.far, s.shut = at(0), at(1), at(2), at(3), at(5)
 	t.Cleanup(s.kill)
 	if s.java, s.missing = findJava(); s.missing == "" {
 		s.class, s.missing = kafkaClasses(t)
@@ -77,9 +77,9 @@ func startKafka(t testing.TB) *kafkaServer {
 	module := "org.apache.kafka.common.security."
 	properties := strings.Join([]string{
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + at(4), "controller.listener.names=CONTROLLER",
-		"listeners=OPEN://" + s.open + ",AUTH://" + s.sasl + ",SECURE://" + s.tls + ",FAR://" + s.far + ",CONTROLLER://" + at(4),
-		"advertised.listeners=OPEN://" + s.open + ",AUTH://" + s.sasl + ",SECURE://" + s.tls + ",FAR://127.0.0.1:1",
-		"listener.security.protocol.map=OPEN:PLAINTEXT,AUTH:SASL_PLAINTEXT,SECURE:SSL,FAR:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"listeners=OPEN://" + s.open + ",AUTH://" + s.sasl + ",SECURE://" + s.tls + ",FAR://" + s.far + ",SHUT://" + s.shut + ",CONTROLLER://" + at(4),
+		"advertised.listeners=OPEN://" + s.open + ",AUTH://" + s.sasl + ",SECURE://" + s.tls + ",FAR://127.0.0.1:1,SHUT://127.0.0.1:2",
+		"listener.security.protocol.map=OPEN:PLAINTEXT,AUTH:SASL_PLAINTEXT,SECURE:SSL,FAR:PLAINTEXT,SHUT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name=OPEN", "log.dirs=" + filepath.Join(s.dir, "data"),
 		"auto.create.topics.enable=false", "message.max.bytes=33554432", "log.retention.hours=-1",
 		"offsets.topic.num.partitions=1", "offsets.topic.replication.factor=1", "transaction.state.log.num.partitions=1",

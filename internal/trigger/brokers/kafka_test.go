@@ -176,6 +176,7 @@ func (h *kafkaHouse) config(topic string, more ...any) map[string]any {
 // TestKafka holds the source to its contract with Kafka's own broker. The broker takes seconds to
 // start: there is one for all.
 func TestKafka(t *testing.T) {
+	t.Parallel()
 	s := startKafka(t)
 	if s.missing != "" {
 		t.Run("OwnBroker", func(t *testing.T) { t.Skip("Kafka's own broker is not run, but the client library's: " + s.missing) })

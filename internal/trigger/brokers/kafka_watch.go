@@ -87,9 +87,9 @@ func (w *brokerWatch) unreached(long time.Duration) map[string]error {
 const (
 	lookEvery   = time.Second
 	lookTimeout = 5 * time.Second
-	// unreachedFor is how long a broker may be out of reach that the cluster counts among its own; it
-	// hands on the partitions of one that is gone in about as long.
-	unreachedFor = 15 * time.Second
+	// unreachedFor is how long a broker may be out of reach that the cluster counts among its own. Of one
+	// that is gone it takes nine seconds to know.
+	unreachedFor = 10 * time.Second
 )
 
 func (r *kafkaRun) refused(err error) { r.fail(r.s.explain("read", err)) }
@@ -99,32 +99,26 @@ func (r *kafkaRun) refused(err error) { r.fail(r.s.explain("read", err)) }
 func (r *kafkaRun) look() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for odd := false; ; {
+	for {
+		var err error
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-r.watch.odd:
-			if odd { // looked at a moment ago
-				r.watch.note()
-				select {
-				case <-tick.C:
-				case <-r.ctx.Done():
-					return
-				}
-				odd = false
-				continue
-			}
-			odd = true
-			if err := r.whole(); err != nil && r.ctx.Err() == nil {
-				r.fail(err)
-				return
-			}
+			err = r.whole()
 		case <-tick.C:
-			odd = false
-			if err := r.cutOff(); err != nil && r.ctx.Err() == nil {
-				r.fail(err)
-				return
-			}
+		}
+		if err == nil {
+			err = r.cutOff()
+		}
+		if err != nil && r.ctx.Err() == nil {
+			r.fail(err)
+			return
+		}
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-tick.C: // no more often than that
 		}
 	}
 }
