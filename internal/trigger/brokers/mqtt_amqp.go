@@ -23,13 +23,10 @@ import (
 // brokerConnect is how long it may take until a broker is connected to and has let us in.
 const brokerConnect = 10 * time.Second
 
-// brokerTLS says whom to trust and who we are. Each field is the name of a secret.
+// brokerTLS says whom to trust and who we are.
 type brokerTLS struct {
-	// CA holds certificates, as PEM, of the authorities that may vouch for the broker; empty: those of
-	// the system.
-	CA string `json:"ca,omitempty"`
-	// Cert holds a certificate and its key, as PEM, that the broker knows us by.
-	Cert string `json:"cert,omitempty"`
+	CA   string `json:"ca,omitempty"`   // whose certificates are trusted, as PEM; empty: those of the machine
+	Cert string `json:"cert,omitempty"` // the name of a secret with a certificate and its key, as PEM, that the broker knows us by
 }
 
 // addresses reads the field url: one or more with commas between, tried in their order. ports are the
@@ -59,37 +56,24 @@ func addresses(field string, ports map[string]string, example string) ([]*url.UR
 	return all, nil
 }
 
-// check refuses certificates where they would not be used, and secrets that the trigger does not name.
+// check refuses certificates that are none, or would not be used. secure are the schemes with TLS.
 func (c brokerTLS) check(o trigger.Outside, all []*url.URL, secure ...string) error {
-	for _, f := range []struct{ field, secret string }{{"ca", c.CA}, {"cert", c.Cert}} {
-		if f.secret == "" {
-			continue
-		}
-		if err := checkSecret(o, f.secret); err != nil {
-			return err
-		}
+	for _, f := range []struct{ field, value string }{{"ca", c.CA}, {"cert", c.Cert}} {
 		for _, u := range all {
-			if !slices.Contains(secure, u.Scheme) {
+			if f.value != "" && !slices.Contains(secure, u.Scheme) {
 				return trigger.Invalid("%s is of connections with TLS, and %s:// has none", f.field, u.Scheme).WithFix("write the url with %s://", secure[0])
 			}
 		}
 	}
-	return nil
+	if err := checkSecret(o, c.Cert); err != nil {
+		return err
+	}
+	return checkCA(c.CA)
 }
 
-// config opens the secrets. Names of hosts are checked against the certificate's.
+// config is for a broker with the name of a host.
 func (c brokerTLS) config(ctx context.Context, o trigger.Outside, host string) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if c.CA != "" {
-		text, err := o.Secret(ctx, c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("open the secret %q of ca: %w", c.CA, err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM([]byte(text)) {
-			return nil, fmt.Errorf("ca: the secret %q holds no certificate in PEM", c.CA)
-		}
-	}
+	t := tlsConfig(host, c.CA)
 	if c.Cert != "" {
 		text, err := o.Secret(ctx, c.Cert)
 		if err != nil {
@@ -128,7 +112,7 @@ func explainTLS(err error) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("%w; if the broker's authority is your own, store its certificate as a secret and name that in the field ca", err)
+		return fmt.Errorf("%w; if the broker's authority is your own, write its certificate in the field ca", err)
 	case errors.As(err, &record):
 		return fmt.Errorf("%w; the broker does not speak TLS on this port: see the scheme and the port in url", err)
 	}

@@ -122,7 +122,7 @@ type mqttConn struct {
 
 var (
 	errMQTTOld   = errors.New("the broker speaks MQTT 3 alone, and Brasa speaks MQTT 5; a broker of a newer version is needed")
-	errMQTTLarge = errors.New("what answers does not speak MQTT, or sends packets without an end")
+	errMQTTLarge = errors.New("what answers does not speak MQTT, or sends packets without an end; see the scheme and the port in url")
 )
 
 // Read implements net.Conn.
@@ -173,6 +173,8 @@ func (c *mqttConn) head() error {
 	switch kind := first >> 4; {
 	case c.heads == 1 && kind == packets.CONNACK && size == 2:
 		return errMQTTOld // the answer of version 5 has three bytes at the least
+	case c.heads == 1 && kind != packets.CONNACK && kind != packets.AUTH:
+		return errMQTTLarge
 	case size > mqttPacket && kind == packets.PUBLISH:
 		return c.skim(first, size)
 	case size > mqttPacket || size > mqttAnswer && kind != packets.PUBLISH:

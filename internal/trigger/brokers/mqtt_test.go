@@ -41,7 +41,9 @@ func TestWhatMQTTCannotBeAskedIsRefused(t *testing.T) {
 		{"mqtt", `{"url":"mqtt://x","topic":"a","parallel":100000}`, "parallel"},
 		{"mqtt", `{"url":"mqtt://x","topic":"a","retained":"maybe"}`, "new, always or never"},
 		{"mqtt", `{"url":"mqtt://x","topic":"a","secret":"T"}`, "T"},
-		{"mqtt", `{"url":"mqtt://x","topic":"a","ca":"S"}`, "mqtts://"},
+		{"mqtt", `{"url":"mqtt://x","topic":"a","ca":"-----BEGIN CERTIFICATE-----"}`, "mqtts://"},
+		{"mqtt", `{"url":"mqtts://x","topic":"a","ca":"S"}`, "PEM"},
+		{"mqtt", `{"url":"wss://x","topic":"a","cert":"T"}`, "T"},
 		{"mqtt", `{"url":"mqtt://x","topic":"a","quality":1}`, "quality"},
 	})
 }
@@ -312,15 +314,14 @@ func TestMQTTByTLSAndByWebSocket(t *testing.T) {
 	m := startMosquitto(t)
 	c := mqttClient(t, m)
 	h := mqttHouse(t)
-	h.Secret("CA", m.ca)
-	h.Secret("NOCA", "p4ss")
+	h.Secret("NOCERT", "p4ss")
 	h.Run()
-	h.Trigger("tls", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.tlsPort, "ca", "CA"), "LOGIN", "CA")
+	h.Trigger("tls", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.tlsPort, "ca", m.ca), "LOGIN")
 	subscribed(t, h, c, "orders/eu")
 	h.Trigger("unknown", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.tlsPort), "LOGIN")
 	wantStatus(t, h, "unknown", "certificate", "field ca")
-	h.Trigger("noca", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.tlsPort, "ca", "NOCA"), "LOGIN", "NOCA")
-	wantStatus(t, h, "noca", "ca", "NOCA", "PEM")
+	h.Trigger("nocert", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.tlsPort, "ca", m.ca, "cert", "NOCERT"), "LOGIN", "NOCERT")
+	wantStatus(t, h, "nocert", "cert", "NOCERT", "PEM")
 	h.Trigger("plain", "mqtt", m.config("url", "mqtts://127.0.0.1:"+m.port), "LOGIN")
 	wantStatus(t, h, "plain", "connect to mqtts://127.0.0.1")
 
@@ -416,7 +417,7 @@ func TestMQTTBrokersThatMisbehave(t *testing.T) {
 		"huge":    {append(bytes.Clone(connack), 0x90, 0xff, 0xff, 0xff, 0x7f), "without an end"},
 		"endless": {append(bytes.Clone(connack), 0x30, 0xff, 0xff, 0xff, 0xff), "without an end"},
 		"auth":    {append([]byte{0x20, 7, 0, 0, 4, 0x15, 0, 1, 'x'}, 0xe0, 2, 0x8b, 0), "shutting down"},
-		"web":     {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1"},
+		"web":     {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak MQTT"},
 		"puback":  {append(bytes.Clone(connack), 0x40, 2, 0, 1, 0x50, 2, 0, 1, 0xe0, 2, 0x8b, 0), "shutting down"},
 		"twice":   {append(bytes.Clone(connack), 0x32, 6, 0, 1, 'a', 0, 9, 0, 0x32, 6, 0, 1, 'a', 0, 9, 0), "two messages"},
 	} {
