@@ -21,6 +21,8 @@ servers=
 want_server() { command -v "$1" >/dev/null 2>&1 || { missing="$missing $2" servers="$servers $2"; }; }
 want_server redis-server redis-server
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want_server initdb postgresql
+want_server /usr/sbin/mosquitto mosquitto
+want_server /usr/sbin/rabbitmq-server rabbitmq-server
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing:$missing"
