@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"errors"
 	"strings"
 )
 
@@ -81,9 +82,36 @@ type runtimeInfo struct {
 func (s *Server) manifest() map[string][]runtimeInfo {
 	all := map[string][]runtimeInfo{}
 	for _, k := range kinds {
+		if s.lacks(k) != nil {
+			continue
+		}
 		all[k.Family] = append(all[k.Family], runtimeInfo{
 			Kind: k.Name, Image: k.Image, Deprecated: k.Deprecated, Default: k.Default, Attached: true, RequireMain: k.Main,
 		})
 	}
 	return all
+}
+
+// lacks says why this machine can't run a kind; nil if it can.
+func (s *Server) lacks(k kind) error {
+	switch {
+	case k.Family == "swift" || k.Family == "dotnet":
+		return errNoToolchain
+	case s.cfg.Ready == nil || k.Language == "":
+		return nil
+	}
+	return s.cfg.Ready(k.Language)
+}
+
+var errNoToolchain = errors.New("this server has no toolchain for it; bring an image, as kind blackbox")
+
+// kindNames are the kinds that actions can be made of here, for people.
+func (s *Server) kindNames() string {
+	var names []string
+	for _, k := range kinds {
+		if !k.Deprecated && s.lacks(k) == nil {
+			names = append(names, k.Name)
+		}
+	}
+	return strings.Join(append(names, kindSequence, kindBlackbox), ", ")
 }

@@ -13,6 +13,10 @@ var now = time.Now
 var collections = map[string]func(*Server, *call, string) error{
 	"limits":      (*Server).namespaceLimits,
 	"activations": (*Server).activations,
+	"actions":     (*Server).actions,
+	"packages":    (*Server).packages,
+	"triggers":    (*Server).triggers,
+	"rules":       (*Server).rules,
 }
 
 // route finds who answers.

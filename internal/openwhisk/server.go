@@ -30,6 +30,13 @@ type Config struct {
 	Triggers   *trigger.Manager
 	Subjects   *auth.Subjects
 	Limits     Limits
+	// Ready says why this machine can't run a language, as a deploy names it; nil: it can run all.
+	Ready func(language string) error
+	// Kinds are those that a namespace may make and call actions of; nil, or nothing of it: all.
+	Kinds func(namespace string) []string
+	// Sealed keeps the packages that a namespace shares from being read by others, who may call what is
+	// in them all the same.
+	Sealed bool
 	// APIHost is the address that functions and clients are told, such as http://127.0.0.1:8080.
 	APIHost string
 	Version string // of the server
@@ -40,6 +47,8 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	throttle throttle
+	locks    locks  // of entities that are being changed
+	system   system // the packages that the server brings
 }
 
 // New returns a Server; nothing is started.
@@ -48,7 +57,14 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg}
+	s := &Server{cfg: cfg}
+	if cfg.Dispatcher != nil {
+		cfg.Dispatcher.Register(faas.ContractOpenWhisk, s.answerBuiltin)
+	}
+	if cfg.Triggers != nil {
+		cfg.Triggers.Register(dialect, s.firedBySource)
+	}
+	return s
 }
 
 // Serves says whether a path, as it stood on the wire, is of this dialect.

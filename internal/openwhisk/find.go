@@ -1,0 +1,228 @@
+package openwhisk
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
+
+// action is one as it lies in the catalog.
+type action struct {
+	path   path // its own, that is, its provider's where it was named through a binding
+	fn     *faas.Function
+	rev    *faas.Revision
+	record actionRecord // without the code, unless withCode was asked for
+}
+
+// pack is a package as it lies in the catalog.
+type pack struct {
+	namespace, name string        // as OpenWhisk's clients call them
+	pkg             *faas.Package // nil: a folder that nobody made a package of
+	record          packageRecord
+	to              *pack // what it is bound to; nil: nothing
+}
+
+// holder is the package that has the actions.
+func (p *pack) holder() *pack {
+	if p.to != nil {
+		return p.to
+	}
+	return p
+}
+
+// Kinds of entities that share names.
+const (
+	entityAction  = "action"
+	entityPackage = "package"
+	entityTrigger = "trigger"
+	entityRule    = "rule"
+)
+
+// otherKind refuses a name that another kind of entity has.
+func (s *Server) otherKind(p path, kind string) error {
+	namespace, name := faas.NativeName(p.namespace), faas.NativeName(p.name)
+	for _, e := range []struct {
+		kind string
+		find func() error
+	}{
+		{entityAction, func() error {
+			_, err := s.cfg.Catalog.Function(faas.Name{Namespace: namespace, Function: name})
+			return err
+		}},
+		{entityPackage, func() error { _, err := s.cfg.Catalog.Package(namespace, name); return err }},
+		{entityTrigger, func() error { _, err := s.cfg.Catalog.Trigger(namespace, name); return err }},
+		{entityRule, func() error { _, err := s.cfg.Catalog.Rule(namespace, name); return err }},
+	} {
+		if e.kind != kind && e.find() == nil {
+			return reject(http.StatusConflict, "Resource by this name exists but is not in this collection: it is a kind of %s.", e.kind)
+		}
+	}
+	return nil
+}
+
+// findPackage finds a package for a namespace own that asks. Another's must be shared, and whether there
+// is one that is not is not told.
+func (s *Server) findPackage(ctx context.Context, own, namespace, name string) (*pack, error) {
+	if err := s.bring(ctx, namespace); err != nil {
+		return nil, err
+	}
+	p, err := s.packageAt(namespace, name)
+	if namespace != own && (err != nil || !p.record.Publish) {
+		return nil, errForbidden
+	}
+	if err != nil {
+		if err == errNotFound {
+			if other := s.otherKind(path{namespace: namespace, name: name}, entityPackage); other != nil {
+				return nil, other
+			}
+		}
+		return nil, err
+	}
+	b := p.pkg
+	if b == nil || b.Binding == nil {
+		return p, nil
+	}
+	if p.to, err = s.packageAt(p.record.Binding.Namespace, p.record.Binding.Name); err != nil {
+		if err == errNotFound {
+			return nil, reject(http.StatusNotFound, "Binding references a package that does not exist.")
+		}
+		return nil, err
+	}
+	if !p.to.record.Publish && p.to.namespace != namespace {
+		return nil, errForbidden
+	}
+	return p, nil
+}
+
+// packageAt reads a package by its name, whoever asks.
+func (s *Server) packageAt(namespace, name string) (*pack, error) {
+	native := faas.NativeName(namespace)
+	p := &pack{namespace: namespace, name: name}
+	pkg, err := s.cfg.Catalog.Package(native, faas.NativeName(name))
+	if faas.CodeOf(err) == faas.NotFound {
+		if len(s.functionsIn(native, faas.NativeName(name))) == 0 {
+			return nil, errNotFound
+		}
+		p.record.header = header{Namespace: namespace, Name: name, Version: firstVersion}
+		return p, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.pkg, p.record = pkg, s.packageRecord(namespace, pkg)
+	return p, nil
+}
+
+// packageRecord is what is kept of a package; of one that was not made through this API it is made up.
+func (s *Server) packageRecord(namespace string, pkg *faas.Package) packageRecord {
+	var r packageRecord
+	if !readOrigin(pkg.Origin, &r) || r.Name == "" {
+		r = packageRecord{header: header{Name: pkg.Name, Version: firstVersion, Updated: pkg.Updated.UnixMilli()}, Parameters: argumentList(pkg.Params)}
+	}
+	if pkg.Binding != nil && r.Binding == nil {
+		r.Binding = &packageName{s.cfg.Subjects.NamespaceName(pkg.Binding.Namespace), pkg.Binding.Name}
+	}
+	r.Namespace, r.Publish = namespace, pkg.Shared
+	return r
+}
+
+// functionsIn are the functions of a package, by the catalog's names.
+func (s *Server) functionsIn(namespace, pkg string) []*faas.Function {
+	var out []*faas.Function
+	for _, fn := range s.cfg.Catalog.Functions(namespace) {
+		if fn.Name.Package == pkg {
+			out = append(out, fn)
+		}
+	}
+	return out
+}
+
+// findAction finds an action for a namespace own that asks.
+func (s *Server) findAction(ctx context.Context, own string, p path) (*action, error) {
+	if p.pkg == "" {
+		if p.namespace != own {
+			return nil, errForbidden
+		}
+		a, err := s.actionAt(p)
+		if err == errNotFound {
+			if other := s.otherKind(p, entityAction); other != nil {
+				return nil, other
+			}
+		}
+		return a, err
+	}
+	pkg, err := s.findPackage(ctx, own, p.namespace, p.pkg)
+	if err != nil {
+		return nil, err
+	}
+	in := pkg.holder()
+	return s.actionAt(path{in.namespace, in.name, p.name})
+}
+
+// actionAt reads an action by its own name, whoever asks.
+func (s *Server) actionAt(p path) (*action, error) {
+	fn, rev, err := s.cfg.Catalog.Resolve(faas.Ref{Name: p.function()})
+	if err != nil {
+		if faas.CodeOf(err) == faas.NotFound {
+			return nil, errNotFound
+		}
+		return nil, err
+	}
+	return &action{path: p, fn: fn, rev: rev, record: s.actionRecord(p.namespace, fn, rev)}, nil
+}
+
+// actionRecord is what is kept of an action; of a function that was not made through this API it is made
+// up, as well as can be.
+func (s *Server) actionRecord(namespace string, fn *faas.Function, rev *faas.Revision) actionRecord {
+	var r actionRecord
+	if readOrigin(rev.Origin, &r) && r.Name != "" {
+		return r
+	}
+	r.header = header{Namespace: namespace, Name: fn.Name.Function, Version: "0.0." + itoa(max(len(fn.Revisions), 1)), Updated: fn.Updated.UnixMilli()}
+	if fn.Name.Package != "" {
+		r.Namespace += "/" + s.packageName(fn.Name.Namespace, fn.Name.Package)
+	}
+	r.Parameters, r.Limits, r.Exec = argumentList(rev.Params), wireLimits(rev.Limits), s.nativeExec(rev)
+	r.NoCode = r.Exec.Kind == kindSequence
+	r.Annotations = parameters{{Key: "exec", Value: quoted(r.Exec.Kind)}, {Key: "provide-api-key", Value: quoted(false)}}
+	return r
+}
+
+// packageName is what clients call a package of the catalog.
+func (s *Server) packageName(namespace, name string) string {
+	if pkg, err := s.cfg.Catalog.Package(namespace, name); err == nil {
+		return s.packageRecord(namespace, pkg).Name
+	}
+	return name
+}
+
+// nativeExec is the exec of a function that was not made through this API: the default kind of its
+// language, or blackbox.
+func (s *Server) nativeExec(rev *faas.Revision) execution {
+	if rev.Sequence != nil {
+		e := execution{Kind: kindSequence}
+		for _, step := range rev.Sequence.Steps {
+			p := path{s.cfg.Subjects.NamespaceName(step.Namespace), "", step.Function}
+			if fn, rev, err := s.cfg.Catalog.Resolve(faas.Ref{Name: step}); err == nil {
+				p.name = s.actionRecord(p.namespace, fn, rev).Name
+			}
+			if step.Package != "" {
+				p.pkg = s.packageName(step.Namespace, step.Package)
+			}
+			e.Components = append(e.Components, "/"+p.String())
+		}
+		return e
+	}
+	e := execution{Kind: kindBlackbox, Main: rev.Handler, Image: "brasa/" + rev.Runtime}
+	if rev.Image != nil {
+		e.Image = rev.Image.Reference
+		return e
+	}
+	for _, k := range kinds {
+		if k.Default && k.Language == rev.Runtime {
+			e.Kind, e.Image = k.Name, ""
+		}
+	}
+	return e
+}

@@ -1,0 +1,3 @@
+def main(args):
+    num = args.get("num") or 1
+    return {"lines": (args.get("lines") or [])[:num], "num": num}

@@ -1,0 +1,5 @@
+import os
+
+
+def main(args):
+    return {"namespace": os.environ["__OW_NAMESPACE"]}
