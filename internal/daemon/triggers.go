@@ -20,12 +20,20 @@ type triggersConfig struct {
 	// Allow are addresses, IP:PORT, that they may connect to though they are this machine's or private:
 	// a broker beside the server.
 	Allow []string `koanf:"allow"`
+	// Files are directories of this machine's disk, PATH or NAMESPACE:PATH, in which triggers may watch
+	// for files, read, delete and move them.
+	Files []string `koanf:"files"`
 }
 
 func (c *triggersConfig) validate() error {
 	for _, s := range c.Allow {
 		if _, err := netip.ParseAddrPort(s); err != nil {
 			return fmt.Errorf("triggers.allow: %q is not an address such as 127.0.0.1:4222", s)
+		}
+	}
+	for _, s := range c.Files {
+		if _, err := trigger.ParseOpened(s); err != nil {
+			return fmt.Errorf("triggers.files: %w", err)
 		}
 	}
 	return nil
@@ -37,8 +45,16 @@ func (d *Daemon) openTriggers(ctx context.Context, n *node, engine *store.Engine
 	if err != nil {
 		return err
 	}
+	var files []trigger.Opened
+	for _, s := range d.cfg.Triggers.Files {
+		f, err := trigger.ParseOpened(s)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
 	n.triggers = trigger.New(trigger.Config{
-		Catalog: n.catalog, Dispatcher: n.dispatch, State: state, Dial: d.cfg.sourceDial(), Logger: d.log.With("part", "trigger"),
+		Catalog: n.catalog, Dispatcher: n.dispatch, State: state, Dial: d.cfg.sourceDial(), Files: files, Logger: d.log.With("part", "trigger"),
 		Kinds: brokers.Kinds(),
 	})
 	return nil

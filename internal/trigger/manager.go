@@ -25,9 +25,10 @@ type Config struct {
 	State      store.Store // for what sources have to remember
 	// Dial connects to what tenants name; nil: to nothing.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Files  []Opened // what of this machine's disk sources may watch
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
-	// Kinds are of sources besides schedules and web hooks.
+	// Kinds are of sources besides schedules, web hooks and files.
 	Kinds []Kind
 
 	// A source that failed is run again after a time that doubles from the first to the second.

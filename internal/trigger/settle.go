@@ -3,22 +3,30 @@ package trigger
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"time"
 	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
-// tellAgain is after how long an event is told again that was not accepted.
-const tellAgain = 2 * time.Second
+// An event that was not accepted is told again after a time that doubles from the first to the second.
+const (
+	tellFirst = 50 * time.Millisecond
+	tellMost  = 2 * time.Second
+)
 
 // Settle tells of an event until its calls are durable, and waits until they have come to their
 // end. It returns how many of them did not succeed. The error is ctx's: without one the source may
-// forget the event.
+// forget the event. An event of which no rule tells anybody is held until there is one: else what
+// comes while a trigger is made would be lost, since its rules are made after it.
 func Settle(ctx context.Context, o Outside, fire Fire, e faas.Event) (failed int, err error) {
-	for {
+	said := false
+	for wait := tellFirst; ; wait = min(2*wait, tellMost) {
 		fired, err := fire(ctx, e)
-		if err == nil {
+		if err == nil && len(fired.Calls) == 0 {
+			err = errors.New("no rule leads from the trigger to a function")
+		} else if err == nil {
 			failed, err = fired.Settled(ctx)
 		}
 		switch {
@@ -31,8 +39,11 @@ func Settle(ctx context.Context, o Outside, fire Fire, e faas.Event) (failed int
 			o.Log.Warn("what became of an event's calls is not known any more", "event", e.ID, "cause", err)
 			return failed, nil
 		}
-		o.Log.Warn("event not settled; it is told again", "event", e.ID, "cause", err)
-		timer := time.NewTimer(tellAgain)
+		if wait == tellMost && !said { // not of what passes
+			said = true
+			o.Log.Warn("event not settled; it is told again and again", "event", e.ID, "cause", err)
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -72,8 +72,10 @@ type Outside struct {
 	State State
 	// Dial connects to an address that a tenant named. It refuses what functions may not reach.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Files are the directories of this machine's disk that may be watched.
+	Files []Opened
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // State is a source's memory.
@@ -82,9 +84,9 @@ type State interface {
 	Put(ctx context.Context, value []byte) error
 }
 
-// kindsOf are those that need nothing of the outside, and more, in the order of their names.
+// kindsOf are those that need no other program, and more, in the order of their names.
 func kindsOf(more []Kind) []Kind {
-	all := append([]Kind{cronKind, webhookKind}, more...)
+	all := append([]Kind{cronKind, fileKind, webhookKind}, more...)
 	slices.SortFunc(all, func(a, b Kind) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -117,7 +119,7 @@ func (m *Manager) open(t *faas.Trigger, o Outside) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Trigger = t
+	o.Trigger, o.Files = t, m.cfg.Files
 	if o.Now == nil {
 		o.Now = time.Now
 	}

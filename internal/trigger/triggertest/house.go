@@ -145,6 +145,12 @@ func (c *Clock) Step(by time.Duration) {
 // that are given.
 func Open(t testing.TB, kinds ...trigger.Kind) *House {
 	t.Helper()
+	return OpenWith(t, nil, kinds...)
+}
+
+// OpenWith is Open with directories of the disk that sources may watch.
+func OpenWith(t testing.TB, files []trigger.Opened, kinds ...trigger.Kind) *House {
+	t.Helper()
 	h := &House{t: t, Node: &Node{acts: map[faas.ID]*faas.Activation{}}, Queue: queue.Memory(), State: store.Memory(), Clock: &Clock{}}
 	var err error
 	h.Catalog, err = catalog.Open(t.Context(), catalog.Config{Store: store.Memory(), Secrets: store.Memory(), Key: make([]byte, 32)})
@@ -165,7 +171,7 @@ func Open(t testing.TB, kinds ...trigger.Kind) *House {
 		work.Wait()
 	})
 	h.Manager = trigger.New(trigger.Config{
-		Catalog: h.Catalog, Dispatcher: d, State: h.State, Now: h.Clock.Now, Kinds: kinds, Dial: (&net.Dialer{}).DialContext,
+		Catalog: h.Catalog, Dispatcher: d, State: h.State, Now: h.Clock.Now, Kinds: kinds, Files: files, Dial: (&net.Dialer{}).DialContext,
 		RetryLeast: 10 * time.Millisecond, RetryMost: 50 * time.Millisecond,
 	})
 	return h
