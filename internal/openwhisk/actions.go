@@ -180,7 +180,7 @@ func (s *Server) changeAction(ctx context.Context, own string, p path, was *acti
 	} else if in.Exec == nil {
 		return nil, reject(http.StatusBadRequest, "The request content was malformed: 'exec' is missing, and there is no action yet.")
 	}
-	r.header = header{Namespace: p.space(), Name: p.name, Publish: before.Publish, Updated: touch(before.Updated)}
+	r.header = header{Namespace: p.space(), Name: p.name, Publish: before.Publish, Updated: s.touch(before.Updated)}
 	var err error
 	if r.Version, err = nextVersion(before.Version, in.Version); err != nil {
 		return nil, err

@@ -284,7 +284,7 @@ func (s *Server) setAlarm(ctx context.Context, t *trig, a *alarm, paused bool) e
 	next := *t.trigger
 	next.Source, next.Paused = nil, paused
 	r := t.record
-	r.Alarm, r.Updated = a, touch(r.Updated)
+	r.Alarm, r.Updated = a, s.touch(r.Updated)
 	if a != nil {
 		a.Changed = now().UnixMilli()
 		var err error

@@ -197,7 +197,7 @@ func (s *Server) checkBinding(ctx context.Context, p path, b *packageName) error
 func (s *Server) changePackage(ctx context.Context, p path, was *pack, in *packagePut) (*packageRecord, error) {
 	before := was.record
 	r := &packageRecord{header: before.header, Parameters: before.Parameters, Binding: before.Binding, System: before.System}
-	r.Namespace, r.Name, r.Updated = p.namespace, p.name, touch(before.Updated)
+	r.Namespace, r.Name, r.Updated = p.namespace, p.name, s.touch(before.Updated)
 	if was.pkg == nil {
 		r.header = header{Namespace: p.namespace, Name: p.name, Updated: r.Updated}
 	}

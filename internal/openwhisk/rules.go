@@ -173,7 +173,7 @@ func (s *Server) putRule(c *call, p path) error {
 	case err != errNotFound:
 		return err
 	}
-	r.Namespace, r.Name, r.Updated = p.namespace, p.name, touch(r.Updated)
+	r.Namespace, r.Name, r.Updated = p.namespace, p.name, s.touch(r.Updated)
 	if r.Version, err = nextVersion(r.Version, in.Version); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/brasa-dev/brasa/internal/artifact"
 	"github.com/brasa-dev/brasa/internal/auth"
@@ -49,6 +50,7 @@ type Server struct {
 	throttle throttle
 	locks    locks  // of entities that are being changed
 	system   system // the packages that the server brings
+	touched  atomic.Int64 // when an entity was last changed, in ms since 1970
 }
 
 // New returns a Server; nothing is started.

@@ -182,7 +182,7 @@ func (s *Server) publishBuiltin(ctx context.Context, p path, was *action, annota
 		before = was.record.Version
 		r.Updated = was.record.Updated
 	}
-	r.Updated = touch(r.Updated)
+	r.Updated = s.touch(r.Updated)
 	r.Annotations.set(parameter{Key: "exec", Value: quoted(r.Exec.Kind)})
 	var err error
 	if r.Version, err = nextVersion(before, nil); err != nil {

@@ -138,7 +138,7 @@ func (s *Server) putTrigger(c *call, p path) error {
 		return err
 	}
 	r := before
-	r.Namespace, r.Name, r.Updated = p.namespace, p.name, touch(before.Updated)
+	r.Namespace, r.Name, r.Updated = p.namespace, p.name, s.touch(before.Updated)
 	if r.Version, err = nextVersion(before.Version, in.Version); err != nil {
 		return err
 	}

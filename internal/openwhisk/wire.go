@@ -292,8 +292,16 @@ func nextVersion(was string, sent *string) (string, error) {
 	return major + "." + strconv.Itoa(patch+1), nil
 }
 
-// touch is when a change is made: later than the one before, however fast they come.
-func touch(was int64) int64 { return max(now().UnixMilli(), was+1) }
+// touch is when a change is made, in ms since 1970: later than all before it, however fast they come, so
+// that lists have what changed last before the rest.
+func (s *Server) touch(was int64) int64 {
+	for {
+		last := s.touched.Load()
+		if at := max(now().UnixMilli(), was+1, last+1); s.touched.CompareAndSwap(last, at) {
+			return at
+		}
+	}
+}
 
 // origin is the form in which a record is kept.
 func origin(record any) (*faas.Origin, error) {
