@@ -40,6 +40,13 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 			return nil, s.missing(i, err)
 		}
 	}
+	if !inv.Part { // sequences within it may have become longer, or lead back to it, since it was made
+		if _, err := d.cfg.Catalog.Steps(rev.Name, rev.Sequence); faas.CodeOf(err) == faas.Invalid {
+			e := *faas.AsError(err)
+			e.Code = faas.Failed
+			return nil, &e
+		}
+	}
 	header, body, length := inv.Header, inv.Body, inv.Length
 	for i, name := range rev.Sequence.Steps {
 		if answer := s.kept(ctx, i); answer != nil {
