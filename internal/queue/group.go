@@ -1,6 +1,9 @@
 package queue
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // group has what many ask for at the same time done together: whoever comes first does it for all that have
 // come by then, and those that come meanwhile are done together next, by the first of them. Nobody waits for
@@ -29,6 +32,7 @@ func (g *group[T]) do(item T, run func([]T)) {
 	if !first && !<-m.turn {
 		return
 	}
+	runtime.Gosched() // who is about to ask comes along; where nobody is it takes no time
 	g.mu.Lock()
 	all := g.waiting
 	g.waiting = nil

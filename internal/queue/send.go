@@ -21,7 +21,7 @@ const (
 	sendAlone = 8
 	// From so many on those that wait are stored together, with one sync: that costs as much as this many
 	// by themselves.
-	sendTogether = 12
+	sendTogether = 24
 	// The engine takes a thousand together; of large ones fewer, since each is written twice.
 	togetherMost  = 256
 	togetherBytes = 4 << 20
