@@ -159,8 +159,8 @@ func (c *Catalog) PutTrigger(ctx context.Context, t *faas.Trigger, replace bool)
 	return storeError(op, c.write(ctx, triggerKey(t.Namespace, t.Name), t, expect))
 }
 
-// PutRule is PutTrigger for rules. The trigger and the function must exist, unless the rule has an
-// origin, whose dialect then knows what it links.
+// PutRule is PutTrigger for rules. The trigger and the function must exist and be of the rule's namespace,
+// unless the rule has an origin, whose dialect then knows what it links and who may call it.
 func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error {
 	const op = "put rule"
 	if err := faas.ValidateName("rule", r.Name); err != nil {
@@ -170,10 +170,11 @@ func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error
 	if err != nil {
 		return err
 	}
-	if name.Namespace != r.Namespace {
-		return faas.Errorf(faas.Invalid, op, "a rule calls a function of its own namespace, and %q is of another", r.Function)
+	if r.Function = name.Path(); name.Namespace != r.Namespace {
+		if r.Function = "/" + name.String(); r.Origin == nil {
+			return faas.Errorf(faas.Invalid, op, "a rule calls a function of its own namespace, and %q is of another", r.Function)
+		}
 	}
-	r.Function = name.Path()
 	defer c.lock(r.Namespace)()
 	if err := c.needNamespace(op, r.Namespace); err != nil {
 		return err

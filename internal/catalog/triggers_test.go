@@ -102,3 +102,14 @@ func TestNamespaceTakesItsTriggersAlong(t *testing.T) {
 		t.Error("a trigger is left of a namespace that is gone")
 	}
 }
+
+func TestARuleOfAnotherPlatformMayLeadElsewhere(t *testing.T) {
+	c := openCatalog(t, store.Memory(), store.Memory())
+	r := &faas.Rule{Namespace: DefaultNamespace, Name: "r", Trigger: "gone", Function: "/other/pkg/f", Origin: &faas.Origin{Dialect: "openwhisk"}}
+	if err := c.PutRule(t.Context(), r, false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Rule(DefaultNamespace, "r"); err != nil || got.Function != "/other/pkg/f" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}

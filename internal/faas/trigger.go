@@ -29,13 +29,13 @@ type Source struct {
 	Secrets []string `json:"secrets,omitempty"`
 }
 
-// Rule is a link from a trigger to a function of the same namespace.
+// Rule is a link from a trigger to a function: of the same namespace, unless another platform made it.
 type Rule struct {
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       string    `json:"uid"`
 	Trigger   string    `json:"trigger"`
-	Function  string    `json:"function"` // as Name.Path gives it
+	Function  string    `json:"function"` // as Name.Path gives it, or "/namespace/function" of another namespace
 	Disabled  bool      `json:"disabled,omitempty"`
 	Origin    *Origin   `json:"origin,omitempty"`
 	Created   time.Time `json:"created"`

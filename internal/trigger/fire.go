@@ -64,6 +64,11 @@ func (m *Manager) Fire(ctx context.Context, namespace, name string, e faas.Event
 		if err != nil {
 			return fired, err
 		}
+		if target.Namespace != namespace { // only a dialect makes such a rule, and only it knows who may call what
+			call.Err = faas.Errorf(faas.Denied, opFire, "rule %q leads to another namespace, and its trigger is not of the same platform", rule.Name)
+			fired.Calls = append(fired.Calls, call)
+			continue
+		}
 		inv := &faas.Invocation{
 			Function: faas.Ref{Name: target}, Subject: "trigger:" + name, Kind: faas.KindInvoke, Method: "POST", Path: "/",
 			Header: maps.Clone(header), Body: bytes.NewReader(data), Length: int64(len(data)),

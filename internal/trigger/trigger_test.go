@@ -69,6 +69,19 @@ func TestARuleThatCannotBeCalledHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+func TestARuleOfAnotherPlatformLeadsNowhereElse(t *testing.T) {
+	h := triggertest.Open(t)
+	h.Trigger("orders", "", nil)
+	r := &faas.Rule{Namespace: catalog.DefaultNamespace, Name: "away", Trigger: "orders", Function: "/other/f", Origin: &faas.Origin{Dialect: "elsewhere"}}
+	if err := h.Catalog.PutRule(t.Context(), r, false); err != nil {
+		t.Fatal(err)
+	}
+	fired, err := h.Manager.Fire(t.Context(), catalog.DefaultNamespace, "orders", faas.Event{Data: []byte(`1`)})
+	if err != nil || len(fired.Calls) == 0 || faas.CodeOf(fired.Calls[0].Err) != faas.Denied {
+		t.Fatalf("fired %+v, %v", fired.Calls, err)
+	}
+}
+
 func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	h := triggertest.Open(t)
 	for _, c := range []struct{ kind, config, want string }{
