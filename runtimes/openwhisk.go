@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -109,9 +110,9 @@ func actionTooLong(head []byte, size, limit int64) *faas.Result {
 }
 
 // ActionError words an error of an action as those who call actions expect it. loading says that its code
-// was not loaded yet; then its Op is "initialize action", and else "run action". Errors that are not the
-// action's stay as they are.
-func ActionError(err error, loading bool, l faas.Limits) error {
+// was not loaded yet; then its Op is "initialize action", and else "run action". timeout is what the call
+// had, memory what the process had. Errors that are not the action's stay as they are.
+func ActionError(err error, loading bool, timeout time.Duration, memory faas.Bytes) error {
 	e := faas.AsError(err)
 	if e == nil {
 		return nil
@@ -127,11 +128,12 @@ func ActionError(err error, loading bool, l faas.Limits) error {
 	}
 	switch {
 	case e.Code == faas.Timeout && loading:
-		return say("the action exceeded its time limit of %d milliseconds during initialization", l.Timeout.D().Milliseconds())
+		return say("the action exceeded its time limit of %d milliseconds during initialization", timeout.Milliseconds())
 	case e.Code == faas.Timeout:
-		return say("the action exceeded its time limit of %d milliseconds", l.Timeout.D().Milliseconds())
-	case (e.Code == faas.Crashed || e.Code == faas.Failed) && e.Limit == "memory_bytes":
-		return say("the action exhausted its memory of %d MB and was aborted", l.Memory/faas.MiB)
+		return say("the action exceeded its time limit of %d milliseconds", timeout.Milliseconds())
+	case (e.Code == faas.Crashed || e.Code == faas.Failed) && e.Limit == "memory_bytes",
+		e.Code == faas.Crashed && strings.Contains(e.Trace, "JavaScript heap out of memory"): // V8 ends its process by itself
+		return say("the action exhausted its memory of %d MB and was aborted", memory/faas.MiB)
 	case e.Code == faas.Crashed && loading:
 		return say("the action did not initialize: %s", e.Message())
 	case e.Code == faas.Crashed:

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -118,9 +119,8 @@ func (a *action) settleEntry() error {
 	case runtimes.Node:
 		return a.nodeEntry()
 	case runtimes.Java:
-		p.Entry = actionJar
-		if !a.exists(actionJar) {
-			p.Entry = actionFiles[runtimes.Java]
+		if p.Entry = actionJar; !a.exists(actionJar) {
+			return faas.Errorf(faas.Invalid, opAction, "the code of an action in Java must be a jar")
 		}
 		return nil
 	case runtimes.Go, runtimes.Rust:
@@ -236,6 +236,11 @@ func (a *action) install(ctx context.Context) error {
 			return nil
 		}
 		req.Install.With = append(slices.Clone(req.Install.With), a.pythonLacks()...)
+	case runtimes.Java:
+		if bringsGson(filepath.Join(a.src, actionJar)) {
+			return nil
+		}
+		req.Install.With = append(slices.Clone(req.Install.With), gson)
 	default:
 		if a.plan.Source == "" {
 			return nil
@@ -251,6 +256,18 @@ func (a *action) install(ctx context.Context) error {
 	}
 	a.deps = deps
 	return nil
+}
+
+// gson is what methods of actions in Java take and return, which OpenWhisk's image brings.
+const gson = "com.google.code.gson:gson:2.11.0"
+
+func bringsGson(jar string) bool {
+	z, err := zip.OpenReader(jar)
+	if err != nil {
+		return false
+	}
+	defer z.Close()
+	return slices.ContainsFunc(z.File, func(f *zip.File) bool { return f.Name == "com/google/gson/JsonObject.class" })
 }
 
 func (a *action) nodeLacks() (names []string) {

@@ -10,16 +10,21 @@ import (
 
 // broken is what a call of a revision gets that was published although it can't be run.
 func broken(rev *faas.Revision) error {
-	return inContract(rev, true, faas.Errorf(faas.Failed, "load function", "%s", rev.Broken))
+	return inContract(rev, nil, true, faas.Errorf(faas.Failed, "load function", "%s", rev.Broken))
 }
 
 // inContract words an error as callers of the function's contract expect it. loading says that its code
-// was not loaded yet.
-func inContract(rev *faas.Revision, loading bool, err error) error {
+// was not loaded yet; inv may be nil.
+func inContract(rev *faas.Revision, inv *faas.Invocation, loading bool, err error) error {
 	if err == nil || rev.Contract != faas.ContractOpenWhisk {
 		return err
 	}
-	return runtimes.ActionError(err, loading, rev.Limits.Fill(faas.DefaultLimits()))
+	l := rev.Limits.Fill(faas.DefaultLimits())
+	timeout := l.Timeout.D()
+	if inv != nil && !inv.Deadline.IsZero() { // its caller's clock, if that is the shorter one
+		timeout = min(timeout, inv.Deadline.Sub(inv.Timing.Begin))
+	}
+	return runtimes.ActionError(err, loading, timeout, l.Memory)
 }
 
 // forCall adds to the command of a process that serves one call what it is told of it.

@@ -202,7 +202,7 @@ func (w *Worker) Execute(ctx context.Context, rev *faas.Revision, inv *faas.Invo
 		return nil, broken(rev)
 	}
 	res, loading, err := w.execute(ctx, rev, inv)
-	return res, inContract(rev, loading, err)
+	return res, inContract(rev, inv, loading, err)
 }
 
 // execute is Execute without the words of another contract. Of an error it says whether the code was not

@@ -31,6 +31,7 @@ type house struct {
 	*deploy.Deployer
 	worker   *worker.Worker
 	registry *runtimes.Registry
+	depot    *artifact.Depot
 	n        int
 }
 
@@ -51,6 +52,7 @@ func newHouse(t *testing.T, installs bool) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = depot.Close() })
+	h.depot = depot
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	cat, err := catalog.Open(t.Context(), catalog.Config{Store: store.Memory(), Secrets: store.Memory(), Key: key})
@@ -111,6 +113,18 @@ func (h *house) put(t testing.TB, language, code string, adjust func(*deploy.Req
 		t.Fatalf("deploy: %v", err)
 	}
 	return rev
+}
+
+// again is a function of the same code and another name.
+func (h *house) again(rev *faas.Revision, adjust func(*faas.Revision)) *faas.Revision {
+	h.n++
+	other := *rev
+	other.Name.Function = "a" + strconv.Itoa(h.n)
+	if adjust != nil {
+		adjust(&other)
+	}
+	other.ID = other.Digest()
+	return &other
 }
 
 func (h *house) tryPut(t testing.TB, language, code string, adjust func(*deploy.Request)) (*faas.Revision, error) {

@@ -1,14 +1,19 @@
 package contract
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/install"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -21,11 +26,14 @@ type action struct {
 	main     string                 // that makes it return {"entry":"niam"}; empty: it has one entry only
 	handler  string                 // what must be said of it always
 	archive  func(string) [2]string // name and content of the code's file in an archive; nil: none
-	syntax   string                 // code that can't be read
-	quits    string                 // code that ends its process while it is loaded
-	hangs    string                 // code that never gets to be loaded
-	lacks    []string               // what the language can't do, by the name of the case
-	thrown   bool                   // what it throws is a defect, and not an error of its own
+	compile  func(*testing.T, *house, string) string
+	syntax   string   // code that can't be read
+	quits    string   // code that ends its process while it is loaded
+	hangs    string   // code that never gets to be loaded
+	quitsAs  string   // the main that does so, where it is the same code
+	hangsAs  string   // the same
+	lacks    []string // what the language can't do, by the name of the case
+	thrown   bool     // what it throws is a defect, and not an error of its own
 }
 
 func actions() []action {
@@ -54,6 +62,14 @@ func actions() []action {
 			lacks: []string{"reject", "throw"},
 		},
 		{
+			language: runtimes.Java, file: "Action.java.txt", compile: jarOf, handler: "Action", main: "Action#niam", thrown: true,
+			syntax: "PK\x03\x04 is no jar", quitsAs: "Action$Quits", hangsAs: "Action$Hangs", lacks: []string{"reject"},
+		},
+		{
+			language: runtimes.Rust, file: "action.rs", compile: crateOf,
+			syntax: "pub fn main(", lacks: []string{"reject", "throw", "run at load"},
+		},
+		{
 			language: runtimes.Ruby, file: "action.rb", main: "niam", archive: as("main.rb"), thrown: true,
 			syntax: "def main(args)", quits: "exit 4", hangs: "sleep 600", lacks: []string{"reject"},
 		},
@@ -62,6 +78,46 @@ func actions() []action {
 			syntax: "<?php function main(", quits: "<?php exit(4);", hangs: "<?php sleep(600);", lacks: []string{"reject", "empty object"},
 		},
 	}
+}
+
+// jarOf compiles an action in Java. What it is compiled with is got as a function's would be.
+func jarOf(t *testing.T, h *house, code string) string {
+	out, err := h.Deploy(t.Context(), deploy.Request{
+		Name: faas.Name{Namespace: "default", Function: "compiled"}, Filename: "Action.java", Code: strings.NewReader(code), Handler: "Action.niam",
+		Install: install.Options{With: []string{"com.google.code.gson:gson:2.11.0"}},
+	}, nil)
+	if code := faas.CodeOf(err); code == faas.Unavailable || err != nil && strings.Contains(err.Error(), "install") {
+		t.Skip("what actions in Java take can't be got: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, release, err := h.depot.Tree(t.Context(), out.Revision.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	files := map[string]string{}
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		files[name] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zipped(t, files)
+}
+
+// crateOf makes an archive of a crate, which has less to compile than what is made of a single file.
+func crateOf(t *testing.T, _ *house, code string) string {
+	return zipped(t, map[string]string{
+		"Cargo.toml": "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nserde_json = \"1\"\n",
+		"src/lib.rs": code,
+	})
 }
 
 func (a *action) can(what string) bool {
@@ -74,7 +130,7 @@ func (a *action) can(what string) bool {
 }
 
 func TestOpenWhisk(t *testing.T) {
-	h := newHouse(t, false)
+	h := newHouse(t, true)
 	for _, a := range actions() {
 		t.Run(a.language, func(t *testing.T) {
 			if _, err := h.registry.Lookup(a.language); err != nil {
@@ -88,7 +144,13 @@ func TestOpenWhisk(t *testing.T) {
 // tells calls a language's action in all ways.
 func (h *house) tells(t *testing.T, a action) {
 	code := Source(t, "openwhisk/"+a.file)
-	named := func(r *deploy.Request) { r.Handler = a.handler }
+	if a.compile != nil {
+		code = a.compile(t, h, code)
+	}
+	as := func(main string) func(*deploy.Request) {
+		return func(r *deploy.Request) { r.Handler = main }
+	}
+	named := as(a.handler)
 	rev := h.put(t, a.language, code, func(r *deploy.Request) {
 		named(r)
 		r.Env = map[string]string{"AT_LOAD": "at load ✓", "EMPTY": ""}
@@ -129,7 +191,7 @@ func (h *house) tells(t *testing.T, a action) {
 			rev.Name.Path(), got.ID, got.Deadline.UnixMilli()))
 	})
 	t.Run("83 state", func(t *testing.T) {
-		again := h.put(t, a.language, code, named)
+		again := h.again(rev, nil)
 		first := h.call(t, again, `{"do":"count"}`, nil)
 		first.want(t, 200, `{"calls":1}`)
 		second := h.call(t, again, `{"do":"count"}`, nil)
@@ -174,32 +236,33 @@ func (h *house) tells(t *testing.T, a action) {
 		h.call(t, bad, `{}`, nil).fails(t, initializing)
 	})
 	t.Run("69 exits", func(t *testing.T) {
-		quits := h.put(t, a.language, a.quits, named)
-		h.call(t, quits, `{}`, nil).fails(t, initializing, "did not initialize", "exited")
+		if a.can("run at load") {
+			quits := h.put(t, a.language, cmp.Or(a.quits, code), as(cmp.Or(a.quitsAs, a.handler)))
+			h.call(t, quits, `{}`, nil).fails(t, initializing, "did not initialize", "exited")
+		}
 		call(`{"do":"exit"}`).fails(t, running, "no valid response", "exited")
 		if call(`{"do":"echo"}`).warm() {
 			t.Error("the call after an exit found the process of the one before")
 		}
 	})
 	t.Run("70 hangs in init", func(t *testing.T) {
-		hangs := h.put(t, a.language, a.hangs, func(r *deploy.Request) {
-			named(r)
+		if !a.can("run at load") {
+			t.Skip("nothing of it runs before its first call")
+		}
+		hangs := h.put(t, a.language, cmp.Or(a.hangs, code), func(r *deploy.Request) {
+			r.Handler = cmp.Or(a.hangsAs, a.handler)
 			r.Limits.Timeout = faas.Duration(700 * time.Millisecond)
 		})
 		h.call(t, hangs, `{}`, nil).fails(t, initializing, "700 milliseconds", "during initialization")
 	})
 	t.Run("71, 72 runs too long", func(t *testing.T) {
-		short := h.put(t, a.language, code, func(r *deploy.Request) {
-			named(r)
-			r.Limits.Timeout = faas.Duration(2 * time.Second)
-		})
-		h.call(t, short, `{"do":"echo"}`, nil).want(t, 200, `{"do":"echo"}`)
-		got := h.call(t, short, `{"do":"hang"}`, nil)
-		got.fails(t, running, "exceeded", "2000 milliseconds")
+		call(`{"do":"echo"}`).want(t, 200, `{"do":"echo"}`) // so that it is loaded
+		got := h.call(t, rev, `{"do":"hang"}`, func(inv *faas.Invocation) { inv.Deadline = inv.Timing.Begin.Add(time.Second) })
+		got.fails(t, running, "exceeded", "1000 milliseconds")
 		if e := faas.AsError(got.Err); e.Code != faas.Timeout {
 			t.Errorf("code %v, want a timeout", e.Code)
 		}
-		next := h.call(t, short, `{"do":"echo"}`, nil)
+		next := call(`{"do":"echo"}`)
 		next.want(t, 200, `{"do":"echo"}`)
 		if next.warm() {
 			t.Error("the call after a timeout found the process of the one before")
@@ -253,6 +316,9 @@ func (h *house) tells(t *testing.T, a action) {
 		file := a.archive(code)
 		rev := h.put(t, a.language, zipped(t, map[string]string{file[0]: file[1], "data.txt": "x"}), named)
 		h.call(t, rev, `{"do":"echo","n":1}`, nil).want(t, 200, `{"do":"echo","n":1}`)
+		if a.language == runtimes.Go {
+			return // what its compiler refuses was met before
+		}
 		rev = h.put(t, a.language, zipped(t, map[string]string{"other.txt": "x"}), named)
 		h.call(t, rev, `{}`, nil).fails(t, initializing)
 		rev = h.put(t, a.language, "PK\x03\x04 is no archive", named)

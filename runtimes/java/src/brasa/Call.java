@@ -61,7 +61,7 @@ final class Call {
         }
         try {
             if (meta.get("seed") instanceof String seed && !seed.isEmpty()) Randomness.reseed(seed);
-            answer(function.call(this));
+            function.answer(this, function.call(this));
         } catch (Throwable e) {
             fail(e);
         } finally {
@@ -164,7 +164,7 @@ final class Call {
         }
     }
 
-    private void answer(Object value) throws Exception {
+    void answer(Object value) throws Exception {
         if (value instanceof CompletionStage<?> c) value = c.toCompletableFuture().get();
         else if (value instanceof Future<?> f) value = f.get();
         if (value == null) {
@@ -187,12 +187,21 @@ final class Call {
         if (p.data.length > link.spec.response) {
             throw new Fault("the answer is " + p.data.length + " bytes; response_bytes allows " + link.spec.response, "response_bytes");
         }
-        if (p.data.length <= Frames.MAX_WHOLE) {
-            end(Frames.RESULT, m, p.data);
+        send(m, p.data);
+    }
+
+    /** Answers with JSON. */
+    void answerJson(int status, byte[] data) {
+        send(status == 200 ? JSON_META : ("{\"status\":" + status + ",\"headers\":{\"Content-Type\":[\"application/json\"]}}").getBytes(StandardCharsets.US_ASCII), data);
+    }
+
+    private void send(byte[] m, byte[] data) {
+        if (data.length <= Frames.MAX_WHOLE) {
+            end(Frames.RESULT, m, data);
             return;
         }
         head(m);
-        write(p.data, 0, p.data.length);
+        write(data, 0, data.length);
         end(Frames.END, null, EMPTY_END);
     }
 

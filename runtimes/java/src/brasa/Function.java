@@ -15,7 +15,7 @@ import java.util.Map;
 import java.util.TimeZone;
 
 /** The handler and how it wants to be called. */
-final class Function {
+class Function {
     private static final String[] DEFAULT_HANDLERS = {"main", "handle", "handler"};
 
     private final Method method;
@@ -23,7 +23,7 @@ final class Function {
     private final Type[] types;
     private final long dependencyMicros, codeMicros;
 
-    private Function(Method method, Object target, long dependencyMicros, long codeMicros) {
+    Function(Method method, Object target, long dependencyMicros, long codeMicros) {
         this.method = method;
         this.target = target;
         this.types = method.getGenericParameterTypes();
@@ -45,6 +45,7 @@ final class Function {
         Environment.add(spec.env);
         System.setProperty("user.dir", spec.code); // nothing is resolved against it yet
         if (spec.env.get("TZ") instanceof String tz) TimeZone.setDefault(TimeZone.getTimeZone(tz));
+        if (spec.contract.equals("openwhisk")) return Action.load(Action.places(spec), spec.handler);
         Loader loader = new Loader(Function.class.getClassLoader());
         String entry = spec.entry;
         if (!entry.isEmpty() && !new File(code, entry).exists()) throw new Fault("the code has no file " + entry);
@@ -157,6 +158,11 @@ final class Function {
         } catch (InvocationTargetException e) {
             throw e.getCause();
         }
+    }
+
+    /** Answers with what the handler has returned. */
+    void answer(Call call, Object value) throws Exception {
+        call.answer(value);
     }
 
     private Object argument(Event event, Class<?> c, Type t) {

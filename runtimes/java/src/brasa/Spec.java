@@ -6,7 +6,7 @@ import java.util.Map;
 
 /** What LOAD says of the function. */
 final class Spec {
-    final String namespace, function, revision, entry, handler, code, seed;
+    final String namespace, function, revision, entry, handler, code, seed, contract;
     final List<String> path = new ArrayList<>(1); // directories of jars that were installed for it
     final Map<String, Object> env;
     final long memory, response, log;
@@ -20,6 +20,7 @@ final class Spec {
         handler = text(m, "handler");
         code = text(m, "code");
         seed = text(m, "seed");
+        contract = text(m, "contract");
         if (m.get("path") instanceof List<?> l) for (Object dir : l) if (dir instanceof String s) path.add(s);
         @SuppressWarnings("unchecked")
         Map<String, Object> e = m.get("env") instanceof Map<?, ?> x ? (Map<String, Object>) x : Map.of();
