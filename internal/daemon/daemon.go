@@ -64,6 +64,7 @@ type node struct {
 	keys      *auth.Keys
 	subjects  *auth.Subjects
 	whisk     *openwhisk.Server
+	apis      store.Store // of OpenWhisk's gateway
 	catalog   *catalog.Catalog
 	depot     *artifact.Depot
 	journal   *journal.Journal
@@ -127,6 +128,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 	running.start(ctx, part{"keys", n.keys.Run})
 	running.start(ctx, part{"subjects", n.subjects.Run})
+	running.start(ctx, part{"openwhisk", n.whisk.Run})
 	running.start(ctx, part{"catalog", n.catalog.Run})
 	running.start(ctx, part{"journal", n.journal.Run})
 	running.start(ctx, part{"queue", n.queue.Run})

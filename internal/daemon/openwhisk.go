@@ -52,6 +52,9 @@ func (d *Daemon) openSubjects(ctx context.Context, n *node, engine *store.Engine
 	if err != nil {
 		return err
 	}
+	if n.apis, err = engine.Bucket(ctx, "openwhisk", 1); err != nil {
+		return err
+	}
 	n.subjects, err = auth.OpenSubjects(ctx, auth.Config{Store: bucket, Logger: d.log.With("part", "auth")})
 	return err
 }
@@ -60,6 +63,6 @@ func (d *Daemon) openSubjects(ctx context.Context, n *node, engine *store.Engine
 func (d *Daemon) openWhisk(n *node) *openwhisk.Server {
 	return openwhisk.New(openwhisk.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Depot: n.depot, Journal: n.journal, Triggers: n.triggers,
-		Subjects: n.subjects, Limits: d.cfg.OpenWhisk.limits(), APIHost: d.cfg.URL, Version: d.Version.Version, Logger: d.log.With("part", "openwhisk"),
+		Subjects: n.subjects, APIs: n.apis, Limits: d.cfg.OpenWhisk.limits(), APIHost: d.cfg.URL, Version: d.Version.Version, Logger: d.log.With("part", "openwhisk"),
 	})
 }

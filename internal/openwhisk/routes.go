@@ -29,8 +29,11 @@ func (s *Server) route(c *call) error {
 	if len(segments) == 0 {
 		return s.info(c)
 	}
-	if len(segments) < 2 || segments[0] != "api" || segments[1] != "v1" {
+	if len(segments) < 2 || segments[0] != "api" {
 		return errNotFound
+	}
+	if segments[1] != "v1" {
+		return s.gateway(c, segments[1], segments[2:])
 	}
 	c.rest = segments[2:]
 	if c.r.Method == http.MethodOptions && (len(c.rest) == 0 || c.rest[0] != "web") {
@@ -45,6 +48,8 @@ func (s *Server) route(c *call) error {
 		return s.apiInfo(c)
 	case c.rest[0] == "api-docs" && len(c.rest) == 1:
 		return s.apiDocs(c)
+	case c.rest[0] == "web":
+		return s.web(c)
 	case c.rest[0] == "namespaces":
 		if err := s.authenticate(c); err != nil {
 			return err

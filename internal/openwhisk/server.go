@@ -18,6 +18,7 @@ import (
 	"github.com/brasa-dev/brasa/internal/dispatch"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/journal"
+	"github.com/brasa-dev/brasa/internal/store"
 	"github.com/brasa-dev/brasa/internal/trigger"
 )
 
@@ -30,6 +31,7 @@ type Config struct {
 	Journal    *journal.Journal
 	Triggers   *trigger.Manager
 	Subjects   *auth.Subjects
+	APIs       store.Store // for descriptions of APIs of the gateway; nil: there are none
 	Limits     Limits
 	// Ready says why this machine can't run a language, as a deploy names it; nil: it can run all.
 	Ready func(language string) error
@@ -48,8 +50,9 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	throttle throttle
-	locks    locks  // of entities that are being changed
-	system   system // the packages that the server brings
+	apis     apis
+	locks    locks        // of entities that are being changed
+	system   system       // the packages that the server brings
 	touched  atomic.Int64 // when an entity was last changed, in ms since 1970
 }
 
@@ -59,7 +62,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, apis: apis{store: cfg.APIs}}
 	if cfg.Dispatcher != nil {
 		cfg.Dispatcher.Register(faas.ContractOpenWhisk, s.answerBuiltin)
 	}

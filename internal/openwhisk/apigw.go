@@ -1,0 +1,565 @@
+package openwhisk
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/store"
+)
+
+// gatewayAPI is an API of a namespace: web actions behind paths of the namespace's own.
+type gatewayAPI struct {
+	Namespace string     `json:"namespace"` // as OpenWhisk calls it
+	Doc       swaggerDoc `json:"doc"`
+	// Secrets are those with which actions are called that ask for one, by "METHOD PATH". Clients are not
+	// shown them.
+	Secrets map[string]string `json:"secrets,omitempty"`
+}
+
+// swaggerDoc is the description of an API in the form of Swagger 2.0. Fields that are not known here are
+// kept.
+type swaggerDoc struct {
+	Swagger  string                 `json:"swagger"`
+	BasePath string                 `json:"basePath"`
+	Info     swaggerInfo            `json:"info"`
+	Paths    map[string]swaggerPath `json:"paths"`
+	more     map[string]json.RawMessage
+}
+
+type swaggerInfo struct {
+	Title   string `json:"title"`
+	Version string `json:"version"`
+}
+
+// swaggerPath has an operation for each method in lower case, and parameters.
+type swaggerPath map[string]json.RawMessage
+
+// operation is what is read of an operation.
+type operation struct {
+	Whisk *struct {
+		Action    string `json:"action"`
+		Namespace string `json:"namespace"`
+		Package   string `json:"package"`
+		URL       string `json:"url"`
+	} `json:"x-openwhisk"`
+}
+
+// MarshalJSON writes what is not known here too.
+func (d swaggerDoc) MarshalJSON() ([]byte, error) {
+	type plain swaggerDoc
+	b, err := json.Marshal(plain(d))
+	if err != nil || len(d.more) == 0 {
+		return b, err
+	}
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	for k, v := range d.more {
+		if _, known := all[k]; !known {
+			all[k] = v
+		}
+	}
+	return json.Marshal(all)
+}
+
+// UnmarshalJSON keeps what is not known here.
+func (d *swaggerDoc) UnmarshalJSON(b []byte) error {
+	type plain swaggerDoc
+	if err := json.Unmarshal(b, (*plain)(d)); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &d.more); err != nil {
+		return err
+	}
+	for _, known := range []string{"swagger", "basePath", "info", "paths"} {
+		delete(d.more, known)
+	}
+	return nil
+}
+
+// apis are those of all namespaces.
+type apis struct {
+	store store.Store // nil: there are none
+
+	mu  sync.RWMutex
+	all map[string]map[string]*gatewayAPI // guarded by mu; by native namespace and base path
+}
+
+const apiPrefix = "api/"
+
+func apiKey(namespace, basePath string) string {
+	return apiPrefix + faas.NativeName(namespace) + "/" + hex.EncodeToString([]byte(basePath))
+}
+
+// Run follows what is written of APIs until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	if s.apis.store == nil {
+		<-ctx.Done()
+		return nil
+	}
+	changes, err := s.apis.store.Watch(ctx, apiPrefix, 0)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("watch APIs: %w", err)
+	}
+	for r := range changes {
+		if r.Key != "" {
+			s.apis.learn(r)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("watch APIs: the store ended the watch")
+}
+
+func (a *apis) learn(r store.Record) {
+	namespace, encoded, _ := strings.Cut(strings.TrimPrefix(r.Key, apiPrefix), "/")
+	base, err := hex.DecodeString(encoded)
+	if err != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r.Deleted {
+		delete(a.all[namespace], string(base))
+		return
+	}
+	api := &gatewayAPI{}
+	if json.Unmarshal(r.Value, api) != nil {
+		return
+	}
+	if a.all == nil {
+		a.all = map[string]map[string]*gatewayAPI{}
+	}
+	if a.all[namespace] == nil {
+		a.all[namespace] = map[string]*gatewayAPI{}
+	}
+	a.all[namespace][string(base)] = api
+}
+
+// of returns the APIs of a namespace in the order of their base paths.
+func (a *apis) of(native string) []*gatewayAPI {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	var out []*gatewayAPI
+	for _, api := range a.all[native] {
+		out = append(out, api)
+	}
+	slices.SortFunc(out, func(x, y *gatewayAPI) int { return strings.Compare(x.Doc.BasePath, y.Doc.BasePath) })
+	return out
+}
+
+// apiManagement answers the web actions of whisk.system/apimgmt, by which clients make APIs.
+func (s *Server) apiManagement(c *call, action string) error {
+	if s.apis.store == nil {
+		return errNotFound
+	}
+	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	switch {
+	case action == "createApi" && c.r.Method == http.MethodPost:
+		return s.createAPI(c)
+	case action == "getApi" && c.r.Method == http.MethodGet:
+		return s.getAPI(c)
+	case action == "deleteApi" && (c.r.Method == http.MethodDelete || c.r.Method == http.MethodPost):
+		return s.deleteAPI(c)
+	}
+	return errNotFound
+}
+
+// apiCreate is what clients send to make an API, or an operation of one.
+type apiCreate struct {
+	Doc struct {
+		Name     string            `json:"apiName"`
+		BasePath string            `json:"gatewayBasePath"`
+		Path     string            `json:"gatewayPath"`
+		Method   string            `json:"gatewayMethod"`
+		Swagger  string            `json:"swagger"`
+		Params   []json.RawMessage `json:"pathParameters"`
+		Action   struct {
+			Name          string `json:"name"`
+			Namespace     string `json:"namespace"`
+			BackendMethod string `json:"backendMethod"`
+			BackendURL    string `json:"backendUrl"`
+			Key           string `json:"authkey"`
+			Secret        any    `json:"secureKey"`
+		} `json:"action"`
+	} `json:"apidoc"`
+}
+
+var verbs = []string{"get", "put", "post", "delete", "patch", "head", "options"}
+
+func badAPI(format string, args ...any) error {
+	return reject(http.StatusBadRequest, "The API can't be made: "+format+".", args...)
+}
+
+func (s *Server) createAPI(c *call) error {
+	b, err := c.body(s.cfg.Limits.Payload)
+	if err != nil {
+		return err
+	}
+	var in apiCreate
+	if json.Unmarshal(b, &in) != nil {
+		return errNotJSON
+	}
+	d := &in.Doc
+	namespace := c.who.Namespace
+	var doc swaggerDoc
+	if d.Swagger != "" {
+		if doc, err = readSwagger(d.Swagger); err != nil {
+			return err
+		}
+		return s.putAPI(c, &gatewayAPI{Namespace: namespace, Doc: doc})
+	}
+	method := strings.ToLower(d.Method)
+	switch {
+	case !strings.HasPrefix(d.BasePath, "/"):
+		return badAPI("the base path %.80q does not begin with a slash", d.BasePath)
+	case !strings.HasPrefix(d.Path, "/"):
+		return badAPI("the path %.80q does not begin with a slash", d.Path)
+	case !slices.Contains(verbs, method):
+		return badAPI("%.20q is no method; there are %s", d.Method, strings.Join(verbs, ", "))
+	case d.Action.Name == "" || d.Action.BackendURL == "":
+		return badAPI("the action is missing, or its URL")
+	}
+	pkg, name, packaged := strings.Cut(d.Action.Name, "/")
+	if !packaged {
+		pkg, name = "", d.Action.Name
+	}
+	owner := d.Action.Namespace
+	if owner == "" || owner == "_" {
+		owner = namespace
+	}
+	if owner != namespace {
+		return errForbidden
+	}
+	api := &gatewayAPI{Namespace: namespace, Doc: swaggerDoc{Swagger: "2.0", BasePath: d.BasePath, Info: swaggerInfo{Title: d.BasePath, Version: "1.0.0"}}}
+	if was := s.findAPI(namespace, d.BasePath); was != nil {
+		if api, err = was.clone(); err != nil {
+			return err
+		}
+	}
+	if d.Name != "" {
+		api.Doc.Info.Title = d.Name
+	}
+	if api.Doc.Paths == nil {
+		api.Doc.Paths = map[string]swaggerPath{}
+	}
+	path := api.Doc.Paths[d.Path]
+	if path == nil {
+		path = swaggerPath{}
+		api.Doc.Paths[d.Path] = path
+	}
+	path[method], err = json.Marshal(map[string]any{
+		"operationId": method + "-" + d.Path, "responses": map[string]any{"default": map[string]string{"description": "Default response"}},
+		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": d.Action.BackendURL},
+	})
+	if err != nil {
+		return err
+	}
+	if len(d.Params) > 0 {
+		if path["parameters"], err = json.Marshal(d.Params); err != nil {
+			return err
+		}
+	}
+	if d.Action.Secret != nil {
+		if api.Secrets == nil {
+			api.Secrets = map[string]string{}
+		}
+		api.Secrets[method+" "+d.Path] = secretText(d.Action.Secret)
+	}
+	return s.putAPI(c, api)
+}
+
+func (a *gatewayAPI) clone() (*gatewayAPI, error) {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	out := &gatewayAPI{}
+	return out, json.Unmarshal(b, out)
+}
+
+// readSwagger reads a description that was sent whole.
+func readSwagger(text string) (swaggerDoc, error) {
+	var doc swaggerDoc
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		return doc, badAPI("its description is no JSON of Swagger: %v", err)
+	}
+	switch {
+	case !strings.HasPrefix(doc.BasePath, "/"):
+		return doc, badAPI("its description has no basePath that begins with a slash")
+	case doc.Info.Title == "":
+		return doc, badAPI("its description has no info.title")
+	case len(doc.Paths) == 0:
+		return doc, badAPI("its description has no paths")
+	}
+	for path := range doc.Paths {
+		if !strings.HasPrefix(path, "/") {
+			return doc, badAPI("the path %.80q does not begin with a slash", path)
+		}
+	}
+	if doc.Swagger == "" {
+		doc.Swagger = "2.0"
+	}
+	return doc, nil
+}
+
+func (s *Server) putAPI(c *call, api *gatewayAPI) error {
+	b, err := json.Marshal(api)
+	if err != nil {
+		return err
+	}
+	key := apiKey(api.Namespace, api.Doc.BasePath)
+	version, err := s.apis.store.Put(c.ctx, key, b, store.Any)
+	if err != nil {
+		return err
+	}
+	s.apis.learn(store.Record{Key: key, Value: b, Version: version})
+	shown, err := s.showAPI(api)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.w, http.StatusOK, shown)
+	return nil
+}
+
+// shownAPI is an API as clients see it.
+type shownAPI struct {
+	Namespace string     `json:"namespace"`
+	URL       string     `json:"gwApiUrl"`
+	Activated bool       `json:"gwApiActivated"`
+	Tenant    string     `json:"tenantId"`
+	Doc       swaggerDoc `json:"apidoc"`
+}
+
+func (s *Server) showAPI(api *gatewayAPI) (*shownAPI, error) {
+	ns, err := s.cfg.Catalog.Namespace(faas.NativeName(api.Namespace))
+	if err != nil {
+		return nil, err
+	}
+	return &shownAPI{
+		Namespace: api.Namespace, URL: s.cfg.APIHost + "/api/" + ns.UID + strings.TrimSuffix(api.Doc.BasePath, "/"), Activated: true, Tenant: ns.UID, Doc: api.Doc,
+	}, nil
+}
+
+// findAPI returns the API of a base path, or of a name; nil if there is none.
+func (s *Server) findAPI(namespace, base string) *gatewayAPI {
+	for _, api := range s.apis.of(faas.NativeName(namespace)) {
+		if api.Doc.BasePath == base {
+			return api
+		}
+	}
+	for _, api := range s.apis.of(faas.NativeName(namespace)) {
+		if api.Doc.Info.Title == base {
+			return api
+		}
+	}
+	return nil
+}
+
+func (s *Server) getAPI(c *call) error {
+	type item struct {
+		ID    string    `json:"id"`
+		Key   string    `json:"key"`
+		Value *shownAPI `json:"value"`
+	}
+	items := []item{}
+	base := c.query.Get("basepath")
+	for _, api := range s.apis.of(faas.NativeName(c.who.Namespace)) {
+		if base != "" && api.Doc.BasePath != base && api.Doc.Info.Title != base {
+			continue
+		}
+		one, err := api.clone()
+		if err != nil {
+			return err
+		}
+		one.keep(c.query.Get("relpath"), c.query.Get("operation"))
+		shown, err := s.showAPI(one)
+		if err != nil {
+			return err
+		}
+		id := "API:" + c.who.Namespace + ":" + api.Doc.BasePath
+		items = append(items, item{ID: id, Key: id, Value: shown})
+	}
+	writeJSON(c.w, http.StatusOK, map[string]any{"apis": items})
+	return nil
+}
+
+// keep removes all operations but those of a path and a method; empty: any.
+func (a *gatewayAPI) keep(path, method string) {
+	for p, ops := range a.Doc.Paths {
+		if path != "" && p != path {
+			delete(a.Doc.Paths, p)
+			continue
+		}
+		for m := range ops {
+			if method != "" && m != "parameters" && m != strings.ToLower(method) {
+				delete(ops, m)
+			}
+		}
+		if method != "" && ops[strings.ToLower(method)] == nil {
+			delete(a.Doc.Paths, p)
+		}
+	}
+}
+
+func (s *Server) deleteAPI(c *call) error {
+	base, path, method := c.query.Get("basepath"), c.query.Get("relpath"), strings.ToLower(c.query.Get("operation"))
+	was := s.findAPI(c.who.Namespace, base)
+	if was == nil {
+		return reject(http.StatusNotFound, "API does not exist for the base path %s.", base)
+	}
+	api, err := was.clone()
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		ops, ok := api.Doc.Paths[path]
+		if !ok || method != "" && ops[method] == nil {
+			return reject(http.StatusNotFound, "API has no operation %s of the path %s.", method, path)
+		}
+		if method != "" {
+			delete(ops, method)
+			delete(api.Secrets, method+" "+path)
+		}
+		if method == "" || len(ops) == 0 || len(ops) == 1 && ops["parameters"] != nil {
+			delete(api.Doc.Paths, path)
+		}
+	}
+	key := apiKey(api.Namespace, api.Doc.BasePath)
+	if path == "" || len(api.Doc.Paths) == 0 {
+		if err := s.apis.store.Delete(c.ctx, key, store.Any); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		s.apis.learn(store.Record{Key: key, Deleted: true})
+	} else {
+		b, err := json.Marshal(api)
+		if err != nil {
+			return err
+		}
+		if _, err := s.apis.store.Put(c.ctx, key, b, store.Any); err != nil {
+			return err
+		}
+		s.apis.learn(store.Record{Key: key, Value: b})
+	}
+	writeJSON(c.w, http.StatusOK, map[string]any{})
+	return nil
+}
+
+// gateway answers a request to a path of an API: /api/TENANT/BASE/PATH.
+func (s *Server) gateway(c *call, tenant string, rest []string) error {
+	var api *gatewayAPI
+	var relative []string
+	for _, ns := range s.cfg.Catalog.Namespaces() {
+		if ns.UID != tenant {
+			continue
+		}
+		longest := -1
+		for _, a := range s.apis.of(ns.Name) {
+			base := segments(a.Doc.BasePath)
+			if len(base) > longest && len(base) <= len(rest) && slices.Equal(base, rest[:len(base)]) {
+				api, relative, longest = a, rest[len(base):], len(base)
+			}
+		}
+	}
+	if api == nil {
+		return errNotFound
+	}
+	template, params := matchPath(api.Doc.Paths, relative)
+	if template == "" {
+		return errNotFound
+	}
+	method := strings.ToLower(c.r.Method)
+	ops := api.Doc.Paths[template]
+	raw, ok := ops[method]
+	if method == "options" && !ok {
+		webOrigin(c)
+		c.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if !ok {
+		var have []string
+		for m := range ops {
+			if m != "parameters" {
+				have = append(have, strings.ToUpper(m))
+			}
+		}
+		slices.Sort(have)
+		return notAllowed(strings.Join(have, ", "))
+	}
+	var op operation
+	if json.Unmarshal(raw, &op) != nil || op.Whisk == nil || op.Whisk.Action == "" {
+		return reject(http.StatusBadGateway, "The API's operation names no action.")
+	}
+	ext := ".http"
+	if u, err := url.Parse(op.Whisk.URL); err == nil {
+		_, ext = splitExtension(u.Path[strings.LastIndexByte(u.Path, '/')+1:])
+	}
+	pkg := op.Whisk.Package
+	if pkg == "" {
+		pkg = "default"
+	}
+	r := c.r.Clone(c.ctx)
+	r.Header.Del("Authorization") // meant for the API's owner, if for anybody
+	r.Header.Del(webSecret)
+	if secret := api.Secrets[method+" "+template]; secret != "" {
+		r.Header.Set(webSecret, secret)
+	}
+	query := r.URL.Query()
+	for k, v := range params {
+		query.Set(k, v)
+	}
+	if len(params) > 0 {
+		r.URL.RawQuery = query.Encode()
+	}
+	web := *c
+	web.r, web.query = r, query
+	web.rest = append([]string{"web", api.Namespace, pkg, op.Whisk.Action + ext}, relative...)
+	return s.web(&web)
+}
+
+// segments are those of a path, without empty ones.
+func segments(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// matchPath finds the path of an API that a request is for, and what stands in its parameters. One
+// without parameters goes before one with.
+func matchPath(paths map[string]swaggerPath, rest []string) (template string, params map[string]string) {
+	fewest := -1
+	for p := range paths {
+		parts := segments(p)
+		if len(parts) != len(rest) {
+			continue
+		}
+		found := map[string]string{}
+		ok := true
+		for i, part := range parts {
+			if name, isParam := strings.CutPrefix(part, "{"); isParam && strings.HasSuffix(name, "}") {
+				found[strings.TrimSuffix(name, "}")] = rest[i]
+			} else if part != rest[i] {
+				ok = false
+				break
+			}
+		}
+		if ok && (fewest < 0 || len(found) < fewest || len(found) == fewest && p < template) {
+			template, params, fewest = p, found, len(found)
+		}
+	}
+	return template, params
+}

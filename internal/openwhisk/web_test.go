@@ -1,0 +1,114 @@
+package openwhisk
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+)
+
+// What a web action's result becomes. Items 205 to 214.
+func TestRender(t *testing.T) {
+	for _, c := range []struct {
+		item        int
+		result, ext string
+		status      int
+		contentType string
+		body        string
+		header      string
+	}{
+		{205, `{"a":1}`, ".json", 200, "application/json", "{\n  \"a\": 1\n}", ""},
+		{205, `[1]`, ".json", 200, "application/json", "[\n  1\n]", ""},
+		{205, `"text"`, ".json", 400, "", "", ""},
+		{206, `{"html":"<b>"}`, ".html", 200, "text/html; charset=UTF-8", "<b>", ""},
+		{206, `{"html":"<b>","body":"<i>"}`, ".html", 200, "text/html; charset=UTF-8", "<i>", ""},
+		{206, `{"html":1}`, ".html", 400, "", "", ""},
+		{206, `{}`, ".html", 400, "", "", ""},
+		{206, `{"svg":"<svg/>"}`, ".svg", 200, "image/svg+xml", "<svg/>", ""},
+		{206, `{"x":"<svg/>"}`, ".svg", 400, "", "", ""},
+		{206, `{"text":"t"}`, ".text", 200, "text/plain; charset=UTF-8", "t", ""},
+		{206, `{"body":{"a":1}}`, ".text", 200, "text/plain; charset=UTF-8", "{\n  \"a\": 1\n}", ""},
+		{206, `{"body":1.5}`, ".text", 200, "text/plain; charset=UTF-8", "1.5", ""},
+		{206, `{}`, ".text", 404, "", "", ""},
+		{207, `{"statusCode":302,"headers":{"Location":"/x"}}`, ".http", 302, "", "", "map[Location:[/x]]"},
+		{208, `{"statusCode":444,"body":"b"}`, ".http", 444, "text/html; charset=UTF-8", "b", ""},
+		{208, `{"statusCode":"200","body":"b"}`, ".http", 200, "text/html; charset=UTF-8", "b", ""},
+		{208, `{"statusCode":"xyz","body":"b"}`, ".http", 400, "", "", ""},
+		{208, `{"statusCode":99,"body":"b"}`, ".http", 400, "", "", ""},
+		{209, `{"headers":{"X-A":"b"}}`, ".http", 204, "", "", "map[X-A:[b]]"},
+		{209, `{"statusCode":201}`, ".http", 201, "", "", ""},
+		{209, `{"statusCode":201,"body":"","headers":{"content-type":"text/plain"}}`, ".http", 201, "", "", ""},
+		{209, `{}`, ".http", 204, "", "", ""},
+		{209, `"text"`, ".http", 400, "", "", ""},
+		{209, `[1]`, ".http", 400, "", "", ""},
+		{210, `{"headers":{"Set-Cookie":["a=1","b=2"],"X-N":1,"X-B":true}}`, ".http", 204, "", "", "map[Set-Cookie:[a=1 b=2] X-B:[true] X-N:[1]]"},
+		{210, `{"headers":{"X-N":{}}}`, ".http", 400, "", "", ""},
+		{210, `{"headers":{"X-N":"a\r\nb: c"}}`, ".http", 400, "", "", ""},
+		{210, `{"headers":{"X N":"a"}}`, ".http", 400, "", "", ""},
+		{211, `{"body":{"a":1}}`, ".http", 200, "application/json", "{\n  \"a\": 1\n}", ""},
+		{211, `{"body":{"a":1},"headers":{"content-type":"text/plain"}}`, ".http", 400, "", "", ""},
+		{211, `{"body":{"a":1},"headers":{"content-type":"application/hal+json"}}`, ".http", 200, "application/hal+json", "{\n  \"a\": 1\n}", ""},
+		{211, `{"body":[1],"headers":{"content-type":"application/json"}}`, ".http", 200, "application/json", "[\n  1\n]", ""},
+		{211, `{"body":"eyJhIjoxfQ==","headers":{"content-type":"application/json"}}`, ".http", 200, "application/json", `{"a":1}`, ""},
+		{212, `{"body":"iVBORw==","headers":{"Content-Type":"image/png"}}`, ".http", 200, "image/png", "\x89PNG", ""},
+		{212, `{"body":"not base64!","headers":{"Content-Type":"image/png"}}`, ".http", 400, "", "", ""},
+		{213, `{"body":"b","headers":{"content-type":"no/such/type"}}`, ".http", 400, "", "", ""},
+		{213, `{"body":"b","headers":{"content-type":"xyz"}}`, ".http", 400, "", "", ""},
+	} {
+		p, err := render(json.RawMessage(c.result), c.ext, false)
+		name := fmt.Sprintf("item %d, %s %s", c.item, c.result, c.ext)
+		if err != nil {
+			if got := asRejection(err).status; got != c.status {
+				t.Errorf("%s: status %d, want %d", name, got, c.status)
+			}
+			continue
+		}
+		header := ""
+		if len(p.header) > 0 {
+			header = fmt.Sprint(map[string][]string(p.header))
+		}
+		if p.status != c.status || p.contentType != c.contentType || string(p.body) != c.body || header != c.header {
+			t.Errorf("%s: %d %q %q %s, want %+v", name, p.status, p.contentType, p.body, header, c)
+		}
+	}
+	// item 214: an error is rendered as a result would be.
+	if p, err := render(json.RawMessage(`{"statusCode":404,"body":"gone"}`), ".http", true); err != nil || p.status != 404 || string(p.body) != "gone" {
+		t.Errorf("item 214: %+v, %v", p, err)
+	}
+	if p, err := render(json.RawMessage(`{"mine":1}`), ".json", true); err != nil || p.status != 200 {
+		t.Errorf("item 214: %+v, %v", p, err)
+	}
+}
+
+// Item 193.
+func TestAcceptable(t *testing.T) {
+	for _, c := range []struct {
+		accept, contentType string
+		want                bool
+	}{
+		{"", "text/html", true}, {"*/*", "text/html", true}, {"text/*", "text/html; charset=UTF-8", true}, {"text/html", "text/html; charset=UTF-8", true},
+		{"application/json", "text/html", false}, {"application/json, text/html;q=0", "text/html", false}, {"application/json", "", true},
+		{"application/json;q=0.5, */*;q=0.1", "text/html", true},
+	} {
+		if got := acceptable(c.accept, c.contentType); got != c.want {
+			t.Errorf("item 193: Accept %q of %q: %v", c.accept, c.contentType, got)
+		}
+	}
+}
+
+// Items 229 and 230.
+func TestMatchPath(t *testing.T) {
+	paths := map[string]swaggerPath{"/books/{isbn}": {}, "/books/new": {}, "/": {}, "/{a}/{b}/{c}": {}, "/x/{b}/{c}": {}}
+	for _, c := range []struct {
+		rest   []string
+		want   string
+		params string
+	}{
+		{[]string{"books", "17"}, "/books/{isbn}", "map[isbn:17]"}, {[]string{"books", "new"}, "/books/new", "map[]"}, {nil, "/", "map[]"},
+		{[]string{"books"}, "", "map[]"}, {[]string{"x", "y", "z"}, "/x/{b}/{c}", "map[b:y c:z]"}, {[]string{"w", "y", "z"}, "/{a}/{b}/{c}", "map[a:w b:y c:z]"},
+	} {
+		got, params := matchPath(paths, c.rest)
+		if got != c.want || fmt.Sprint(params) != c.params {
+			t.Errorf("items 229, 230: %v is %q with %v, want %q with %s", c.rest, got, params, c.want, c.params)
+		}
+	}
+}

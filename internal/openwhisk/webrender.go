@@ -1,0 +1,235 @@
+package openwhisk
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// page is what a web action's result becomes.
+type page struct {
+	status      int
+	contentType string // empty: none
+	header      http.Header
+	body        []byte
+}
+
+func badAnswer(ext string) *rejection {
+	return reject(http.StatusBadRequest, "Response is not valid for the extension %s.", ext)
+}
+
+// render makes a page of a result, as the extension of the request asks.
+func render(value json.RawMessage, ext string, failed bool) (*page, error) {
+	value = bytes.TrimSpace(value)
+	var fields map[string]json.RawMessage
+	object := json.Unmarshal(value, &fields) == nil && fields != nil
+	pick := func(names ...string) (json.RawMessage, bool) {
+		for _, n := range names {
+			if v, ok := fields[n]; ok {
+				return v, true
+			}
+		}
+		return nil, false
+	}
+	p := &page{status: http.StatusOK, header: http.Header{}}
+	switch ext {
+	case ".json":
+		if len(value) == 0 || value[0] != '{' && value[0] != '[' {
+			return nil, badAnswer(ext)
+		}
+		p.contentType, p.body = "application/json", pretty(value)
+	case ".html", ".svg":
+		p.contentType = map[string]string{".html": "text/html; charset=UTF-8", ".svg": "image/svg+xml"}[ext]
+		v, ok := pick("body", ext[1:])
+		var s string
+		if !ok || json.Unmarshal(v, &s) != nil || string(v) == "null" {
+			return nil, badAnswer(ext)
+		}
+		p.body = []byte(s)
+	case ".text":
+		v, ok := pick("body", "text")
+		if !ok {
+			return nil, reject(http.StatusNotFound, "The requested resource does not exist.")
+		}
+		p.contentType, p.body = "text/plain; charset=UTF-8", plain(v)
+	default:
+		if !object {
+			return nil, badAnswer(ext)
+		}
+		return p, renderHTTP(p, fields, failed)
+	}
+	return p, nil
+}
+
+// renderHTTP makes a page of a result that has statusCode, headers and body.
+func renderHTTP(p *page, fields map[string]json.RawMessage, failed bool) error {
+	bad := badAnswer(".http")
+	given := false
+	if v, ok := fields["statusCode"]; ok && string(v) != "null" {
+		code, err := statusOf(v)
+		if err != nil {
+			return bad
+		}
+		p.status, given = code, true
+	}
+	if v, ok := fields["headers"]; ok && string(v) != "null" {
+		var headers map[string]any
+		if json.Unmarshal(v, &headers) != nil {
+			return bad
+		}
+		for name, value := range headers {
+			if !httpguts.ValidHeaderFieldName(name) || !addHeader(p.header, name, value) {
+				return bad
+			}
+		}
+	}
+	said := p.header.Get("Content-Type")
+	p.header.Del("Content-Type")
+	p.header.Del("Content-Length") // ours to say
+	p.header.Del("Transfer-Encoding")
+	body, has := fields["body"]
+	if failed && !has && len(fields) > 0 && !given {
+		// An error that is no response of its own is shown as it is.
+		if _, h := fields["headers"]; !h {
+			b, err := json.Marshal(fields)
+			if err != nil {
+				return bad
+			}
+			p.status, p.contentType, p.body = http.StatusBadRequest, "application/json", pretty(b)
+			return nil
+		}
+	}
+	if !has || string(body) == "null" || string(body) == `""` {
+		if !given {
+			p.status = http.StatusNoContent
+		}
+		return nil
+	}
+	media := ""
+	if said != "" {
+		var err error
+		if media, _, err = mime.ParseMediaType(said); err != nil || !strings.Contains(media, "/") {
+			return bad
+		}
+	}
+	var s string
+	if json.Unmarshal(body, &s) != nil { // an object, a list, a number, true or false
+		if said == "" {
+			said, media = "application/json", "application/json"
+		}
+		if !isJSON(media) && (body[0] == '{' || body[0] == '[') {
+			return bad
+		}
+		p.contentType, p.body = said, pretty(body)
+		return nil
+	}
+	switch {
+	case said == "":
+		p.contentType, p.body = "text/html; charset=UTF-8", []byte(s)
+	case isJSON(media):
+		p.contentType, p.body = said, []byte(s)
+		if b, err := base64.StdEncoding.DecodeString(s); err == nil && json.Valid(b) && !json.Valid([]byte(s)) {
+			p.body = b
+		}
+	case isText(media):
+		p.contentType, p.body = said, []byte(s)
+	default:
+		b, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			return bad
+		}
+		p.contentType, p.body = said, b
+	}
+	return nil
+}
+
+// statusOf reads a status: a number, or a string of digits.
+func statusOf(v json.RawMessage) (int, error) {
+	var s string
+	if json.Unmarshal(v, &s) != nil {
+		s = string(v)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(s))
+	if err == nil && (n < 200 || n > 599) { // 1xx is not an answer
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+// addHeader adds a header whose value is text, a number, true or false, or a list of these. It returns
+// false for anything else.
+func addHeader(h http.Header, name string, value any) bool {
+	name = textproto.CanonicalMIMEHeaderKey(name)
+	add := func(s string) bool {
+		if !httpguts.ValidHeaderFieldValue(s) {
+			return false
+		}
+		h[name] = append(h[name], s)
+		return true
+	}
+	switch v := value.(type) {
+	case string:
+		return add(v)
+	case bool:
+		return add(strconv.FormatBool(v))
+	case float64:
+		return add(strconv.FormatFloat(v, 'f', -1, 64))
+	case []any:
+		for _, one := range v {
+			if _, nested := one.([]any); nested || !addHeader(h, name, one) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+func pretty(b []byte) []byte {
+	var out bytes.Buffer
+	if json.Indent(&out, b, "", "  ") != nil {
+		return b
+	}
+	return out.Bytes()
+}
+
+// plain is a JSON value as text: a string without its quotes.
+func plain(v json.RawMessage) []byte {
+	var s string
+	if json.Unmarshal(v, &s) == nil {
+		return []byte(s)
+	}
+	return pretty(v)
+}
+
+// acceptable says whether a caller that accepts what it says takes a content type.
+func acceptable(accept, contentType string) bool {
+	if accept == "" || contentType == "" {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return true
+	}
+	major, _, _ := strings.Cut(media, "/")
+	for _, part := range strings.Split(accept, ",") {
+		want, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+		if err != nil {
+			continue
+		}
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil && q == 0 {
+			continue
+		}
+		if want == "*/*" || want == major+"/*" || want == media {
+			return true
+		}
+	}
+	return false
+}
