@@ -201,6 +201,9 @@ func (s *Server) eventRoutes() {
 			ID: r.Header.Get("Ce-Id"), Type: r.Header.Get("Ce-Type"), Source: r.Header.Get("Ce-Source"), Subject: r.Header.Get("Ce-Subject"),
 			ContentType: r.Header.Get("Content-Type"), Data: data,
 		}
+		if cause, err := faas.ParseID(r.Header.Get(HeaderCause)); err == nil {
+			e.Cause = cause // functions and triggers that lead to each other are a chain, too
+		}
 		fired, err := s.cfg.Triggers.Fire(r.Context(), r.PathValue("namespace"), r.PathValue("name"), e)
 		if err != nil {
 			return err

@@ -55,5 +55,6 @@ type Event struct {
 	ContentType string // of Data; empty: application/json
 	Data        []byte
 	Header      map[string][]string // further attributes, with canonical keys
+	Cause       ID                  // the invocation that told of it, if one did
 	Order       string              // events of one word are told to a function one after the other; empty: in any order
 }

@@ -70,7 +70,7 @@ func (m *Manager) Fire(ctx context.Context, namespace, name string, e faas.Event
 			continue
 		}
 		inv := &faas.Invocation{
-			Function: faas.Ref{Name: target}, Subject: "trigger:" + name, Kind: faas.KindInvoke, Method: "POST", Path: "/",
+			Function: faas.Ref{Name: target}, Subject: "trigger:" + name, Cause: e.Cause, Kind: faas.KindInvoke, Method: "POST", Path: "/",
 			Header: maps.Clone(header), Body: bytes.NewReader(data), Length: int64(len(data)),
 			Wait: &faas.Wait{Key: keyOf(t.UID, rule.UID, e.ID), Order: word(e.Order)},
 		}
