@@ -375,3 +375,24 @@ func TestWhichFilesATriggerMayWatch(t *testing.T) {
 		}
 	}
 }
+
+// What no rule leads to a function is held until one does.
+func TestFilesThatNobodyIsToldOf(t *testing.T) {
+	h, dir := fileHouse(t)
+	write(t, "x", dir, "one")
+	h.Run()
+	config, err := json.Marshal(map[string]any{"path": dir, "from": "all", "then": "delete"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Catalog.PutTrigger(t.Context(), &faas.Trigger{Namespace: catalog.DefaultNamespace, Name: "t", Source: &faas.Source{Kind: "file", Config: config}}, false); err != nil {
+		t.Fatal(err)
+	}
+	triggertest.Until(t, "it is told of", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "t").Events > 0 })
+	if got := files(t, dir); len(got) != 1 {
+		t.Errorf("there are %v, want the file that no function was called with", got)
+	}
+	h.Rule("t-f", "t", "f")
+	triggertest.Until(t, "the file deleted", func() bool { return len(files(t, dir)) == 0 })
+	wantTold(t, h, map[string]int{"one": 1})
+}

@@ -215,10 +215,10 @@ func TestPostgresServerThatGoesAwayAndComesBack(t *testing.T) {
 func TestPostgresThatRefuses(t *testing.T) {
 	d := newPostgresDB(t)
 	d.do(`CREATE TABLE q (id int, payload int, at text); CREATE TABLE k (id int PRIMARY KEY, at text); CREATE VIEW v AS SELECT * FROM k`)
-	d.do(`DROP ROLE IF EXISTS bob; CREATE ROLE bob LOGIN PASSWORD 'p4ss'; GRANT SELECT ON k TO bob`)
+	d.do(fmt.Sprintf(`CREATE ROLE bob_%[1]s LOGIN PASSWORD 'p4ss'; GRANT SELECT ON k TO bob_%[1]s`, d.name)) // roles are the server's
 	h := postgresHouse(t)
 	h.Secret("WRONG", "ada:p4ss")
-	h.Secret("BOB", "bob:p4ss")
+	h.Secret("BOB", "bob_"+d.name+":p4ss")
 	h.Run()
 	url := d.config()["url"].(string)
 	for name, c := range map[string]struct {
