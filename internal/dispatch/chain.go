@@ -23,6 +23,7 @@ type chains struct {
 
 	mu    sync.Mutex
 	roots map[faas.ID]*budget // guarded by mu; of chains of two calls and more
+	swept time.Time           // guarded by mu
 }
 
 const (
@@ -30,6 +31,8 @@ const (
 	// Chains are forgotten that had no call for chainIdle, once there are maxChains.
 	maxChains = 10_000
 	chainIdle = 10 * time.Minute
+	// Each sequence is a chain, and a look at all of them takes as long as some calls.
+	sweepEvery = time.Second
 )
 
 type chainShard struct {
@@ -136,14 +139,23 @@ func (c *chains) over(inv *faas.Invocation) error {
 	return nil
 }
 
-// forget drops what has not been used for some time, once there is much. It is called with mu held.
+// forget drops what has not been used for some time, once there is much, and short chains before long
+// ones: a flood of them is not to give a chain that runs wild its budget anew. It is called with mu held.
 func (c *chains) forget(now time.Time) {
-	if len(c.roots) < maxChains {
+	if len(c.roots) < maxChains || len(c.roots) < 2*maxChains && now.Sub(c.swept) < sweepEvery {
 		return
 	}
+	c.swept = now
 	for id, b := range c.roots {
-		if now.Sub(b.last) > chainIdle || len(c.roots) >= 2*maxChains {
+		if now.Sub(b.last) > chainIdle {
 			delete(c.roots, id)
+		}
+	}
+	for most := 16; len(c.roots) >= 2*maxChains; most *= 4 {
+		for id, b := range c.roots {
+			if b.calls <= most {
+				delete(c.roots, id)
+			}
 		}
 	}
 }
