@@ -28,7 +28,6 @@ const (
 	maxParams    = faas.MiB         // of all parameters of a function together
 	maxOrigin    = 5 * faas.MiB / 2 // of what a dialect keeps with a revision: parameters once more, annotations
 	maxActionEnv = 256 << 10        // of the environment of an action, in bytes
-	maxSent      = 64 * faas.MiB    // of the code of an action as it was sent
 	actionEntry  = "exec"           // the file of an executable
 	noCode       = "there is no code to run: the action was made without any"
 	opAction     = "prepare action"
@@ -83,6 +82,9 @@ func (d *Deployer) prepareAction(ctx context.Context, req Request, dir string, o
 	}
 	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
+	}
+	if plan.Limits.Concurrency > 1 {
+		plan.Env["__OW_ALLOW_CONCURRENT"] = "true"
 	}
 	a := &action{d: d, req: &req, plan: &plan, dir: dir, sent: filepath.Join(dir, "sent"), src: filepath.Join(dir, "src"), steps: steps}
 	defer a.release()
@@ -175,18 +177,19 @@ func (a *action) release() {
 
 // keep writes the code as it was sent to a file and stores it.
 func (a *action) keep(ctx context.Context, out *Outcome) (digest faas.Digest, err error) {
+	most := cmp.Or(a.d.cfg.Unpack.Bytes, 512*faas.MiB)
 	f, err := os.Create(a.sent)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	if a.req.Code != nil {
-		n, err := io.Copy(f, io.LimitReader(a.req.Code, int64(maxSent)+1))
+		n, err := io.Copy(f, io.LimitReader(a.req.Code, int64(most)+1))
 		if err != nil {
 			return "", err
 		}
-		if out.Sent = faas.Bytes(n); out.Sent > maxSent {
-			return "", faas.Errorf(faas.TooLarge, opAction, "the code has more than %s", maxSent).WithLimit("code_bytes")
+		if out.Sent = faas.Bytes(n); out.Sent > most {
+			return "", faas.Errorf(faas.TooLarge, opAction, "the code has more than %s", most).WithLimit("code_bytes")
 		}
 	}
 	if out.Sent == 0 {
@@ -195,7 +198,7 @@ func (a *action) keep(ctx context.Context, out *Outcome) (digest faas.Digest, er
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return "", err
 	}
-	digest, _, err = a.d.cfg.Depot.Put(ctx, f, maxSent)
+	digest, _, err = a.d.cfg.Depot.Put(ctx, f, most)
 	return digest, err
 }
 

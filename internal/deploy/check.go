@@ -198,6 +198,9 @@ func (d *Deployer) settle(req Request, plan *runtimes.Plan) error {
 	if l.Concurrency == 0 && req.oneAtATime(plan.Runtime) {
 		l.Concurrency = 1
 	}
+	if style := plan.Style(); req.Contract == faas.ContractOpenWhisk && (style == runtimes.StyleLoop || style == runtimes.StyleExec) {
+		l.Concurrency = 1 // what is asked for is the most that such an action may get
+	}
 	switch plan.Style() {
 	case runtimes.StyleFrames:
 		if plan.Runtime == runtimes.Wasm && l.Concurrency == 0 {
