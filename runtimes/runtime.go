@@ -209,6 +209,9 @@ func Environ(rev *faas.Revision, secrets map[string]string) map[string]string {
 	env := make(map[string]string, len(rev.Env)+len(secrets)+4)
 	maps.Copy(env, rev.Env)
 	maps.Copy(env, secrets)
+	if rev.Contract == faas.ContractOpenWhisk && rev.Limits.Concurrency > 1 {
+		env["__OW_ALLOW_CONCURRENT"] = "true"
+	}
 	env["BRASA_NAMESPACE"] = rev.Name.Namespace
 	env["BRASA_FUNCTION"] = rev.Name.Path()
 	env["BRASA_REVISION"] = string(rev.ID)

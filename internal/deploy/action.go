@@ -83,9 +83,6 @@ func (d *Deployer) prepareAction(ctx context.Context, req Request, dir string, o
 	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
 	}
-	if plan.Limits.Concurrency > 1 {
-		plan.Env["__OW_ALLOW_CONCURRENT"] = "true"
-	}
 	a := &action{d: d, req: &req, plan: &plan, dir: dir, sent: filepath.Join(dir, "sent"), src: filepath.Join(dir, "src"), steps: steps}
 	defer a.release()
 	rev := &faas.Revision{Limits: plan.Limits}
