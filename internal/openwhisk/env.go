@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -23,13 +25,13 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		if owner == "" {
 			owner = rev.Name.Namespace
 		}
-		values, _, err := s.cfg.Catalog.OpenSecrets(ctx, owner, []string{auth.SubjectSecret})
-		switch faas.CodeOf(err) {
-		case faas.OK:
+		has := func(i catalog.SecretInfo) bool { return i.Name == auth.SubjectSecret }
+		if slices.ContainsFunc(s.cfg.Catalog.Secrets(owner), has) { // else nobody has a key of this namespace
+			values, _, err := s.cfg.Catalog.OpenSecrets(ctx, owner, []string{auth.SubjectSecret})
+			if err != nil {
+				return nil, err
+			}
 			env["__OW_API_KEY"] = values[auth.SubjectSecret]
-		case faas.NotFound: // nobody has a key of this namespace
-		default:
-			return nil, err
 		}
 	}
 	return env, nil

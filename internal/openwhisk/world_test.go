@@ -35,10 +35,12 @@ type world struct {
 	t        *testing.T
 	url      string
 	catalog  *catalog.Catalog
+	server   *openwhisk.Server
 	subjects map[string]auth.Subject // guest and other, by the name of the namespace
 
 	mu   sync.Mutex
 	runs []run                                        // guarded by mu
+	envs map[string]map[string]string                 // guarded by mu; of the last call, by the same name
 	does map[string]func(map[string]any) (any, error) // guarded by mu; by namespace/[package/]name
 }
 
@@ -73,7 +75,7 @@ func TestMain(m *testing.M) {
 // open starts a server with the namespaces guest and other.
 func open(t *testing.T, change func(*openwhisk.Config)) *world {
 	t.Helper()
-	w := &world{t: t, subjects: map[string]auth.Subject{}, does: map[string]func(map[string]any) (any, error){}}
+	w := &world{t: t, subjects: map[string]auth.Subject{}, does: map[string]func(map[string]any) (any, error){}, envs: map[string]map[string]string{}}
 	dir, ctx := t.TempDir(), t.Context()
 	engine, err := store.Open(store.Config{Dir: filepath.Join(dir, "store")})
 	w.must(err)
@@ -102,18 +104,34 @@ func open(t *testing.T, change func(*openwhisk.Config)) *world {
 	w.must(err)
 	deployer, err := deploy.New(deploy.Config{Catalog: w.catalog, Depot: depot, Runtimes: registry, Prover: w, Dir: filepath.Join(dir, "deploy")})
 	w.must(err)
-	dispatcher := dispatch.New(dispatch.Config{Catalog: w.catalog, Node: w, Recorder: log, Journal: log, Queue: queue.Memory(), Async: dispatch.AsyncConfig{Grace: time.Millisecond}})
+	dispatcher := dispatch.New(dispatch.Config{Catalog: w.catalog, Node: w, Recorder: log, Journal: log, Queue: queue.Memory(), Async: dispatch.AsyncConfig{Grace: time.Millisecond},
+		Note: map[string]func(*faas.Revision, *faas.Invocation) json.RawMessage{
+			faas.ContractOpenWhisk: func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage { return w.server.Note(rev, inv) },
+		},
+		Env: map[string]func(context.Context, *faas.Revision, *faas.Invocation) (map[string]string, error){
+			faas.ContractOpenWhisk: func(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error) {
+				return w.server.Env(ctx, rev, inv)
+			},
+		},
+		Next: map[string]func(context.Context, *faas.Invocation, string) (faas.Name, error){
+			faas.ContractOpenWhisk: func(ctx context.Context, inv *faas.Invocation, action string) (faas.Name, error) {
+				return w.server.Next(ctx, inv, action)
+			},
+		},
+	})
 	triggers := trigger.New(trigger.Config{Catalog: w.catalog, Dispatcher: dispatcher, State: store.Memory()})
 	cfg := openwhisk.Config{
-		Catalog: w.catalog, Dispatcher: dispatcher, Deployer: deployer, Depot: depot, Journal: log, Triggers: triggers, Subjects: subjects,
+		Catalog: w.catalog, Dispatcher: dispatcher, Deployer: deployer, Depot: depot, Journal: log, Triggers: triggers, Subjects: subjects, APIs: store.Memory(),
 		Limits: openwhisk.Limits{InvocationsPerMinute: 1 << 20, FiresPerMinute: 1 << 20}, APIHost: "http://example.test",
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	server := httptest.NewServer(openwhisk.New(cfg))
+	w.server = openwhisk.New(cfg)
+	server := httptest.NewServer(w.server)
 	t.Cleanup(server.Close)
 	w.url = server.URL
+	w.background(w.server.Run)
 	w.background(dispatcher.Run)
 	w.background(triggers.Run)
 	return w
@@ -164,6 +182,7 @@ func (w *world) Execute(_ context.Context, rev *faas.Revision, inv *faas.Invocat
 		}
 	}
 	w.mu.Lock()
+	w.envs[rev.Name.String()] = inv.Env
 	w.runs = append(w.runs, run{rev.Name.String(), inv.ID, inv.Cause, args})
 	does := w.does[rev.Name.String()]
 	w.mu.Unlock()
