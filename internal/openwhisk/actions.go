@@ -32,6 +32,9 @@ func (l *locks) lock(p path) (unlock func()) {
 
 // actions answers what is asked of a namespace's actions.
 func (s *Server) actions(c *call, namespace string) error {
+	if err := s.bring(c.ctx, namespace); err != nil {
+		return err
+	}
 	p := path{namespace: namespace}
 	switch {
 	case len(c.rest) == 0:
