@@ -1,0 +1,262 @@
+package openwhisk_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/openwhisk"
+)
+
+// web makes a web action with more annotations.
+func (w *world) web(path string, parameters string, annotations ...string) {
+	w.t.Helper()
+	all := `[{"key":"web-export","value":true}`
+	for _, a := range annotations {
+		all += "," + a
+	}
+	if parameters == "" {
+		parameters = "[]"
+	}
+	a := w.send("guest", "PUT", "_/actions/"+path, strings.TrimSuffix(nodeCode, "}")+`,"parameters":`+parameters+`,"annotations":`+all+`]}`)
+	if a.status != http.StatusOK {
+		w.t.Fatal(a.body)
+	}
+}
+
+// get asks for what is below /api/v1/web/.
+func (w *world) get(method, path, body string, header ...string) answer {
+	w.t.Helper()
+	h, who := map[string]string{}, ""
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "as" {
+			who = header[i+1]
+			continue
+		}
+		h[header[i]] = header[i+1]
+	}
+	return w.sendAs(who, method, "/api/v1/web/"+path, body, h)
+}
+
+func TestWebActionsAreReached(t *testing.T) {
+	w := open(t, func(c *openwhisk.Config) { c.Limits.Payload = 2000 })
+	w.play([]step{
+		{item: 191, method: "PUT", path: "_/packages/pkg", body: `{}`, status: 200},
+		{item: 191, method: "PUT", path: "_/packages/bound", body: `{"binding":{"namespace":"guest","name":"pkg"},"annotations":[{"key":"require-whisk-auth","value":true}]}`, status: 200},
+		{item: 184, method: "PUT", path: "_/actions/hidden", body: nodeCode, status: 200},
+	})
+	w.web("a", "")
+	w.web("pkg/a", `[{"key":"def","value":1}]`)
+	w.web("locked", "", `{"key":"require-whisk-auth","value":true}`)
+	w.web("secret", "", `{"key":"require-whisk-auth","value":"s3"}`)
+	w.web("number", "", `{"key":"require-whisk-auth","value":17}`)
+	w.web("loose", "", `{"key":"require-whisk-auth","value":false}`)
+	w.web("odd", "", `{"key":"require-whisk-auth","value":[1]}`)
+	w.web("raw", `[{"key":"def","value":1}]`, `{"key":"raw-http","value":true}`)
+	w.web("custom", "", `{"key":"web-custom-options","value":true}`, `{"key":"require-whisk-auth","value":true}`)
+	for _, c := range []struct {
+		item         int
+		method, path string
+		header       []string
+		status       int
+	}{
+		{184, "GET", "guest/default/hidden", nil, 404},
+		{184, "GET", "guest/default/nothing", nil, 404},
+		{184, "GET", "guest/nothing/a", nil, 404},
+		{184, "GET", "nobody/default/a", nil, 404},
+		{185, "GET", "guest/default/a", nil, 204},
+		{186, "GET", "guest/default/locked.json", nil, 401},
+		{186, "GET", "guest/default/locked.json", []string{"as", "other"}, 200},
+		{187, "GET", "guest/default/secret.json", nil, 401},
+		{187, "GET", "guest/default/secret.json", []string{"X-Require-Whisk-Auth", "S3"}, 401},
+		{187, "GET", "guest/default/secret.json", []string{"X-Require-Whisk-Auth", "s3"}, 200},
+		{187, "GET", "guest/default/number.json", []string{"X-Require-Whisk-Auth", "17"}, 200},
+		{187, "GET", "guest/default/odd.json", []string{"as", "guest"}, 401},
+		{188, "GET", "guest/default/loose.json", nil, 200},
+		{189, "GET", "guest/default", nil, 404},
+		{189, "GET", "guest", nil, 404},
+		{190, "GET", "guest/default/a.json", nil, 200},
+		{191, "GET", "guest/bound/a.json", nil, 200},
+		{192, "GET", "guest/default/a.foo", nil, 404},
+		{193, "GET", "guest/default/a.json", []string{"Accept", "text/html"}, 406},
+		{194, "PUT", "guest/default/a.json", nil, 200},
+		{194, "PATCH", "guest/default/a.json", nil, 200},
+		{194, "DELETE", "guest/default/a.json", nil, 200},
+		{194, "HEAD", "guest/default/a.json", nil, 200},
+		{194, "TRACE", "guest/default/a.json", nil, 405},
+	} {
+		a := w.get(c.method, c.path, "", c.header...)
+		if a.status != c.status {
+			t.Errorf("item %d: %s %s %v: %d, want %d: %s", c.item, c.method, c.path, c.header, a.status, c.status, a.body)
+		}
+		if c.method == "HEAD" && a.body != "" {
+			t.Errorf("item 194: HEAD has a body: %s", a.body)
+		}
+	}
+	// What it is called with.
+	for _, c := range []struct {
+		item         int
+		method, path string
+		body         string
+		header       []string
+		want         string // JSON that the arguments contain; empty: 400
+	}{
+		{186, "GET", "guest/default/locked.json", "", []string{"as", "other"}, `{"__ow_user":"other"}`},
+		{195, "POST", "guest/default/a.json?x=1&y=2", `{"y":3}`, []string{"Content-Type", "application/json"}, `{"x":"1","y":3}`},
+		{196, "GET", "guest/default/a.json?__ow_method=x", "", nil, ""},
+		{196, "POST", "guest/default/a.json", `{"__ow_path":"x"}`, []string{"Content-Type", "application/json"}, ""},
+		{196, "GET", "guest/default/raw.json?__ow_method=x", "", nil, `{"__ow_method":"get","__ow_query":"__ow_method=x"}`},
+		{197, "GET", "guest/pkg/a.json?def=2", "", nil, ""},
+		{197, "POST", "guest/pkg/a.json", `{"def":2}`, []string{"Content-Type", "application/json"}, ""},
+		{197, "GET", "guest/default/raw.json?def=2", "", nil, `{"def":1,"__ow_query":"def=2","__ow_body":""}`},
+		{198, "GET", "guest/default/a.json/x/y%20z", "", nil, `{"__ow_path":"/x/y z"}`},
+		{198, "GET", "guest/default/a.json", "", nil, `{"__ow_path":""}`},
+		{199, "GET", "guest/default/a.json", "", []string{"X-UPPER", "Value"}, `{"__ow_method":"get","__ow_headers":{"x-upper":"Value","content-type":"<absent>"}}`},
+		{199, "POST", "guest/default/a.json", "t", []string{"Content-Type", "text/plain"}, `{"__ow_method":"post","__ow_headers":{"content-type":"text/plain"}}`},
+		{200, "POST", "guest/default/a.json?b=1", "a=1&b=2+3", []string{"Content-Type", "application/x-www-form-urlencoded"}, `{"a":"1","b":"2 3","__ow_body":"<absent>"}`},
+		{201, "POST", "guest/default/a.json", `[1,2]`, []string{"Content-Type", "application/json"}, `{"__ow_body":[1,2]}`},
+		{201, "POST", "guest/default/a.json", `"s"`, []string{"Content-Type", "application/json"}, `{"__ow_body":"s"}`},
+		{201, "POST", "guest/default/a.json", `{"x`, []string{"Content-Type", "application/json"}, ""},
+		{202, "POST", "guest/default/a.json", "some text", []string{"Content-Type", "text/plain"}, `{"__ow_body":"some text"}`},
+		{202, "POST", "guest/default/a.json", "\x89PNG", []string{"Content-Type", "image/png"}, `{"__ow_body":"iVBORw=="}`},
+		{203, "POST", "guest/default/raw.json?a=1&a=2", `{"a":1}`, []string{"Content-Type", "application/json"}, `{"__ow_query":"a=1&a=2","__ow_body":"eyJhIjoxfQ=="}`},
+		{203, "POST", "guest/default/raw.json", "text", []string{"Content-Type", "text/plain"}, `{"__ow_query":"","__ow_body":"text"}`},
+		{203, "GET", "guest/default/raw.json", "", nil, `{"__ow_query":"","__ow_body":""}`},
+	} {
+		a := w.get(c.method, c.path, c.body, c.header...)
+		name := fmt.Sprintf("item %d: %s %s %q", c.item, c.method, c.path, c.body)
+		if c.want == "" {
+			if a.status != 400 {
+				t.Errorf("%s: %d, want 400: %s", name, a.status, a.body)
+			}
+			continue
+		}
+		var want any
+		if err := json.Unmarshal([]byte(c.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		if err := contains(a.json, want, ""); a.status != 200 || err != nil {
+			t.Errorf("%s: %d, %v in %s", name, a.status, err, a.body)
+		}
+	}
+	if a := w.get("POST", "guest/default/a.json", strings.Repeat("x", 2001), "Content-Type", "text/plain"); a.status != 413 {
+		t.Errorf("item 204: %d %s", a.status, a.body)
+	}
+	if a := w.get("GET", "guest/default/a.json", ""); len(a.header.Get("X-Openwhisk-Activation-Id")) != 32 {
+		t.Errorf("item 216: %v", a.header)
+	}
+	// Pages of others.
+	ran := len(w.calls("guest/a"))
+	a := w.get("OPTIONS", "guest/default/a.json", "", "Access-Control-Request-Headers", "x-mine")
+	if h := a.header; a.status != 200 || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Methods") != "OPTIONS, GET, DELETE, POST, PUT, HEAD, PATCH" || h.Get("Access-Control-Allow-Headers") != "x-mine" {
+		t.Errorf("items 217, 219: %d %v", a.status, a.header)
+	}
+	if n := len(w.calls("guest/a")); n != ran {
+		t.Error("item 217: the action was called")
+	}
+	if a := w.get("GET", "guest/default/a.json", ""); a.header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Authorization") {
+		t.Errorf("item 218: %v", a.header)
+	}
+	a = w.get("OPTIONS", "guest/default/custom.json", "")
+	if a.status != 200 || a.header.Get("Access-Control-Allow-Origin") != "" || len(w.calls("guest/custom")) != 1 {
+		t.Errorf("item 220: %d %v %s", a.status, a.header, a.body)
+	}
+	if a := w.get("GET", "guest/default/custom.json", ""); a.status != 401 {
+		t.Errorf("item 220: %d", a.status)
+	}
+}
+
+func TestAPIGateway(t *testing.T) {
+	w := open(t, nil)
+	w.web("books", "")
+	w.web("safe", "", `{"key":"require-whisk-auth","value":"s3"}`)
+	w.do("guest/books", func(a map[string]any) (any, error) {
+		return map[string]any{"body": map[string]any{"path": a["__ow_path"], "isbn": a["isbn"], "method": a["__ow_method"], "q": a["q"]}}, nil
+	})
+	const manage = "/api/v1/web/whisk.system/apimgmt/"
+	create := func(base, path, method, action string, more string) answer {
+		return w.send("guest", "POST", manage+"createApi.http?responsetype=json&accesstoken=x&spaceguid=y", fmt.Sprintf(
+			`{"apidoc":{"namespace":"guest","gatewayBasePath":%q,"gatewayPath":%q,"gatewayMethod":%q,"id":"API:guest:%s","action":{"name":%q,"namespace":"guest","backendMethod":"GET",
+			"backendUrl":"http://example.test/api/v1/web/guest/default/%s.http","authkey":"u:k"%s}}}`, base, path, method, base, action, action, more))
+	}
+	url := func(a answer) string {
+		t.Helper()
+		m, _ := a.json.(map[string]any)
+		u, _ := m["gwApiUrl"].(string)
+		return strings.TrimPrefix(u, "http://example.test")
+	}
+	a := create("/club", "/books/{isbn}", "get", "books", "")
+	at := url(a)
+	if a.status != 200 || at == "" || contains(a.json, map[string]any{"gwApiActivated": true, "apidoc": map[string]any{"basePath": "/club", "swagger": "2.0",
+		"paths": map[string]any{"/books/{isbn}": map[string]any{"get": map[string]any{"operationId": "<any>", "x-openwhisk": map[string]any{"action": "books", "namespace": "guest", "package": "", "url": "<any>"}}}}}}, "") != nil {
+		t.Fatalf("item 221: %d %s", a.status, a.body)
+	}
+	for _, c := range []struct{ base, path, method string }{{"club", "/x", "get"}, {"/club", "x", "get"}, {"/club", "/x", "fetch"}} {
+		if a := create(c.base, c.path, c.method, "books", ""); a.status != 400 {
+			t.Errorf("item 223: %+v: %d %s", c, a.status, a.body)
+		}
+	}
+	if a := create("/club", "/books", "post", "books", ""); a.status != 200 || !strings.Contains(a.body, "/books/{isbn}") { // item 226
+		t.Errorf("item 226: %d %s", a.status, a.body)
+	}
+	if a := create("/safe", "/x", "get", "safe", `,"secureKey":"s3"`); a.status != 200 || strings.Contains(a.body, "s3") {
+		t.Errorf("item 221: %d %s", a.status, a.body)
+	}
+	for _, c := range []struct {
+		item         int
+		method, path string
+		status       int
+		want         string
+	}{
+		{229, "POST", at + "/books?q=1", 200, `{"method":"post","q":"1"}`},
+		{230, "GET", at + "/books/17", 200, `{"isbn":"17","path":"/books/17"}`},
+		{229, "PUT", at + "/books", 405, ""},
+		{229, "GET", at + "/nothing/there/is", 404, ""},
+		{229, "OPTIONS", at + "/books", 200, ""},
+		{229, "GET", "/api/0000/club/books", 404, ""},
+	} {
+		a := w.sendAs("", c.method, c.path, "", nil)
+		if a.status != c.status {
+			t.Errorf("item %d: %s %s: %d, want %d: %s", c.item, c.method, c.path, a.status, c.status, a.body)
+		}
+		if c.want != "" {
+			var want any
+			if err := json.Unmarshal([]byte(c.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if err := contains(a.json, want, ""); err != nil {
+				t.Errorf("item %d: %v in %s", c.item, err, a.body)
+			}
+		}
+	}
+	safe := strings.Replace(at, "/club", "/safe", 1)
+	if a := w.sendAs("", "GET", safe+"/x", "", nil); a.status != 204 { // it has the secret from its maker
+		t.Errorf("item 229: %d %s", a.status, a.body)
+	}
+	w.play([]step{
+		{item: 224, method: "GET", path: manage + "getApi.http?basepath=/club", status: 200, want: `{"apis":[{"id":"<any>","key":"<any>","value":{"apidoc":{"basePath":"/club"}}}]}`},
+		{item: 224, method: "GET", path: manage + "getApi.http?basepath=nothing", status: 200, want: `{"apis":[]}`},
+		{item: 221, method: "GET", path: manage + "getApi.http", status: 200, want: `{"apis":[{"value":{"gwApiUrl":"<any>","apidoc":{"basePath":"/club"}}},{"value":{"apidoc":{"basePath":"/safe"}}}]}`},
+		{item: 224, method: "GET", path: manage + "getApi.http?basepath=/club&relpath=/books&operation=post", status: 200, want: `{"apis":[{"value":{"apidoc":{"paths":{"/books":{"post":"<any>"},"/books/{isbn}":"<absent>"}}}}]}`},
+		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club&relpath=/books&operation=post", status: 200, want: `{}`},
+		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club&relpath=/books&operation=post", status: 404},
+		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club", status: 200},
+		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club", status: 404},
+		{item: 225, who: "nobody", method: "DELETE", path: manage + "deleteApi.http?basepath=/safe", status: 401},
+		{item: 225, who: "other", method: "DELETE", path: manage + "deleteApi.http?basepath=/safe", status: 404},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 200, want: `{"apidoc":{"basePath":"/sw","x-own":1}}`,
+			body: `{"apidoc":{"namespace":"guest","swagger":"{\"swagger\":\"2.0\",\"basePath\":\"/sw\",\"x-own\":1,\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{\"/x\":{\"get\":{\"operationId\":\"g\",\"x-openwhisk\":{\"action\":\"books\",\"namespace\":\"guest\",\"package\":\"\",\"url\":\"http://h/api/v1/web/guest/default/books.json\"}}}}}"}}`},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":{"swagger":"{\"basePath\":\"x\"}"}}`},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":{"swagger":"no"}}`},
+		{item: 224, method: "GET", path: manage + "getApi.http?basepath=t", status: 200, want: `{"apis":[{"value":{"apidoc":{"basePath":"/sw"}}}]}`},
+	})
+	sw := strings.Replace(at, "/club", "/sw", 1)
+	if a := w.sendAs("", "GET", sw+"/x", "", nil); a.status != 200 || !strings.Contains(a.body, `"body"`) { // item 228: .json shows all of the result
+		t.Errorf("item 228: %d %s", a.status, a.body)
+	}
+	if a := w.sendAs("", "GET", strings.Replace(at, "/club", "/club", 1)+"/books/17", "", nil); a.status != 404 {
+		t.Errorf("item 225: a deleted API answers: %d", a.status)
+	}
+}
