@@ -1,12 +1,14 @@
 package openwhisk_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -38,6 +40,9 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"save":       saveCmd,
 	"large":      largeCmd,
 	"base64":     base64Cmd,
+	"repeat":     repeatCmd,
+	"zip":        zipCmd,
+	"modules":    modulesCmd,
 }
 
 func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
@@ -243,7 +248,7 @@ func (s *story) ask(who, method, path string, header http.Header, body []byte) e
 
 // json PATH [VALUE] looks into the JSON of the last standard output, after a line of wsk if there is one.
 // The path's parts are joined by dots: a field, the number of an element, or, in a list of things with a
-// key or a name, that; "#" is a length. A value is JSON; one that is not is a string. Without one, and
+// key or a name, that; "len" is a length. A value is JSON; one that is not is a string. Without one, and
 // with "!", it is about whether there is such a thing.
 func jsonCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 1 || len(args) > 2 {
@@ -298,13 +303,13 @@ func lookUp(ts *testscript.TestScript, path string) (any, bool) {
 func step(v any, part string) (any, bool) {
 	switch v := v.(type) {
 	case map[string]any:
-		if part == "#" {
+		if part == "len" {
 			return len(v), true
 		}
 		next, ok := v[part]
 		return next, ok
 	case []any:
-		if part == "#" {
+		if part == "len" {
 			return len(v), true
 		}
 		if i, err := strconv.Atoi(part); err == nil {
@@ -392,4 +397,50 @@ func base64Cmd(ts *testscript.TestScript, neg bool, args []string) {
 	b, err := os.ReadFile(filepath.Clean(ts.MkAbs(args[0])))
 	ts.Check(err)
 	ts.Setenv(args[1], base64.StdEncoding.EncodeToString(b))
+}
+
+// repeat NAME COUNT TEXT sets a variable to a text so many times.
+func repeatCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: repeat NAME COUNT TEXT")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], strings.Repeat(args[2], n))
+}
+
+// zip FILE DIR makes an archive of what is in a folder.
+func zipCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: zip FILE DIR")
+	}
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	z := zip.NewWriter(f)
+	root := os.DirFS(ts.MkAbs(args[1]))
+	ts.Check(fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() { // npm's links to programs are not needed
+			return err
+		}
+		b, err := fs.ReadFile(root, path)
+		if err != nil {
+			return err
+		}
+		w, err := z.Create(path)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(b)
+		return err
+	}))
+	ts.Check(z.Close())
+}
+
+// modules DIR copies what the client for Node.js is made of into a folder.
+func modulesCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: modules DIR")
+	}
+	ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(filepath.Join(modules, "node_modules"))))
 }
