@@ -172,6 +172,8 @@ func (x *index) openFile(name string) (*file, error) {
 		}
 		db.SetMaxOpenConns(4)
 		db.SetMaxIdleConns(2)
+		// Each connection keeps up to 8 MB of the file, of which a full one has no more use; its log goes too.
+		db.SetConnMaxIdleTime(time.Minute)
 		f := &file{name: name, db: db}
 		if err = prepare(db); err == nil {
 			err = f.ready()
