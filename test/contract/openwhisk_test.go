@@ -232,7 +232,11 @@ func (h *house) tells(t *testing.T, a action) {
 		}
 	})
 	t.Run("68 syntax", func(t *testing.T) {
-		bad := h.put(t, a.language, a.syntax, named)
+		syntax := a.syntax
+		if a.language == runtimes.Rust {
+			syntax = a.compile(t, h, syntax) // with what was compiled before
+		}
+		bad := h.put(t, a.language, syntax, named)
 		h.call(t, bad, `{}`, nil).fails(t, initializing)
 	})
 	t.Run("69 exits", func(t *testing.T) {

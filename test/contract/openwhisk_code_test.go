@@ -1,0 +1,86 @@
+package contract
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"testing"
+
+	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/runtimes"
+)
+
+// tarred is a tar.gz of files.
+func tarred(t testing.TB, files map[string]string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for name, content := range files {
+		err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
+		if err == nil {
+			_, err = w.Write([]byte(content))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestOpenWhiskCode sends code in the forms that OpenWhisk's runtimes take.
+func TestOpenWhiskCode(t *testing.T) {
+	h := newHouse(t, true)
+	const answer = `(args) => ({ got: args.n })`
+	for _, c := range []struct{ name, language, main, code string }{
+		{"37 node, package.json", runtimes.Node, "", zipped(t, map[string]string{"package.json": `{"main":"lib/it.js"}`, "lib/it.js": "exports.main = " + answer})},
+		{"37 node, tar.gz", runtimes.Node, "", tarred(t, map[string]string{"index.js": "exports.main = " + answer})},
+		{"234 node, module.function", runtimes.Node, "lib.work", zipped(t, map[string]string{"index.js": "", "lib.js": "exports.work = " + answer})},
+		{"234 node, folder.function", runtimes.Node, "lib.work", zipped(t, map[string]string{"package.json": `{"main":"lib/index.js"}`, "lib/index.js": "exports.work = " + answer})},
+		{"235 node, exported", runtimes.Node, "", "exports.main = " + answer},
+		{"235 node, a constant", runtimes.Node, "", "const main = " + answer},
+		{"235 node, global", runtimes.Node, "niam", "niam = " + answer},
+		{"235 node, another export", runtimes.Node, "", "const main = " + answer + "\nexports.other = 1"},
+		{"235 node, ECMAScript module", runtimes.Node, "", "export const main = " + answer},
+		{"235 node, asynchronous", runtimes.Node, "", "const main = async " + answer},
+		{"37 python, packages", runtimes.Python, "", zipped(t, map[string]string{
+			"__main__.py": "from mine import it\nfrom pkg.mod import n\ndef main(args):\n    return {'got': it(args) + n}\n", "pkg/__init__.py": "", "pkg/mod.py": "n = 0",
+			"virtualenv/bin/activate_this.py": "", "virtualenv/lib/python3.99/site-packages/mine.py": "def it(args):\n    return args['n']\n",
+		})},
+		{"37 ruby, files", runtimes.Ruby, "", zipped(t, map[string]string{"main.rb": "require_relative 'lib/it'\ndef main(args) = { got: it(args) }", "lib/it.rb": "def it(args) = args['n']"})},
+		{"37 php, packages", runtimes.PHP, "", zipped(t, map[string]string{
+			"index.php": "<?php function main(array $args): array { return ['got' => it($args)]; }", "vendor/autoload.php": "<?php function it($args) { return $args['n']; }",
+		})},
+		{"234 php, method", runtimes.PHP, "Work::it", "<?php class Work { public static function it(array $args): array { return ['got' => $args['n']]; } }"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := h.registry.Lookup(c.language); err != nil {
+				t.Skip(err)
+			}
+			rev := h.put(t, c.language, c.code, func(r *deploy.Request) { r.Handler = c.main })
+			h.call(t, rev, `{"n":7}`, nil).want(t, 200, `{"got":7}`)
+		})
+	}
+	for _, c := range []struct{ name, language, code string }{
+		{"62 node, what images bring", runtimes.Node, "const ow = require('openwhisk')\nconst main = () => ({ client: typeof ow })"},
+		{"python, what images bring", runtimes.Python, "import simplejson\n\ndef main(args):\n    return {'client': 'function' if simplejson.dumps({}) == '{}' else ''}\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := h.registry.Lookup(c.language); err != nil {
+				t.Skip(err)
+			}
+			rev := h.put(t, c.language, c.code, nil)
+			if len(rev.Layers) == 0 {
+				h.call(t, rev, `{}`, nil).fails(t, initializing)
+				t.Skip("the package can't be got from here")
+			}
+			h.call(t, rev, `{}`, nil).want(t, 200, `{"client":"function"}`)
+		})
+	}
+}
