@@ -13,6 +13,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/trigger/brokers"
 	"github.com/brasa-dev/brasa/internal/trigger/triggertest"
 )
@@ -188,4 +189,14 @@ func amqpRead(t testing.TB, ch *amqp.Channel, queue string, by int) {
 		_, n := depth(t, ch, queue)
 		return n == by
 	})
+}
+
+// patiently waits for what a broker does that has just begun, and may be slow at first.
+func patiently(t testing.TB, h *triggertest.House, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it did not come to be: %s; the trigger says %+v", what, h.Manager.Status(catalog.DefaultNamespace, "t"))
+		}
+	}
 }

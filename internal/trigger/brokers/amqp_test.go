@@ -125,7 +125,7 @@ func amqpAcknowledgesWork(t *testing.T, r *rabbit) {
 		put(t, ch, "", "work", amqp.Publishing{Body: []byte(fmt.Sprint(n))})
 	}
 	h := amqpHouse(t)
-	work := hold(h, "0", "1")
+	work := hold(t, h, "0", "1")
 	h.Node.Do(func(call triggertest.Call) error {
 		work.wait(call.Body)
 		if call.Body == "2" && call.Attempt == 1 {
@@ -161,7 +161,7 @@ func amqpManagerEnded(t *testing.T, r *rabbit) {
 	ch := amqpClient(t, r)
 	queue(t, ch, "ended", nil)
 	h := amqpHouse(t)
-	work := hold(h, "0", "1", "2", "3")
+	work := hold(t, h, "0", "1", "2", "3")
 	stop := h.Run()
 	h.Trigger("t", "amqp", r.config("ended", "parallel", 4), "LOGIN")
 	for n := range 20 {
@@ -324,7 +324,7 @@ func amqpComesBack(t *testing.T, r *rabbit) {
 	ch := amqpClient(t, r)
 	queue(t, ch, "back-again", nil)
 	h := amqpHouse(t)
-	work := hold(h, "0")
+	work := hold(t, h, "0")
 	h.Run()
 	h.Trigger("t", "amqp", r.config("back-again"), "LOGIN")
 	put(t, ch, "", "back-again", amqp.Publishing{MessageId: "0", Body: []byte("0")})
@@ -334,9 +334,9 @@ func amqpComesBack(t *testing.T, r *rabbit) {
 	r.again(t)
 	ch = amqpClient(t, r)
 	put(t, ch, "", "back-again", amqp.Publishing{MessageId: "1", Body: []byte("1")})
-	triggertest.Until(t, "the second call", func() bool { return made(h)["1"] == 1 })
+	patiently(t, h, "the second call", func() bool { return made(h)["1"] == 1 })
 	work.release("0")
-	triggertest.Until(t, "all settled", func() bool { n, _ := depth(t, ch, "back-again"); return n == 0 && running(h, "t") })
+	patiently(t, h, "all settled", func() bool { n, _ := depth(t, ch, "back-again"); return n == 0 && running(h, "t") })
 	stopped := h.Run()
 	stopped()
 	if got := made(h); got["0"] != 1 || got["1"] != 1 {

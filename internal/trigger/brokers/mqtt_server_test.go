@@ -154,7 +154,7 @@ type holder struct {
 	held map[string]chan struct{}
 }
 
-func hold(h *triggertest.House, bodies ...string) *holder {
+func hold(t testing.TB, h *triggertest.House, bodies ...string) *holder {
 	l := &holder{held: map[string]chan struct{}{}}
 	for _, b := range bodies {
 		l.held[b] = make(chan struct{})
@@ -162,6 +162,11 @@ func hold(h *triggertest.House, bodies ...string) *holder {
 	h.Node.Do(func(c triggertest.Call) error {
 		l.wait(c.Body)
 		return nil
+	})
+	t.Cleanup(func() { // else a test that fails would wait for its functions
+		for _, b := range bodies {
+			l.release(b)
+		}
 	})
 	return l
 }
@@ -178,8 +183,10 @@ func (l *holder) wait(body string) {
 func (l *holder) release(body string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.held[body])
-	delete(l.held, body)
+	if wait := l.held[body]; wait != nil {
+		close(wait)
+		delete(l.held, body)
+	}
 }
 
 // certificates makes an authority and, signed by it, a certificate of 127.0.0.1 with its key.

@@ -111,7 +111,7 @@ func TestMQTTAcknowledgesWork(t *testing.T) {
 	c := mqttClient(t, m)
 	for qos := byte(1); qos <= 2; qos++ {
 		h := mqttHouse(t)
-		work := hold(h, "0", "2")
+		work := hold(t, h, "0", "2")
 		h.Run()
 		h.Trigger("t", "mqtt", m.config("qos", qos, "parallel", 2), "LOGIN")
 		subscribed(t, h, c, "orders/eu")
@@ -166,7 +166,7 @@ func TestMQTTBrokerThatGoesAwayAndComesBack(t *testing.T) {
 	m := startMosquitto(t)
 	for qos := byte(1); qos <= 2; qos++ {
 		h := mqttHouse(t)
-		work := hold(h, "0")
+		work := hold(t, h, "0")
 		h.Run()
 		h.Trigger("t", "mqtt", m.config("qos", qos), "LOGIN")
 		c := mqttClient(t, m)
@@ -210,7 +210,7 @@ func TestMQTTAndAManagerThatIsEnded(t *testing.T) {
 	m := startMosquitto(t)
 	c := mqttClient(t, m)
 	h := mqttHouse(t)
-	work := hold(h, "0", "1", "2", "3")
+	work := hold(t, h, "0", "1", "2", "3")
 	stop := h.Run()
 	h.Trigger("t", "mqtt", m.config("parallel", 4, "client_id", "one"), "LOGIN")
 	subscribed(t, h, c, "orders/eu")
@@ -239,7 +239,7 @@ func TestMQTTAndAManagerThatIsEnded(t *testing.T) {
 
 	// Its memory is gone, as if it had been killed: the broker has messages that were not acknowledged.
 	h = mqttHouse(t)
-	work = hold(h, "x")
+	work = hold(t, h, "x")
 	stop = h.Run()
 	h.Trigger("t", "mqtt", m.config("client_id", "one"), "LOGIN")
 	triggertest.Until(t, "the source runs", func() bool { return running(h, "t") })
