@@ -24,6 +24,7 @@ type openWhiskConfig struct {
 	Concurrent  int           `koanf:"concurrent_invocations"`
 	Fires       int           `koanf:"fires_per_minute"`
 	Sequence    int           `koanf:"sequence_length"`
+	Sealed      bool          `koanf:"sealed"` // shared packages of others can be called and not read
 }
 
 func (c *openWhiskConfig) validate() error {
@@ -64,5 +65,10 @@ func (d *Daemon) openWhisk(n *node) *openwhisk.Server {
 	return openwhisk.New(openwhisk.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Depot: n.depot, Journal: n.journal, Triggers: n.triggers,
 		Subjects: n.subjects, APIs: n.apis, Limits: d.cfg.OpenWhisk.limits(), APIHost: d.cfg.URL, Version: d.Version.Version, Logger: d.log.With("part", "openwhisk"),
+		Sealed: d.cfg.OpenWhisk.Sealed,
+		Ready: func(language string) error {
+			_, err := n.runtimes.Lookup(language)
+			return err
+		},
 	})
 }
