@@ -172,7 +172,7 @@ func kafkaKilled(t *testing.T, s *kafkaServer) {
 	release := make(chan struct{})
 	h.Node.Do(func(c triggertest.Call) error {
 		if n, _ := strconv.Atoi(c.Body); n >= 5 {
-			<-release
+			await(t, release)
 		}
 		return nil
 	})

@@ -174,7 +174,7 @@ func kafkaOrder(t *testing.T, s *kafkaServer) {
 				others <- struct{}{}
 			} else if at == 0 { // the other partition goes on meanwhile
 				for range 30 {
-					<-others
+					await(t, others)
 				}
 			}
 			return nil
@@ -209,7 +209,7 @@ func kafkaOrder(t *testing.T, s *kafkaServer) {
 				others <- struct{}{}
 			} else if at == 0 {
 				for range 21 {
-					<-others
+					await(t, others)
 				}
 			}
 			return nil
@@ -226,7 +226,7 @@ func kafkaOrder(t *testing.T, s *kafkaServer) {
 		h.Node.Do(func(c triggertest.Call) error {
 			switch _, at := placeOf(t, c); at {
 			case 0:
-				<-last
+				await(t, last)
 			case 9:
 				close(last)
 			}
@@ -251,7 +251,7 @@ func kafkaWindow(t *testing.T, s *kafkaServer) {
 	release := make(chan struct{})
 	h.Node.Do(func(c triggertest.Call) error {
 		if p, _ := placeOf(t, c); p == 0 {
-			<-release
+			await(t, release)
 		}
 		return nil
 	})

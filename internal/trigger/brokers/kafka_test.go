@@ -112,6 +112,14 @@ func numbers(topic string, partition int32, from, to int) []*kgo.Record {
 	return all
 }
 
+// await waits for the test to let a function go on, or for its end.
+func await(t testing.TB, on <-chan struct{}) {
+	select {
+	case <-on:
+	case <-t.Context().Done():
+	}
+}
+
 // once has a function tried again once, and soon.
 func (h *kafkaHouse) once(name string) {
 	h.t.Helper()
@@ -270,7 +278,7 @@ func kafkaAcknowledgesWork(t *testing.T, s *kafkaServer) {
 	release := make(chan struct{})
 	h.Node.Do(func(c triggertest.Call) error {
 		if c.Body == "2" {
-			<-release
+			await(t, release)
 		}
 		if c.Body == "1" && c.Attempt == 1 || c.Body == "4" {
 			return &faas.Error{Code: faas.Failed, Op: "run", Err: errors.New("not today")}
