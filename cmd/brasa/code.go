@@ -15,7 +15,7 @@ import (
 )
 
 // languages are the ones that a function can be in, as help lists them.
-var languages = []string{"python", "node", "typescript", "go", "java", "rust", "ruby", "php", "dotnet", "wasm", "exec", "lines", "http", "openwhisk", "openfaas", "lambda"}
+var languages = []string{"python", "node", "typescript", "go", "java", "rust", "ruby", "php", "dotnet", "wasm", "exec", "lines", "http", "actionloop", "openwhisk", "openfaas", "lambda"}
 
 // languageHint says how the language of code without a file name is said.
 var languageHint = "-l " + languages[0] + " (or " + strings.Join(languages[1:], ", ") + ")"

@@ -132,7 +132,8 @@ func (req *Request) checkVariable(k, v string) error {
 	if req.Contract != faas.ContractOpenWhisk {
 		return checkVariable(k, v)
 	}
-	if k == "" || len(k) > 255 || strings.ContainsAny(k, "=\x00") || strings.HasPrefix(k, "BRASA_") || strings.HasPrefix(k, "LD_") {
+	if k == "" || len(k) > 255 || strings.ContainsAny(k, "=\x00") || strings.HasPrefix(k, "BRASA_") || strings.HasPrefix(k, "LD_") ||
+		k == "PORT" && req.Image != nil { // where its server listens
 		return faas.Errorf(faas.Invalid, "check environment", "%q can't be the name of a variable of the environment", k)
 	}
 	if strings.ContainsRune(v, 0) {

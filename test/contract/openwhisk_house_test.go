@@ -150,6 +150,7 @@ type activation struct {
 	Status int
 	Body   string
 	Err    error
+	broken bool // its revision could not be built
 }
 
 // logs returns what was written to a stream, or to all.
@@ -183,7 +184,7 @@ func (h *house) call(t testing.TB, rev *faas.Revision, input string, adjust func
 	}
 	ctx, cancel := context.WithDeadline(t.Context(), inv.Deadline)
 	defer cancel()
-	a := &activation{Invocation: inv}
+	a := &activation{Invocation: inv, broken: rev.Broken != ""}
 	res, err := h.worker.Execute(ctx, rev, inv)
 	if err != nil {
 		a.Err = err
@@ -224,6 +225,9 @@ func (a *activation) fails(t testing.TB, op string, words ...string) {
 	e := faas.AsError(a.Err)
 	if e.Code.Fault() != "function" || e.Op != op {
 		t.Errorf("error %v of %q, want a fault of the function in %q: %v", e.Code, e.Op, op, e)
+	}
+	if op == initializing && !a.broken && a.warm() {
+		t.Error("it is not said how long the load took that failed")
 	}
 	for _, w := range words {
 		if !strings.Contains(strings.ToLower(e.Message()), strings.ToLower(w)) {

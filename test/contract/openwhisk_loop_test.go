@@ -71,6 +71,15 @@ func TestOpenWhiskPrograms(t *testing.T) {
 		rev := h.put(t, deploy.NativeAction, "#!/bin/sh\nsleep 600\n", func(r *deploy.Request) { r.Limits.Timeout = faas.Duration(500 * time.Millisecond) })
 		h.call(t, rev, `{}`, nil).fails(t, running, "exceeded", "500 milliseconds")
 	})
+	t.Run("a function of Brasa's own that speaks ActionLoop", func(t *testing.T) {
+		rev := h.put(t, runtimes.ActionLoop, "#!/bin/sh\nwhile read -r line; do case $line in *bad*) echo '{\"error\":\"bad input\"}' ;; *) echo '{\"a\":1}' ;; esac >&3; done\n",
+			func(r *deploy.Request) { r.Contract, r.Unproved = faas.ContractNative, false })
+		h.call(t, rev, `{}`, nil).want(t, 200, `{"a":1}`)
+		got := h.call(t, rev, `{"x":"bad"}`, nil)
+		if faas.CodeOf(got.Err) != faas.Failed || !strings.Contains(got.Err.Error(), "bad input") {
+			t.Errorf("answer %d %s, %v; want a failure", got.Status, got.Body, got.Err)
+		}
+	})
 	t.Run("27 languages that are not here", func(t *testing.T) {
 		for _, language := range []string{"swift", "cobol", ""} {
 			if _, err := h.tryPut(t, language, "x", nil); faas.CodeOf(err) != faas.Invalid {
