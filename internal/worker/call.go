@@ -195,7 +195,9 @@ func (w *Worker) ended(in *instance, c *call, began time.Time, code faas.Code) {
 		next = end
 	case faas.Failed:
 		if c.foreign { // whose processes end when their code breaks its contract
-			next = end
+			if next = max(next, leave); alone {
+				next = end
+			}
 		}
 	}
 	if in.broken || in.died() {
