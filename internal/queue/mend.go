@@ -18,7 +18,7 @@ func (q *Durable) compare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n := 0
+		n := q.ledger.leftOf(p)
 		for _, f := range q.of(faas.Name{}) {
 			switch p {
 			case f.part:

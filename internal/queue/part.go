@@ -130,7 +130,7 @@ func (t *txn) see(stream string, seq uint64) error {
 // there is an error, or if the engine has the message under this ID already.
 func (q *Durable) publish(ctx context.Context, p *part, m *nats.Msg, id string) (*flight, error) {
 	if err := q.config.Engine.Room(int64(size(m))); err != nil {
-		return nil, q.refusal(err)
+		return nil, q.refusal(err, true)
 	}
 	f := p.begin()
 	ack, err := p.sender.send(ctx, m, id)
@@ -141,7 +141,7 @@ func (q *Durable) publish(ctx context.Context, p *part, m *nats.Msg, id string) 
 		} else {
 			p.lose(f)
 		}
-		return nil, q.refusal(q.config.Engine.Classify(err))
+		return nil, q.refusal(q.config.Engine.Classify(err), q.config.Engine.Room(0) != nil)
 	}
 	if ack.duplicate {
 		p.end(f)
@@ -151,13 +151,14 @@ func (q *Durable) publish(ctx context.Context, p *part, m *nats.Msg, id string) 
 	return f, nil
 }
 
-// refusal makes of what the engine said what callers are told.
-func (q *Durable) refusal(err error) error {
+// refusal makes of what the engine said what callers are told. disk: what is full, if something is, is the
+// disk.
+func (q *Durable) refusal(err error, disk bool) error {
 	const op = "queue invocation"
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, store.ErrFull) && q.config.Engine.Room(0) != nil:
+	case errors.Is(err, store.ErrFull) && disk:
 		return faas.Errorf(faas.Overloaded, op, "there is no room on the disk: %w", err).WithLimit("disk_free_bytes").
 			WithFix("make room on the disk of the data directory, or try again later")
 	case errors.Is(err, store.ErrFull):

@@ -36,9 +36,7 @@ func (q *Durable) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := q.clean(ctx, 0); err != nil {
-		return err
-	}
+	q.warn(q.clean(ctx, 0), "what is settled not removed yet") // a disk may be full, and this is tried again
 	if err := q.comeBack(ctx); err != nil {
 		return err
 	}
