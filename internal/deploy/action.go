@@ -25,8 +25,7 @@ import (
 const NativeAction = "native"
 
 const (
-	maxParams    = faas.MiB         // of all parameters of a function together
-	maxOrigin    = 5 * faas.MiB / 2 // of what a dialect keeps with a revision: parameters once more, annotations
+	maxForeign   = 7 * faas.MiB / 2 // of parameters and of what a dialect keeps, together: they are one record of the store with the rest
 	maxActionEnv = 256 << 10        // of the environment of an action, in bytes
 	actionEntry  = "exec"           // the file of an executable
 	noCode       = "there is no code to run: the action was made without any"
@@ -46,11 +45,11 @@ func checkForeign(req *Request) error {
 	for k, v := range req.Params {
 		sum += faas.Bytes(len(k) + len(v))
 	}
-	if sum > maxParams {
-		return faas.Errorf(faas.TooLarge, op, "the parameters have %s together; a function may have %s", sum, maxParams).WithLimit("params_bytes")
+	if req.Origin != nil {
+		sum += faas.Bytes(len(req.Origin.Document))
 	}
-	if req.Origin != nil && faas.Bytes(len(req.Origin.Document)) > maxOrigin {
-		return faas.Errorf(faas.TooLarge, op, "what is kept with the function has %s; it may have %s", faas.Bytes(len(req.Origin.Document)), maxOrigin).WithLimit("origin_bytes")
+	if sum > maxForeign {
+		return faas.Errorf(faas.TooLarge, op, "the parameters, and what is kept with the function, have %s together; they may have %s", sum, maxForeign).WithLimit("params_bytes")
 	}
 	return nil
 }

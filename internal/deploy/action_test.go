@@ -114,9 +114,9 @@ func TestWhatIsWrongWithARequestForAnActionIsSaid(t *testing.T) {
 		"unproved and native":          {func(r *deploy.Request) { r.Contract = "" }, faas.Invalid},
 		"a variable of the platform's": {func(r *deploy.Request) { r.Env = map[string]string{"LD_PRELOAD": "x"} }, faas.Invalid},
 		"large parameters": {func(r *deploy.Request) {
-			r.Params = map[string]json.RawMessage{"a": json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)}
+			r.Params = map[string]json.RawMessage{"a": json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`)}
 		}, faas.TooLarge},
-		"a large origin": {func(r *deploy.Request) { r.Origin.Document = json.RawMessage(`"` + strings.Repeat("x", 3<<20) + `"`) }, faas.TooLarge},
+		"a large origin": {func(r *deploy.Request) { r.Origin.Document = json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`) }, faas.TooLarge},
 		"a large limit":  {func(r *deploy.Request) { r.Limits.Memory = 1 << 50 }, faas.Invalid},
 	} {
 		req := actionRequest(runtimes.Python, good)

@@ -89,10 +89,10 @@ func TestOpenWhiskPrograms(t *testing.T) {
 	})
 	t.Run("29 what is too much", func(t *testing.T) {
 		_, err := h.tryPut(t, runtimes.Node, "x", func(r *deploy.Request) {
-			r.Params = map[string]json.RawMessage{"p": json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)}
+			r.Params = map[string]json.RawMessage{"p": json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`)}
 		})
 		if faas.CodeOf(err) != faas.TooLarge {
-			t.Errorf("parameters of more than 1 MiB: %v", err)
+			t.Errorf("parameters of more than a record holds: %v", err)
 		}
 	})
 }
