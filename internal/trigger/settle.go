@@ -23,10 +23,8 @@ const (
 func Settle(ctx context.Context, o Outside, fire Fire, e faas.Event) (failed int, err error) {
 	said := false
 	for wait := tellFirst; ; wait = min(2*wait, tellMost) {
-		fired, err := fire(ctx, e)
-		if err == nil && len(fired.Calls) == 0 {
-			err = errors.New("no rule leads from the trigger to a function")
-		} else if err == nil {
+		fired, err := Taken(fire(ctx, e))
+		if err == nil {
 			failed, err = fired.Settled(ctx)
 		}
 		switch {
@@ -51,6 +49,15 @@ func Settle(ctx context.Context, o Outside, fire Fire, e faas.Event) (failed int
 			return 0, ctx.Err()
 		}
 	}
+}
+
+// Taken makes an error of an event of which no rule told anybody, for sources that can have it told
+// again.
+func Taken(fired Fired, err error) (Fired, error) {
+	if err == nil && len(fired.Calls) == 0 {
+		err = errors.New("no rule leads from the trigger to a function")
+	}
+	return fired, err
 }
 
 // TextOrBytes is a value for JSON: text as it is, and bytes that are none as {"base64": …}.

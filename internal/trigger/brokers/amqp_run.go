@@ -149,7 +149,7 @@ func (r *amqpRun) message(d amqp.Delivery) {
 		r.answer(log, func() error { return d.Reject(false) })
 		return
 	}
-	fired, err := r.fire(r.ctx, r.s.eventOf(&d))
+	fired, err := trigger.Taken(r.fire(r.ctx, r.s.eventOf(&d)))
 	if err != nil {
 		if r.ctx.Err() != nil || !pause(r.ctx, giveBack) {
 			return // it comes again

@@ -163,7 +163,7 @@ func (p *kafkaPartition) tellOne(telling context.Context, f *flight) bool {
 	}
 	e := p.r.s.eventOf(rec)
 	for wait := tellLeast; ; wait = min(2*wait, tellMost) {
-		fired, err := p.r.fire(telling, e)
+		fired, err := trigger.Taken(p.r.fire(telling, e))
 		if err == nil {
 			f.fired = fired
 			for _, c := range fired.Calls {

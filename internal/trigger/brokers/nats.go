@@ -373,7 +373,7 @@ func (s *jetStreamSource) message(ctx context.Context, fire trigger.Fire, m jets
 			}
 		}
 	}()
-	fired, err := fire(ctx, e)
+	fired, err := trigger.Taken(fire(ctx, e))
 	if err == nil {
 		_, err = fired.Settled(ctx)
 	}

@@ -199,3 +199,28 @@ func TestASourceIsRunAgain(t *testing.T) {
 	startNATS(t, address)
 	triggertest.Until(t, "the source runs", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "t").Running })
 }
+
+// What comes between the making of a trigger and that of its first rule is not lost.
+func TestJetStreamHoldsWhatNoRuleLeadsAnywhere(t *testing.T) {
+	h := triggertest.Open(t, brokers.Kinds()...)
+	h.Secret("TOKEN", "s3cret")
+	h.Run()
+	s := startNATS(t, "127.0.0.1:0")
+	js, err := jetstream.New(client(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.Trigger("t", "jetstream", map[string]any{"url": s.ClientURL(), "stream": "ORDERS", "secret": "TOKEN", "from": "all"}, "TOKEN")
+	if err := h.Catalog.DeleteRule(t.Context(), catalog.DefaultNamespace, "t-f"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "orders", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	triggertest.Until(t, "the event was told to nobody", func() bool { return h.Manager.Status(catalog.DefaultNamespace, "t").Events > 0 })
+	h.Rule("late", "t", "f")
+	triggertest.Until(t, "a call", func() bool { return len(h.Node.Calls()) == 1 })
+}
