@@ -37,6 +37,20 @@ func ActionEnv(namespace, path string, inv *faas.Invocation) map[string]string {
 	return env
 }
 
+// actionKey is the variable that opens its caller's namespace.
+const actionKey = "__OW_API_KEY"
+
+// LoadEnv returns what an action finds in its environment while it is loaded for a call: what it will find
+// during that call, without its caller's key, since the process may serve other callers.
+func LoadEnv(rev *faas.Revision, inv *faas.Invocation) map[string]string {
+	if rev.Contract != faas.ContractOpenWhisk {
+		return nil
+	}
+	env := ActionEnv(rev.Name.Namespace, rev.Name.Path(), inv)
+	delete(env, actionKey)
+	return env
+}
+
 // actionVariable is how the names of variables of a call begin; in the protocols of actions the rest, in
 // lower case, is the name of a field.
 const actionVariable = "__OW_"

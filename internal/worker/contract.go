@@ -27,6 +27,30 @@ func inContract(rev *faas.Revision, inv *faas.Invocation, loading bool, err erro
 	return runtimes.ActionError(err, loading, timeout, l.Memory)
 }
 
+// environ is the environment of a process that is made for the pool's revision. One that is made for a
+// call finds in it what its contract tells of calls already while it loads.
+func (w *Worker) environ(in *instance, rev *faas.Revision, secrets map[string]string) map[string]string {
+	env := runtimes.Environ(rev, secrets)
+	if rev.Contract == faas.ContractNative || in.pool == nil || in.pool.rt.Style == runtimes.StyleExec { // which is told of its one call
+		return env
+	}
+	w.mu.Lock()
+	first := in.pool.line.first()
+	w.mu.Unlock()
+	if first != nil {
+		addMissing(env, runtimes.LoadEnv(rev, first.call.inv))
+	}
+	return env
+}
+
+func addMissing(env, more map[string]string) {
+	for k, v := range more {
+		if _, set := env[k]; !set {
+			env[k] = v
+		}
+	}
+}
+
 // forCall adds to the command of a process that serves one call what it is told of it.
 func forCall(ctx context.Context, spec *sandbox.Spec, rev *faas.Revision, inv *faas.Invocation) error {
 	args, env, err := runtimes.ExecCommand(ctx, rev, inv, spec.Args)

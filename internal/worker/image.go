@@ -140,7 +140,7 @@ func (w *Worker) initAction(ctx context.Context, in *instance, code string) erro
 	if err != nil {
 		return err
 	}
-	send.Env = runtimes.Environ(rev, secrets)
+	send.Env = w.environ(in, rev, secrets)
 	a := runtimes.NewAction(runtimes.ActionConfig{Dial: in.box.Dial, Revision: rev})
 	in.conn = a
 	return a.Init(ctx, send, in.box.Done())

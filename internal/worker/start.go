@@ -242,6 +242,7 @@ func (w *Worker) loadCode(ctx context.Context, in *instance, booting bool) error
 		return err
 	}
 	spec := runtimes.SpecOf(rev, secrets)
+	spec.Env = w.environ(in, rev, secrets)
 	if in.seeded() {
 		spec.Seed = newSeed()
 	}
@@ -369,7 +370,7 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		if err != nil {
 			return spec, err
 		}
-		for k, v := range runtimes.Environ(rev, secrets) {
+		for k, v := range w.environ(in, rev, secrets) {
 			spec.Env = append(spec.Env, k+"="+v)
 		}
 		slices.Sort(spec.Env)

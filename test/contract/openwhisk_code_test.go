@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/deploy"
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
@@ -65,6 +66,22 @@ func TestOpenWhiskCode(t *testing.T) {
 			}
 			rev := h.put(t, c.language, c.code, func(r *deploy.Request) { r.Handler = c.main })
 			h.call(t, rev, `{"n":7}`, nil).want(t, 200, `{"got":7}`)
+		})
+	}
+	for _, c := range []struct{ language, code string }{
+		{runtimes.Python, "import os\nat = [os.environ.get(n) for n in ('__OW_ACTION_NAME', '__OW_API_HOST', '__OW_API_KEY')]\ndef main(args):\n    return {'at': at}\n"},
+		{runtimes.Node, "const at = ['__OW_ACTION_NAME', '__OW_API_HOST', '__OW_API_KEY'].map((n) => process.env[n] ?? null)\nconst main = () => ({ at })"},
+		{runtimes.ActionLoop, "#!/bin/sh\nk=null; [ -z \"$__OW_API_KEY\" ] || k=1\nat=\"[\\\"$__OW_ACTION_NAME\\\",\\\"$__OW_API_HOST\\\",$k]\"\nwhile read -r l; do echo \"{\\\"at\\\":$at}\" >&3; done\n"},
+	} {
+		t.Run("63 at load, "+c.language, func(t *testing.T) {
+			if _, err := h.registry.Lookup(c.language); err != nil {
+				t.Skip(err)
+			}
+			rev := h.put(t, c.language, c.code, nil)
+			got := h.call(t, rev, `{}`, func(inv *faas.Invocation) {
+				inv.Env = map[string]string{"__OW_ACTION_NAME": "/guest/hello", "__OW_API_HOST": "https://host", "__OW_API_KEY": "secret"}
+			})
+			got.want(t, 200, `{"at":["/guest/hello","https://host",null]}`)
 		})
 	}
 	for _, c := range []struct{ name, language, code string }{
