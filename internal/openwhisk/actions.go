@@ -177,6 +177,9 @@ var errExists = reject(http.StatusConflict, "The resource already exists.")
 func (s *Server) changeAction(ctx context.Context, own string, p path, was *action, in *actionPut) (*action, error) {
 	a := &action{path: p}
 	r := &a.record
+	if string(bytes.TrimSpace(in.Exec)) == "null" { // as clients write one that they don't have
+		in.Exec = nil
+	}
 	var before actionRecord
 	if was != nil {
 		before = was.record
@@ -214,6 +217,9 @@ func (s *Server) changeAction(ctx context.Context, own string, p path, was *acti
 		r.Parameters = parameters{}
 	default:
 		r.Parameters = before.Parameters
+	}
+	if err := checkEnvironment(r.Parameters.environment()); err != nil {
+		return nil, err
 	}
 	r.Annotations = annotate(before.Annotations, in, r.Exec.Kind, was == nil)
 	if code != nil && code.exec.Kind == kindSequence {

@@ -206,6 +206,9 @@ func TestAnnotationsAndParametersAreMerged(t *testing.T) {
 		{item: 35, method: "PUT", path: "_/actions/s?overwrite=true", body: with(nodeCode, `"parameters":[{"key":"q","value":2}]`), status: 200, want: `{"parameters":[{"key":"q","value":2}]}`},
 		{item: 58, method: "PUT", path: "_/actions/i", body: with(nodeCode, `"parameters":[{"key":"HOME_TOWN","value":"x","init":true},{"key":"a","value":null}]`), status: 200,
 			want: `{"parameters":[{"key":"HOME_TOWN","value":"x","init":true},{"key":"a","value":null}]}`},
+		{item: 58, method: "PUT", path: "_/actions/i?overwrite=true", body: `{"exec":null,"publish":false}`, status: 200},
+		{item: 58, method: "PUT", path: "_/actions/i?overwrite=true", body: `{"parameters":[{"key":"LD_PRELOAD","value":"x","init":true}]}`, status: 400},
+		{item: 58, method: "PUT", path: "_/actions/i?overwrite=true", body: `{"parameters":[{"key":"a=b","value":"x","init":true}]}`, status: 400},
 		{item: 58, method: "POST", path: "_/actions/i?blocking=true&result=true", body: `{"b":1}`, status: 200, want: `{"HOME_TOWN":"<absent>","b":1}`},
 	})
 	_, rev, err := w.catalog.Resolve(faas.Ref{Name: faas.Name{Namespace: "guest", Function: "i"}})

@@ -20,6 +20,11 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		"__OW_API_HOST": s.cfg.APIHost, "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
 		"__OW_ACTION_NAME": "/" + m.Namespace + "/" + m.Name, "__OW_ACTION_VERSION": m.Version,
 	}
+	for k, v := range s.packageEnvironment(inv.Function.Name) {
+		if _, own := rev.Env[k]; !own {
+			env[k] = v
+		}
+	}
 	if m.truthy("provide-api-key") {
 		owner := inv.Owner
 		if owner == "" {

@@ -226,3 +226,26 @@ func (s *Server) nativeExec(rev *faas.Revision) execution {
 	}
 	return e
 }
+
+// packageEnvironment is what the parameters for initialization of a function's package put into the
+// environment, those of a binding over those of what it is bound to. Unlike an action's own they come with
+// each call, since they may change without it.
+func (s *Server) packageEnvironment(name faas.Name) map[string]string {
+	if name.Package == "" {
+		return nil
+	}
+	pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package)
+	if err != nil || pkg.Origin == nil {
+		return nil
+	}
+	env := map[string]string{}
+	if b := pkg.Binding; b != nil {
+		if to, err := s.cfg.Catalog.Package(b.Namespace, b.Name); err == nil {
+			env = s.packageRecord(b.Namespace, to).Parameters.environment()
+		}
+	}
+	for k, v := range s.packageRecord(name.Namespace, pkg).Parameters.environment() {
+		env[k] = v
+	}
+	return env
+}

@@ -158,15 +158,12 @@ func (s *Server) callOf(ctx context.Context, f *firing, rule *faas.Rule, action 
 		return "", err
 	}
 	inv := s.invocation(f.who, t, args)
-	inv.Cause = cause
-	if f.event != "" {
+	inv.Cause, inv.Wait = cause, &faas.Wait{Once: true}
+	if f.event != "" { // which is one call however often it is told
 		sum := sha256.Sum256([]byte(f.trigger.trigger.UID + "\x00" + rule.UID + "\x00" + f.event))
-		inv.Wait = &faas.Wait{Key: "event " + hex.EncodeToString(sum[:20])}
+		inv.Wait.Key = "event " + hex.EncodeToString(sum[:20])
 	}
-	if err := s.enqueue(ctx, inv); err != nil {
-		return "", err
-	}
-	return inv.ID, nil
+	return s.cfg.Dispatcher.Enqueue(ctx, inv)
 }
 
 // recordFire keeps the record of a trigger that was fired.

@@ -214,6 +214,9 @@ func (s *Server) changePackage(ctx context.Context, p path, was *pack, in *packa
 	if in.Parameters != nil {
 		r.Parameters = *in.Parameters
 	}
+	if err := checkEnvironment(r.Parameters.environment()); err != nil {
+		return nil, err
+	}
 	pkg := &faas.Package{Namespace: faas.NativeName(p.namespace), Name: faas.NativeName(p.name), Shared: r.Publish, Params: r.Parameters.arguments()}
 	if in.Binding != nil {
 		r.Binding = in.Binding

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/openwhisk"
 )
 
@@ -79,6 +80,24 @@ func TestParametersOfPackages(t *testing.T) {
 	}
 	if annotations["binding"] != "guest/b" || annotations["path"] != "guest/p/x" {
 		t.Errorf("item 112: annotations %v", annotations)
+	}
+}
+
+func TestPackagesParametersForInitialization(t *testing.T) { // item 58
+	w := open(t, nil)
+	w.play([]step{
+		{item: 58, method: "PUT", path: "_/packages/p", body: `{"parameters":[{"key":"A","value":"p","init":true},{"key":"B","value":"p","init":true},{"key":"C","value":{"x":1},"init":true},{"key":"d","value":1}]}`, status: 200},
+		{item: 58, method: "PUT", path: "_/packages/b", body: `{"binding":{"namespace":"_","name":"p"},"parameters":[{"key":"B","value":"b","init":true}]}`, status: 200},
+		{item: 58, method: "PUT", path: "_/actions/p/x", body: with(nodeCode, `"parameters":[{"key":"A","value":"x","init":true}]`), status: 200},
+		{item: 58, method: "POST", path: "_/actions/b/x?blocking=true&result=true", body: `{}`, status: 200, want: `{"A":"<absent>","B":"<absent>","C":"<absent>","d":1}`},
+		{item: 58, method: "PUT", path: "_/packages/q", body: `{"parameters":[{"key":"LD_PRELOAD","value":"p","init":true}]}`, status: 400},
+	})
+	name := faas.Name{Namespace: "guest", Package: "b", Function: "x"}
+	_, rev, err := w.catalog.Resolve(faas.Ref{Name: name})
+	w.must(err)
+	env, err := w.dialect.Env(t.Context(), rev, &faas.Invocation{Function: faas.Ref{Name: name}, Owner: "guest"})
+	if _, own := env["A"]; err != nil || own || rev.Env["A"] != "x" || env["B"] != "b" || env["C"] != `{"x":1}` || env["d"] != "" {
+		t.Errorf("environment %v, %v", env, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -98,4 +99,22 @@ func wireLimits(l faas.Limits) actionLimits {
 		out.Instances = &n
 	}
 	return out
+}
+
+// maxEnvironment is how large the environment may be that parameters make.
+const maxEnvironment = 256 * faas.KiB
+
+// checkEnvironment refuses parameters that can be no variables of an environment, or may not be.
+func checkEnvironment(env map[string]string) error {
+	size := 0
+	for k, v := range env {
+		size += len(k) + len(v)
+		if len(k) > 255 || strings.ContainsAny(k, "=\x00") || strings.HasPrefix(k, "BRASA_") || strings.HasPrefix(k, "LD_") || strings.ContainsRune(v, 0) {
+			return reject(http.StatusBadRequest, "The request content was malformed: the parameter %.80q is for initialization, and can't be a variable of the environment.", k)
+		}
+	}
+	if size > int(maxEnvironment) {
+		return tooLarge("The environment that parameters for initialization make", int64(size), int64(maxEnvironment))
+	}
+	return nil
 }
