@@ -95,7 +95,7 @@ func TestPackagesParametersForInitialization(t *testing.T) { // item 58
 	name := faas.Name{Namespace: "guest", Package: "b", Function: "x"}
 	_, rev, err := w.catalog.Resolve(faas.Ref{Name: name})
 	w.must(err)
-	env, err := w.dialect.Env(t.Context(), rev, &faas.Invocation{Function: faas.Ref{Name: name}, Owner: "guest"})
+	env, err := w.server.Env(t.Context(), rev, &faas.Invocation{Function: faas.Ref{Name: name}, Owner: "guest"})
 	if _, own := env["A"]; err != nil || own || rev.Env["A"] != "x" || env["B"] != "b" || env["C"] != `{"x":1}` || env["d"] != "" {
 		t.Errorf("environment %v, %v", env, err)
 	}

@@ -35,7 +35,6 @@ type world struct {
 	t        *testing.T
 	url      string
 	catalog  *catalog.Catalog
-	dialect  *openwhisk.Server
 	server   *openwhisk.Server
 	subjects map[string]auth.Subject // guest and other, by the name of the namespace
 
