@@ -32,4 +32,34 @@ var described = []struct {
 }{
 	{"/namespaces", map[string]string{"get": "List the caller's namespaces"}},
 	{"/namespaces/{namespace}/limits", map[string]string{"get": "Read the namespace's limits"}},
+	{"/namespaces/{namespace}/actions", map[string]string{"get": "List actions, those of packages too"}},
+	{"/namespaces/{namespace}/actions/{action}", entityMethods("action", "Invoke an action")},
+	{"/namespaces/{namespace}/actions/{package}/", map[string]string{"get": "List the actions of a package"}},
+	{"/namespaces/{namespace}/actions/{package}/{action}", entityMethods("action of a package", "Invoke an action of a package")},
+	{"/namespaces/{namespace}/packages", map[string]string{"get": "List packages, of another namespace those that it shares"}},
+	{"/namespaces/{namespace}/packages/{package}", entityMethods("package", "")},
+	{"/namespaces/{namespace}/triggers", map[string]string{"get": "List triggers"}},
+	{"/namespaces/{namespace}/triggers/{trigger}", entityMethods("trigger", "Fire a trigger")},
+	{"/namespaces/{namespace}/rules", map[string]string{"get": "List rules"}},
+	{"/namespaces/{namespace}/rules/{rule}", entityMethods("rule", "Enable or disable a rule")},
+	{"/namespaces/{namespace}/activations", map[string]string{"get": "List activations"}},
+	{"/namespaces/{namespace}/activations/{id}", map[string]string{"get": "Read an activation"}},
+	{"/namespaces/{namespace}/activations/{id}/logs", map[string]string{"get": "Read an activation's logs"}},
+	{"/namespaces/{namespace}/activations/{id}/result", map[string]string{"get": "Read an activation's result"}},
+}
+
+// entityMethods describes what can be done with an entity; post is empty where that is no method of it.
+func entityMethods(what, post string) map[string]string {
+	m := map[string]string{"get": "Read " + article(what), "put": "Make or change " + article(what), "delete": "Delete " + article(what)}
+	if post != "" {
+		m["post"] = post
+	}
+	return m
+}
+
+func article(what string) string {
+	if what[0] == 'a' {
+		return "an " + what
+	}
+	return "a " + what
 }
