@@ -88,6 +88,7 @@ func TestAnActionThatCannotBeBuiltIsPublished(t *testing.T) {
 	}
 }
 
+// Item 76: the error names the image.
 func TestAnActionOfAnImageThatCannotBeHadIsPublished(t *testing.T) {
 	s := newShop(t, nil)
 	req := actionRequest("", "text")

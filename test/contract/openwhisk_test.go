@@ -165,7 +165,7 @@ func (h *house) tells(t *testing.T, a action) {
 	}
 	call := func(input string) *activation { return h.call(t, rev, input, nil) }
 
-	t.Run("235, 236 echo", func(t *testing.T) {
+	t.Run("items 235, 236: echo", func(t *testing.T) {
 		input := `{"do":"echo","list":[1,null,true,{"x":1.5}],"unicode":"héllo ✓ 你好","empty":{}}`
 		if !a.can("empty object") {
 			input = strings.Replace(input, `,"empty":{}`, "", 1)
@@ -176,11 +176,11 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Errorf("logs = %q and %q", got.logs(runtimes.Stdout), got.logs(runtimes.Stderr))
 		}
 	})
-	t.Run("236, 237 environment at load", func(t *testing.T) {
+	t.Run("items 236, 237: environment at load", func(t *testing.T) {
 		call(`{"do":"load"}`).want(t, 200, `{"loaded":"at load ✓","unicode":"héllo ✓ 你好"}`)
 		call(`{"do":"env","names":["EMPTY","__OW_API_KEY"]}`).want(t, 200, `{"EMPTY":"","__OW_API_KEY":null}`)
 	})
-	t.Run("63, 238 environment of a call", func(t *testing.T) {
+	t.Run("items 63, 238: environment of a call", func(t *testing.T) {
 		names := []string{"__OW_NAMESPACE", "__OW_ACTION_NAME", "__OW_ACTION_VERSION", "__OW_ACTIVATION_ID", "__OW_TRANSACTION_ID", "__OW_DEADLINE", "__OW_API_KEY", "__OW_API_HOST"}
 		input, _ := json.Marshal(map[string]any{"do": "env", "names": names})
 		got := h.call(t, rev, string(input), func(inv *faas.Invocation) {
@@ -190,7 +190,7 @@ func (h *house) tells(t *testing.T, a action) {
 		got.want(t, 200, fmt.Sprintf(`{"__OW_NAMESPACE":"caller","__OW_ACTION_NAME":"/default/%s","__OW_ACTION_VERSION":"0.0.7","__OW_ACTIVATION_ID":%q,"__OW_TRANSACTION_ID":"tid","__OW_DEADLINE":"%d","__OW_API_KEY":"uuid:key","__OW_API_HOST":"https://host"}`,
 			rev.Name.Path(), got.ID, got.Deadline.UnixMilli()))
 	})
-	t.Run("83 state", func(t *testing.T) {
+	t.Run("item 83: state", func(t *testing.T) {
 		again := h.again(rev, nil)
 		first := h.call(t, again, `{"do":"count"}`, nil)
 		first.want(t, 200, `{"calls":1}`)
@@ -200,13 +200,13 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Errorf("loaded: %v and %v; want the first call alone to load the code", !first.warm(), !second.warm())
 		}
 	})
-	t.Run("65 error of the application", func(t *testing.T) {
+	t.Run("item 65: error of the application", func(t *testing.T) {
 		call(`{"do":"error"}`).want(t, 502, `{"error":{"code":7,"text":"mine"}}`)
 		if !call(`{"do":"echo"}`).warm() {
 			t.Error("an error of the application ended its process")
 		}
 	})
-	t.Run("66 rejection", func(t *testing.T) {
+	t.Run("item 66: rejection", func(t *testing.T) {
 		if !a.can("reject") {
 			t.Skip("it has no promises")
 		}
@@ -217,7 +217,7 @@ func (h *house) tells(t *testing.T, a action) {
 		}
 		call(`{"do":"uncaught"}`).fails(t, running, "nobody catches this")
 	})
-	t.Run("67 exception", func(t *testing.T) {
+	t.Run("item 67: exception", func(t *testing.T) {
 		if !a.can("throw") {
 			t.Skip("an exception is the end of its process")
 		}
@@ -231,7 +231,7 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Errorf("log %q does not say what was thrown", got.logs(""))
 		}
 	})
-	t.Run("68 syntax", func(t *testing.T) {
+	t.Run("item 68: syntax", func(t *testing.T) {
 		syntax := a.syntax
 		if a.language == runtimes.Rust {
 			syntax = a.compile(t, h, syntax) // with what was compiled before
@@ -239,7 +239,7 @@ func (h *house) tells(t *testing.T, a action) {
 		bad := h.put(t, a.language, syntax, named)
 		h.call(t, bad, `{}`, nil).fails(t, initializing)
 	})
-	t.Run("69 exits", func(t *testing.T) {
+	t.Run("item 69: exits", func(t *testing.T) {
 		if a.can("run at load") {
 			quits := h.put(t, a.language, cmp.Or(a.quits, code), as(cmp.Or(a.quitsAs, a.handler)))
 			h.call(t, quits, `{}`, nil).fails(t, initializing, "did not initialize", "exited")
@@ -249,7 +249,7 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Error("the call after an exit found the process of the one before")
 		}
 	})
-	t.Run("70 hangs in init", func(t *testing.T) {
+	t.Run("item 70: hangs in init", func(t *testing.T) {
 		if !a.can("run at load") {
 			t.Skip("nothing of it runs before its first call")
 		}
@@ -259,7 +259,7 @@ func (h *house) tells(t *testing.T, a action) {
 		})
 		h.call(t, hangs, `{}`, nil).fails(t, initializing, "700 milliseconds", "during initialization")
 	})
-	t.Run("71, 72 runs too long", func(t *testing.T) {
+	t.Run("items 71, 72: runs too long", func(t *testing.T) {
 		call(`{"do":"echo"}`).want(t, 200, `{"do":"echo"}`) // so that it is loaded
 		got := h.call(t, rev, `{"do":"hang"}`, func(inv *faas.Invocation) { inv.Deadline = inv.Timing.Begin.Add(time.Second) })
 		got.fails(t, running, "exceeded", "1000 milliseconds")
@@ -272,7 +272,7 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Error("the call after a timeout found the process of the one before")
 		}
 	})
-	t.Run("73, 240 results", func(t *testing.T) {
+	t.Run("items 73, 240: results", func(t *testing.T) {
 		call(`{"do":"text"}`).fails(t, running, "did not return a dictionary or array", "just text")
 		call(`{"do":"list"}`).want(t, 200, `[1,"two"]`)
 		got := call(`{"do":"nothing"}`)
@@ -286,10 +286,10 @@ func (h *house) tells(t *testing.T, a action) {
 			got.fails(t, running, "did not return a dictionary or array")
 		}
 	})
-	t.Run("74 memory", func(t *testing.T) {
+	t.Run("item 74: memory", func(t *testing.T) {
 		call(`{"do":"memory"}`).fails(t, running, "memory", "aborted")
 	})
-	t.Run("75 long result", func(t *testing.T) {
+	t.Run("item 75: long result", func(t *testing.T) {
 		got := call(`{"do":"big","size":2000000}`)
 		if got.Err != nil || got.Status != 502 || !strings.Contains(got.Body, "1048576") || !strings.Contains(got.Body, " 20000") || !strings.Contains(got.Body, `{\"text\":`) {
 			t.Errorf("answer %d %s, %v", got.Status, clip(got.Body), got.Err)
@@ -298,13 +298,13 @@ func (h *house) tells(t *testing.T, a action) {
 			t.Errorf("answer %d of %d bytes, %v", got.Status, len(got.Body), got.Err)
 		}
 	})
-	t.Run("231, 232 no code", func(t *testing.T) {
+	t.Run("items 231, 232: no code", func(t *testing.T) {
 		for _, empty := range []string{"", " \n"} {
 			rev := h.put(t, a.language, empty, named)
 			h.call(t, rev, `{}`, nil).fails(t, initializing, "no code")
 		}
 	})
-	t.Run("234 another entry", func(t *testing.T) {
+	t.Run("item 234: another entry", func(t *testing.T) {
 		if a.main == "" {
 			t.Skip("it has one entry only")
 		}
@@ -313,7 +313,7 @@ func (h *house) tells(t *testing.T, a action) {
 		rev = h.put(t, a.language, code, func(r *deploy.Request) { r.Handler = "nosuch" })
 		h.call(t, rev, `{}`, nil).fails(t, initializing, "nosuch")
 	})
-	t.Run("37 archive", func(t *testing.T) {
+	t.Run("item 37: archive", func(t *testing.T) {
 		if a.archive == nil {
 			t.Skip("it has no archives")
 		}
@@ -328,11 +328,11 @@ func (h *house) tells(t *testing.T, a action) {
 		rev = h.put(t, a.language, "PK\x03\x04 is no archive", named)
 		h.call(t, rev, `{}`, nil).fails(t, initializing)
 	})
-	t.Run("239 long arguments", func(t *testing.T) {
+	t.Run("item 239: long arguments", func(t *testing.T) {
 		input := `{"do":"echo","text":"` + strings.Repeat("y", 1040000) + `"}`
 		call(input).want(t, 200, input)
 	})
-	t.Run("240 list as arguments", func(t *testing.T) {
+	t.Run("item 240: list as arguments", func(t *testing.T) {
 		call(`[1,{"a":2}]`).want(t, 200, `[1,{"a":2}]`)
 	})
 }
