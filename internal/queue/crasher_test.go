@@ -85,7 +85,11 @@ func (c *crasher) push(i int) {
 			case 0:
 				c.pushOne(f, faas.Wait{Order: fmt.Sprint("row", i%3)})
 			case 1, 2:
-				c.pushOne(f, faas.Wait{Key: fmt.Sprintf("key-%s-%d", f, i/10)})
+				key := fmt.Sprintf("key-%s-%d", f, i/10)
+				if i/10%2 == 1 { // else it may be long until one comes that no child had before
+					key += fmt.Sprint("-", os.Getpid())
+				}
+				c.pushOne(f, faas.Wait{Key: key})
 			case 3:
 				c.pushOne(f, faas.Wait{NotBefore: time.Now().Add(time.Hour), Priority: faas.PriorityHigh})
 			default:
