@@ -97,9 +97,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rejected := asRejection(err); rejected.status >= http.StatusInternalServerError {
 			s.cfg.Logger.Error("request failed", "transaction", c.transaction, "path", r.URL.Path, "cause", err)
 		}
+		if asRejection(err).status == http.StatusRequestEntityTooLarge {
+			// Most clients read the answer when they have sent all: a connection that ends before leaves
+			// them without one.
+			_, _ = io.CopyN(io.Discard, r.Body, int64(maxDrain))
+		}
 		writeError(w, c.transaction, err)
 	}
 }
+
+// maxDrain is how much is read of a request that is too large.
+const maxDrain = 2 * maxBody
 
 const (
 	base           = "/api/v1"
