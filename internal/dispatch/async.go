@@ -64,6 +64,9 @@ func (d *Dispatcher) Enqueue(ctx context.Context, inv *faas.Invocation) (faas.ID
 		return "", err
 	}
 	first, err := d.canRun(rev)
+	if err != nil && rev.Sequence != nil && inv.Wait != nil && inv.Wait.Once {
+		first, err = rev, nil // what it lacks is its outcome
+	}
 	if err != nil {
 		return "", err
 	}

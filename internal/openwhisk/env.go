@@ -43,11 +43,14 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 }
 
 // Next finds the action that a conductor names, as its caller may call it.
-func (s *Server) Next(_ context.Context, inv *faas.Invocation, action string) (faas.Name, error) {
+func (s *Server) Next(ctx context.Context, inv *faas.Invocation, action string) (faas.Name, error) {
 	who := auth.Subject{Name: inv.Subject, Namespace: s.cfg.Subjects.NamespaceName(cmp.Or(inv.Owner, inv.Function.Name.Namespace))}
 	p, ok := parsePath(action, who.Namespace)
 	if !ok {
 		return faas.Name{}, faas.Errorf(faas.Invalid, "find action", "it is no name of an action")
+	}
+	if err := s.bring(ctx, p.namespace); err != nil {
+		return faas.Name{}, err
 	}
 	if _, err := s.resolve(who, p); err != nil {
 		if r, ok := err.(*rejection); ok {

@@ -63,3 +63,23 @@ func TestSequencesMayBeShorter(t *testing.T) { // item 155
 		{item: 155, method: "PUT", path: "_/actions/three", body: sequence("/_/two", "/_/a"), status: 400, want: fmt.Sprintf(`{"error":"~%d"}`, 2)},
 	})
 }
+
+func TestSequencesWhoseActionsAreGone(t *testing.T) { // item 160
+	w := open(t, nil)
+	w.play([]step{
+		{item: 160, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
+		{item: 160, method: "PUT", path: "_/actions/b", body: nodeCode, status: 200},
+		{item: 160, method: "PUT", path: "_/actions/s", body: sequence("/_/a", "/_/b"), status: 200},
+		{item: 160, method: "DELETE", path: "_/actions/b", status: 200},
+		{item: 160, method: "POST", path: "_/actions/s?blocking=true", body: `{}`, status: 502, want: `{"response":{"success":false,"result":{"error":"~b"}}}`},
+	})
+	a := w.send("guest", "POST", "_/actions/s", `{}`)
+	m, _ := a.json.(map[string]any)
+	id, _ := m["activationId"].(string)
+	if a.status != 202 || id == "" {
+		t.Fatalf("nobody waits: status %d: %s", a.status, a.body)
+	}
+	if r := w.record("guest", id); contains(r, map[string]any{"response": map[string]any{"success": false}}, "") != nil {
+		t.Errorf("record %v", r)
+	}
+}
