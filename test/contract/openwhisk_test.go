@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,7 @@ type action struct {
 	syntax   string   // code that can't be read
 	quits    string   // code that ends its process while it is loaded
 	hangs    string   // code that never gets to be loaded
+	byEnv    bool     // it does both where AT_LOAD says so: to build it once is enough
 	quitsAs  string   // the main that does so, where it is the same code
 	hangsAs  string   // the same
 	lacks    []string // what the language can't do, by the name of the case
@@ -57,8 +59,7 @@ func actions() []action {
 		},
 		{
 			language: runtimes.Go, file: "action.go.txt", main: "niam", archive: as("main.go"),
-			syntax: "package main\n\nfunc Main(", quits: "package main\n\nimport \"os\"\n\nfunc init() { os.Exit(4) }\n\nfunc Main() {}",
-			hangs: "package main\n\nimport \"time\"\n\nfunc init() { time.Sleep(time.Hour) }\n\nfunc Main() {}",
+			syntax: "package main\n\nfunc Main(", byEnv: true,
 			lacks: []string{"reject", "throw"},
 		},
 		{
@@ -77,6 +78,14 @@ func actions() []action {
 			language: runtimes.PHP, file: "action.php", main: "niam", archive: as("index.php"), thrown: true,
 			syntax: "<?php function main(", quits: "<?php exit(4);", hangs: "<?php sleep(600);", lacks: []string{"reject", "empty object"},
 		},
+	}
+}
+
+// atLoad has an action do something while it is loaded.
+func atLoad(what string) func(*faas.Revision) {
+	return func(r *faas.Revision) {
+		r.Env = maps.Clone(r.Env)
+		r.Env["AT_LOAD"] = what
 	}
 }
 
@@ -241,7 +250,10 @@ func (h *house) tells(t *testing.T, a action) {
 	})
 	t.Run("item 69: exits", func(t *testing.T) {
 		if a.can("run at load") {
-			quits := h.put(t, a.language, cmp.Or(a.quits, code), as(cmp.Or(a.quitsAs, a.handler)))
+			quits := h.again(rev, atLoad("quits"))
+			if !a.byEnv {
+				quits = h.put(t, a.language, cmp.Or(a.quits, code), as(cmp.Or(a.quitsAs, a.handler)))
+			}
 			h.call(t, quits, `{}`, nil).fails(t, initializing, "did not initialize", "exited")
 		}
 		call(`{"do":"exit"}`).fails(t, running, "no valid response", "exited")
@@ -253,10 +265,11 @@ func (h *house) tells(t *testing.T, a action) {
 		if !a.can("run at load") {
 			t.Skip("nothing of it runs before its first call")
 		}
-		hangs := h.put(t, a.language, cmp.Or(a.hangs, code), func(r *deploy.Request) {
-			r.Handler = cmp.Or(a.hangsAs, a.handler)
-			r.Limits.Timeout = faas.Duration(700 * time.Millisecond)
-		})
+		hangs := h.again(rev, atLoad("hangs"))
+		if !a.byEnv {
+			hangs = h.put(t, a.language, cmp.Or(a.hangs, code), as(cmp.Or(a.hangsAs, a.handler)))
+		}
+		hangs = h.again(hangs, func(r *faas.Revision) { r.Limits.Timeout = faas.Duration(700 * time.Millisecond) })
 		h.call(t, hangs, `{}`, nil).fails(t, initializing, "700 milliseconds", "during initialization")
 	})
 	t.Run("items 71, 72: runs too long", func(t *testing.T) {
