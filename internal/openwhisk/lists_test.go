@@ -80,3 +80,26 @@ func TestFunctionsThatWereMadeAnotherWay(t *testing.T) {
 		{item: 142, method: "GET", path: "_/rules/link", status: 200, want: `{"status":"inactive"}`},
 	})
 }
+
+// Of many who make the same thing at once one is told that it was made.
+func TestOneMakesIt(t *testing.T) { // item 17
+	w := open(t, nil)
+	for path, body := range map[string]string{"_/actions/a": pyCode, "_/packages/p": `{}`, "_/triggers/t": `{}`} {
+		statuses := make(chan int, 8)
+		for range cap(statuses) {
+			go func() { statuses <- w.send("guest", "PUT", path, body).status }()
+		}
+		made, refused := 0, 0
+		for range cap(statuses) {
+			switch <-statuses {
+			case 200:
+				made++
+			case 409:
+				refused++
+			}
+		}
+		if made != 1 || refused != cap(statuses)-1 {
+			t.Errorf("%s: made %d times, refused %d times", path, made, refused)
+		}
+	}
+}
