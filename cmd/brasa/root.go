@@ -58,7 +58,7 @@ or, while you write: brasa dev`,
 	add(groupCode, newDeploy(a), newSequence(a), newInvoke(a), newRun(a), newLs(a), newDescribe(a), newVersions(a), newRollback(a), newRm(a))
 	add(groupLook, newLogs(a), newInv(a), newTrace(a), newBuilds(a), newNodes(a), newSimulate(a), newBench(a))
 	add(groupLook, newQueue(a), newDlq(a))
-	add(groupManage, newTrigger(a), newSecret(a), newNamespace(a), newKey(a), newSubject(a))
+	add(groupManage, newTrigger(a), newSecret(a), newNamespace(a), newKey(a), newSubject(a), newImport(a))
 	add(groupProgram, newDoctor(a), newConfig(a), newVersion(a), newCompletion(a), newHelp())
 	root.SetHelpCommandGroupID(groupProgram)
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -69,6 +69,7 @@ func (s *session) info() {
 		if err != nil {
 			return err
 		}
+		s.Config.Namespace = "_" // the library forgets it here
 		return want("how many", len(all), 1)
 	})
 }
