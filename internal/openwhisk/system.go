@@ -86,6 +86,10 @@ func (s *Server) bring(ctx context.Context, namespace string) error {
 
 // bringPackage makes a package of the server, or changes one that another version of it has made.
 func (s *Server) bringPackage(ctx context.Context, sys *systemPackage) error {
+	if k, _ := findKind(systemKind); !sys.Builtin && s.lacks(k) != nil {
+		s.cfg.Logger.Warn("package of the server left out", "package", sys.Name, "cause", s.lacks(k))
+		return nil
+	}
 	made, codes, err := sys.digest()
 	if err != nil {
 		return err

@@ -1,9 +1,11 @@
 package openwhisk_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/openwhisk"
 )
 
 func TestPackagesOfTheServer(t *testing.T) {
@@ -49,5 +51,27 @@ func TestPackagesOfTheServerAreThereAtFirstUse(t *testing.T) {
 	})
 	if _, _, outcomes := w.fire("t", `{}`); len(outcomes) != 1 || outcomes[0]["success"] != true {
 		t.Errorf("item 139: %v", outcomes)
+	}
+}
+
+func TestPackagesOfAServerThatLacksALanguage(t *testing.T) {
+	w := open(t, func(c *openwhisk.Config) {
+		c.Ready = func(language string) error {
+			if language == "python" {
+				return errors.New("it is not installed")
+			}
+			return nil
+		}
+	})
+	w.play([]step{
+		{item: 119, method: "GET", path: "whisk.system/packages", status: 200, want: `[{"name":"alarms"}]`},
+		{item: 27, method: "PUT", path: "_/actions/a", body: pyCode, status: 400, want: `{"error":"~it is not installed"}`},
+		{item: 27, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
+	})
+	a := w.send("", "GET", "/", "")
+	m, _ := a.json.(map[string]any)
+	families, _ := m["runtimes"].(map[string]any)
+	if families["python"] != nil || families["nodejs"] == nil {
+		t.Errorf("item 2: runtimes %v", families)
 	}
 }
