@@ -15,23 +15,24 @@ import (
 
 // Plan is what a tree of code was found to be and how it will be run.
 type Plan struct {
-	Runtime  string            // the language's name
-	Version  string            // of its runtime on this host
-	Entry    string            // file in the tree; for Go, its package's file or directory, or empty
-	Handler  string            // name in the entry; empty: the default ones
-	Command  []string          // what is run instead of the entry
-	Build    bool              // it is source that must be built to a program first
-	Source   string            // the language of that source, go, rust or dotnet, of which Runtime may be another, such as lines; empty: nothing to build
-	Lacks    string            // file that names dependencies which are not in the tree; empty: none
-	Env      map[string]string // from the manifest
-	Secrets  []string          // the same
-	Limits   faas.Limits       // the same
-	Network  faas.Network      // the same
-	Install  Install           // the same
-	Prefetch bool              // the same: an instance is made ready before a deploy ends
-	Async    *faas.Async       // the same; nil: it says nothing
-	Warm     []faas.WarmWindow // the same
-	Why      string            // how it was found out, for people
+	Runtime   string            // the language's name
+	Version   string            // of its runtime on this host
+	Entry     string            // file in the tree; for Go, its package's file or directory, or empty
+	Handler   string            // name in the entry; empty: the default ones
+	Command   []string          // what is run instead of the entry
+	Build     bool              // it is source that must be built to a program first
+	Source    string            // the language of that source, go, rust or dotnet, of which Runtime may be another, such as lines; empty: nothing to build
+	Lacks     string            // file that names dependencies which are not in the tree; empty: none
+	Env       map[string]string // from the manifest
+	Secrets   []string          // the same
+	Limits    faas.Limits       // the same
+	Network   faas.Network      // the same
+	Install   Install           // the same
+	Conductor bool              // the same
+	Prefetch  bool              // the same: an instance is made ready before a deploy ends
+	Async     *faas.Async       // the same; nil: it says nothing
+	Warm      []faas.WarmWindow // the same
+	Why       string            // how it was found out, for people
 }
 
 // Style says how one talks to the plan's process.
@@ -60,7 +61,7 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network, Install: m.Install, Prefetch: m.Prefetch, Async: m.Async, Warm: m.Warm}
+	p := Plan{Env: m.Env, Secrets: m.Secrets, Limits: m.Limits, Network: m.Network, Install: m.Install, Prefetch: m.Prefetch, Conductor: m.Conductor, Async: m.Async, Warm: m.Warm}
 	h.Language, h.Entry, h.Handler = orElse(h.Language, m.Language), orElse(h.Entry, m.Entry), orElse(h.Handler, m.Handler)
 	if len(h.Command) == 0 {
 		h.Command = m.Command

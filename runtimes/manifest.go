@@ -19,18 +19,19 @@ const Manifest = "brasa.json"
 
 // manifest is what brasa.json says. Flags win over it.
 type manifest struct {
-	Language string            `json:"language"`
-	Entry    string            `json:"entry"`
-	Handler  string            `json:"handler"`
-	Command  []string          `json:"command"`
-	Env      map[string]string `json:"env"`
-	Secrets  []string          `json:"secrets"`
-	Limits   faas.Limits       `json:"limits"`
-	Network  faas.Network      `json:"network"`
-	Install  Install           `json:"install"`
-	Prefetch bool              `json:"prefetch"`
-	Async    *faas.Async       `json:"async"`
-	Warm     []faas.WarmWindow `json:"warm"`
+	Language  string            `json:"language"`
+	Entry     string            `json:"entry"`
+	Handler   string            `json:"handler"`
+	Command   []string          `json:"command"`
+	Env       map[string]string `json:"env"`
+	Secrets   []string          `json:"secrets"`
+	Limits    faas.Limits       `json:"limits"`
+	Network   faas.Network      `json:"network"`
+	Install   Install           `json:"install"`
+	Prefetch  bool              `json:"prefetch"`
+	Conductor bool              `json:"conductor"`
+	Async     *faas.Async       `json:"async"`
+	Warm      []faas.WarmWindow `json:"warm"`
 }
 
 // Install is what code asks of the installation of its dependencies.

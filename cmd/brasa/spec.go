@@ -31,7 +31,7 @@ type specFlags struct {
 	network, reuse, state             string
 	with                              []string
 	scripts, strict                   bool
-	prefetch                          bool
+	prefetch, conductor               bool
 	policy                            policyFlags
 }
 
@@ -75,6 +75,7 @@ func (s *specFlags) addKeeping(c *cobra.Command) {
 	f.IntVar(&s.least, "min-instances", 0, "`N` instances that stand whether anybody calls or not")
 	f.IntVar(&s.target, "target", 0, "`N` calls at once in one instance, from which on another is made ahead")
 	f.StringArrayVar(&s.warm, "warm", nil, "`WHEN` instances stand ready: 'CRON for TIME [in ZONE] [xN]', such as '0 8 * * MON-FRI for 10h in Europe/Berlin x2'; repeatable")
+	f.BoolVar(&s.conductor, "conductor", false, "its answer names the function that is called next")
 	f.BoolVar(&s.prefetch, "prefetch", false, "have all laid out on the node and an instance ready before the deploy ends")
 	completeFlag(c, "reuse", cobra.FixedCompletions([]string{"function", "tenant", "any", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(c, "state", cobra.FixedCompletions([]string{"kept", "pristine"}, cobra.ShellCompDirectiveNoFileComp))
@@ -85,7 +86,7 @@ func (s *specFlags) spec(a *app) (api.Spec, error) {
 	spec := api.Spec{
 		Language: s.language, Entry: s.entry, Handler: s.handler, Secrets: s.secrets,
 		Network: s.network, Reuse: s.reuse, State: s.state,
-		With: s.with, InstallScripts: s.scripts, Strict: s.strict, Prefetch: s.prefetch,
+		With: s.with, InstallScripts: s.scripts, Strict: s.strict, Prefetch: s.prefetch, Conductor: s.conductor,
 	}
 	if s.network != "" && s.network != "none" && s.network != "egress" {
 		return spec, cli.Usagef("--network %s: use none or egress", s.network)

@@ -166,7 +166,7 @@ func (u *upload) request(name faas.Name, host string) deploy.Request {
 		Name: name, Code: u.code, Filename: u.filename, Language: u.spec.Language, Entry: u.spec.Entry,
 		Handler: u.spec.Handler, Command: u.spec.Command, Env: u.spec.Env, Secrets: u.spec.Secrets,
 		Network: faas.Network(u.spec.Network), Reuse: faas.Reuse(u.spec.Reuse), State: faas.State(u.spec.State), Public: u.spec.Public, Async: u.spec.Async, Warm: u.spec.Warm,
-		Install: install.Options{With: u.spec.With, Scripts: u.spec.InstallScripts, Strict: u.spec.Strict}, Prefetch: u.spec.Prefetch,
+		Install: install.Options{With: u.spec.With, Scripts: u.spec.InstallScripts, Strict: u.spec.Strict}, Prefetch: u.spec.Prefetch, Conductor: u.spec.Conductor,
 	}
 	if u.spec.Limits != nil {
 		req.Limits = *u.spec.Limits

@@ -213,6 +213,7 @@ type Spec struct {
 	With           []string `json:"with,omitempty" maxItems:"100" doc:"Packages to install besides those that the code's own manifest names"`
 	InstallScripts bool     `json:"install_scripts,omitempty" doc:"Code of packages may run while they are installed"`
 	Strict         bool     `json:"strict,omitempty" doc:"Nothing is installed of which the lock has no hash"`
+	Conductor      bool     `json:"conductor,omitempty" doc:"Its answer names the function that is called next; see docs/functions.md"`
 	Prefetch       bool     `json:"prefetch,omitempty" doc:"The deploy ends when all is laid out on the node and an instance is ready; of no meaning for code that is run once"`
 }
 

@@ -285,7 +285,7 @@ func (d *Deployer) prepare(ctx context.Context, req Request, out *Outcome, steps
 		defer deps.Release()
 		plan.Lacks = ""
 	}
-	out.Detected, out.prefetch = detected(plan), plan.Prefetch
+	out.Detected, out.prefetch, req.Conductor = detected(plan), plan.Prefetch, req.Conductor || plan.Conductor
 	code := src
 	if build := d.builder(&plan); build != nil {
 		err = steps.do("build", func() error {

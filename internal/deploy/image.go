@@ -102,7 +102,7 @@ func (d *Deployer) prepareImage(ctx context.Context, req Request, dir string, ou
 	if err := checkAlone(&req, &plan); err != nil {
 		return nil, err
 	}
-	out.Detected, out.prefetch = detected(plan), plan.Prefetch
+	out.Detected, out.prefetch, req.Conductor = detected(plan), plan.Prefetch, req.Conductor || plan.Conductor
 	runs := img.Image
 	runs.Reference = cmp.Or(runs.Reference, req.Image.Name, req.Image.Filename)
 	runs.Bytes = img.Bytes
