@@ -12,7 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -71,10 +74,16 @@ func setup(env *testscript.Env) error {
 	return s.use(shared)
 }
 
+var told sync.Map // of how often each script was told again, *atomic.Int64, by name
+
 // scriptName is a script's name as a name of a subject: what is not allowed in one becomes a dash.
 func scriptName(workDir string) string {
 	name := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(filepath.Base(workDir)), "-")
-	return "ow-" + strings.Trim(strings.TrimPrefix(name, "script-"), "-") // a subject's name is not short
+	name = "ow-" + strings.Trim(strings.TrimPrefix(name, "script-"), "-") // a subject's name is not short
+	if n, again := told.LoadOrStore(name, new(atomic.Int64)); again {     // with -count
+		name += "-" + strconv.FormatInt(n.(*atomic.Int64).Add(1), 10)
+	}
+	return name
 }
 
 func condition(cond string) (bool, error) {
