@@ -14,7 +14,7 @@ import (
 
 func newSubject(a *app) *cobra.Command {
 	return newGroup("subject", "Make and block those who use OpenWhisk's clients", []string{"subjects"},
-		newSubjectCreate(a), newSubjectLs(a), newSubjectGet(a), newSubjectBlock(a, true), newSubjectBlock(a, false), newSubjectRm(a))
+		newSubjectCreate(a), newSubjectLs(a), newSubjectGet(a), newSubjectBlock(a, true), newSubjectBlock(a, false), newSubjectLimits(a), newSubjectRm(a))
 }
 
 func newSubjectCreate(a *app) *cobra.Command {
@@ -159,6 +159,78 @@ func newSubjectBlock(a *app, block bool) *cobra.Command {
 			})
 		},
 	}
+}
+
+func newSubjectLimits(a *app) *cobra.Command {
+	var invocations, concurrent, fires int
+	var kinds []string
+	var hide, reset bool
+	c := &cobra.Command{
+		Use:   "limits NAMESPACE [flags]",
+		Short: "Show or set what a namespace may do by OpenWhisk's API",
+		Long:  "Show the limits that a namespace has in place of the server's, or set some; the others stay as they are.",
+		Example: `  brasa subject limits guest
+  brasa subject limits guest --invocations 600 --concurrent 100
+  brasa subject limits guest --reset`,
+		Args: exactly("NAMESPACE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			l, err := client.SpaceLimits(c.Context(), args[0])
+			if err != nil {
+				return cli.While(err, "read the limits of %q", args[0])
+			}
+			if reset {
+				l = api.SpaceLimits{}
+			}
+			f, changed := c.Flags(), reset
+			for name, to := range map[string]func(){
+				"invocations": func() { l.Invocations = &invocations }, "concurrent": func() { l.Concurrent = &concurrent }, "fires": func() { l.Fires = &fires },
+				"kinds": func() { l.Kinds = kinds }, "hide-activations": func() { l.Hidden = hide },
+			} {
+				if f.Changed(name) {
+					to()
+					changed = true
+				}
+			}
+			if changed {
+				if l, err = client.PutSpaceLimits(c.Context(), args[0], l); err != nil {
+					return cli.While(err, "set the limits of %q", args[0])
+				}
+			}
+			g := cli.NewGrid("LIMIT", "VALUE")
+			row := func(name string, n *int) {
+				if n == nil {
+					g.Row(name, "the server's")
+				} else {
+					g.Row(name, fmt.Sprint(*n))
+				}
+			}
+			row("invocations per minute", l.Invocations)
+			row("concurrent invocations", l.Concurrent)
+			row("fires per minute", l.Fires)
+			g.Row("kinds", orText(strings.Join(l.Kinds, ", "), "all"))
+			g.Row("activations", map[bool]string{true: "hidden", false: "shown"}[l.Hidden])
+			return a.list(l, []string{args[0]}, g, "")
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&invocations, "invocations", 0, "calls in a minute of the clock")
+	f.IntVar(&concurrent, "concurrent", 0, "calls at once")
+	f.IntVar(&fires, "fires", 0, "fires of triggers in a minute of the clock")
+	f.StringSliceVar(&kinds, "kinds", nil, "kinds of actions that it may make and call; empty: all")
+	f.BoolVar(&hide, "hide-activations", false, "show no records of its calls")
+	f.BoolVar(&reset, "reset", false, "have the server's limits count before the others are set")
+	return c
+}
+
+func orText(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }
 
 func newSubjectRm(a *app) *cobra.Command {

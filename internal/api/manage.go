@@ -54,6 +54,7 @@ func (s *Server) routes() {
 	s.triggerRoutes()
 	if s.cfg.Subjects != nil {
 		s.subjectRoutes()
+		s.spaceRoutes()
 	}
 }
 

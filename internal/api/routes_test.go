@@ -70,6 +70,13 @@ var examples = map[string]example{
 	"redrive-dead":        {body: `{"id":"DEAD"}`},
 	"purge-dead":          {body: `{"function":"pay"}`},
 	"get-activation-logs": {},
+	"list-subjects":       {},
+	"get-subject":         {},
+	"create-subject":      {body: `{"namespace":"NEW"}`, status: 201},
+	"block-subject":       {body: `{"blocked":true}`},
+	"delete-subject":      {query: "namespace=green"},
+	"get-space-limits":    {},
+	"put-space-limits":    {body: `{"fires_per_minute":3,"kinds":["nodejs:20"]}`},
 	"list-trigger-kinds":  {},
 	"preview-trigger":     {query: "count=3", body: `{"kind":"cron","config":{"schedule":"@daily"}}`},
 	"list-triggers":       {},
@@ -236,7 +243,7 @@ func request(t *testing.T, d *gatewaytest.Door, r route, in room, key string) *h
 	}
 	path := strings.NewReplacer(
 		"triggers/{name}", "triggers/"+trigger, "rules/{name}", "rules/to-pay", "hooks/{namespace}/{name}", "hooks/"+in.namespace+"/hook",
-		"{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}/result", "activations/"+in.answered+"/result",
+		"{subject}", "guest", "{space}", "green", "{namespace}", in.namespace, "{path}", "a/b", "keys/{id}", "keys/"+in.keyID, "activations/{id}/result", "activations/"+in.answered+"/result",
 		"activations/{id}", "activations/"+activation, "dead-letters/{id}", "dead-letters/"+in.dead, "builds/{id}", "builds/"+in.build,
 		"secrets/{name}", "secrets/TOKEN", "sequences/{name}", "sequences/twice", "{name}", "pay",
 	).Replace(r.path)

@@ -108,6 +108,41 @@ func (s *Server) subjectRoutes() {
 	})
 }
 
+// SpaceLimits are what a namespace of OpenWhisk has in place of the server's limits. What is left out is
+// the server's.
+type SpaceLimits struct {
+	Invocations *int     `json:"invocations_per_minute,omitempty" minimum:"0" maximum:"1000000"`
+	Concurrent  *int     `json:"concurrent_invocations,omitempty" minimum:"0" maximum:"1000000"`
+	Fires       *int     `json:"fires_per_minute,omitempty" minimum:"0" maximum:"1000000" doc:"Of triggers"`
+	Kinds       []string `json:"kinds,omitempty" maxItems:"100" doc:"Kinds of actions that it may make and call; all when left out"`
+	Hidden      bool     `json:"hide_activations,omitempty" doc:"Records of its calls are not shown by OpenWhisk's API"`
+}
+
+// SpacePath names a namespace as OpenWhisk's clients do.
+type SpacePath struct {
+	Space string `path:"space"`
+}
+
+func (s *Server) spaceRoutes() {
+	const one = "/v1/subject-namespaces/{space}/limits"
+	known := func(space string) error {
+		_, err := s.cfg.Catalog.Namespace(faas.NativeName(space))
+		return err
+	}
+	manage(s, accessAdmin, operation("get-space-limits", http.MethodGet, one, "Read the limits that a namespace of OpenWhisk has of its own", "subjects"), func(_ context.Context, in *SpacePath) (SpaceLimits, error) {
+		return SpaceLimits(s.cfg.Subjects.Limits(in.Space)), known(in.Space)
+	})
+	manage(s, accessAdmin, operation("put-space-limits", http.MethodPut, one, "Set them", "subjects"), func(ctx context.Context, in *struct {
+		SpacePath
+		Body SpaceLimits
+	}) (SpaceLimits, error) {
+		if err := known(in.Space); err != nil {
+			return SpaceLimits{}, err
+		}
+		return in.Body, s.cfg.Subjects.PutLimits(ctx, in.Space, auth.NamespaceLimits(in.Body))
+	})
+}
+
 func wireSubject(i auth.SubjectInfo) Subject {
 	out := Subject{Subject: i.Name, Blocked: i.Blocked, Created: i.Created, Namespaces: []SubjectKey{}}
 	for _, k := range i.Keys {
@@ -135,6 +170,18 @@ func (c *Client) CreateSubject(ctx context.Context, name string, spec SubjectSpe
 // BlockSubject has a subject's keys not taken, or taken again.
 func (c *Client) BlockSubject(ctx context.Context, name string, blocked bool) (Subject, error) {
 	return call[Subject](ctx, c, request{op: "block subject", method: http.MethodPatch, path: []string{"v1", "subjects", name}, contentType: jsonType, body: jsonBody(SubjectBlock{Blocked: blocked})})
+}
+
+// SpaceLimits reads the limits that a namespace of OpenWhisk has of its own.
+func (c *Client) SpaceLimits(ctx context.Context, space string) (SpaceLimits, error) {
+	return call[SpaceLimits](ctx, c, request{op: "read limits", method: http.MethodGet, path: []string{"v1", "subject-namespaces", space, "limits"}})
+}
+
+// PutSpaceLimits sets them.
+func (c *Client) PutSpaceLimits(ctx context.Context, space string, l SpaceLimits) (SpaceLimits, error) {
+	return call[SpaceLimits](ctx, c, request{
+		op: "set limits", method: http.MethodPut, path: []string{"v1", "subject-namespaces", space, "limits"}, contentType: jsonType, body: jsonBody(l),
+	})
 }
 
 // DeleteSubject deletes a subject, or its key of one namespace.

@@ -74,9 +74,10 @@ type Subjects struct {
 	guesses *guesses
 
 	mu       sync.RWMutex
-	subjects map[string]*known // guarded by mu; by name
-	byUUID   map[string]*known // guarded by mu
-	writers  sync.Mutex        // one change at a time
+	subjects map[string]*known          // guarded by mu; by name
+	byUUID   map[string]*known          // guarded by mu
+	limits   map[string]NamespaceLimits // guarded by mu; by the namespace in the catalog
+	writers  sync.Mutex                 // one change at a time
 }
 
 type known struct {
@@ -139,6 +140,9 @@ func storeName(subject string) string {
 
 // learn takes a record over from the store, unless a newer one is known.
 func (s *Subjects) learn(r store.Record) error {
+	if strings.HasPrefix(r.Key, limitsPrefix) {
+		return s.learnLimits(r)
+	}
 	var rec subjectRecord
 	if !r.Deleted {
 		if err := json.Unmarshal(r.Value, &rec); err != nil {

@@ -70,11 +70,6 @@ func (s *Server) actions(c *call, namespace string) error {
 				return err
 			}
 		}
-		if s.cfg.Kinds != nil {
-			if a, err := s.findAction(c.ctx, c.who.Namespace, p); err == nil && !s.mayUse(c.who.Namespace, a.record.Exec.Kind) {
-				return reject(http.StatusForbidden, "Actions of kind %s are not allowed in this namespace.", a.record.Exec.Kind)
-			}
-		}
 		return s.invokeAction(c, p)
 	}
 	return notAllowed("DELETE, GET, POST, PUT")
@@ -380,10 +375,7 @@ func (s *Server) deleteAction(c *call, p path) error {
 
 // mayUse says whether a namespace may make and call actions of a kind.
 func (s *Server) mayUse(namespace, kind string) bool {
-	if s.cfg.Kinds == nil {
-		return true
-	}
-	allowed := s.cfg.Kinds(namespace)
+	allowed := s.cfg.Subjects.Limits(namespace).Kinds
 	return len(allowed) == 0 || slices.Contains(allowed, kind)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/openwhisk"
@@ -353,10 +354,9 @@ func TestDeprecatedKinds(t *testing.T) { // item 45
 }
 
 func TestKindsThatANamespaceMayNotUse(t *testing.T) { // item 122
-	var allowed []string
-	w := open(t, func(c *openwhisk.Config) { c.Kinds = func(string) []string { return allowed } })
+	w := open(t, nil)
 	w.play([]step{{item: 122, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200}})
-	allowed = []string{"python:3.10"}
+	w.must(w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{Kinds: []string{"python:3.10"}}))
 	w.play([]step{
 		{item: 122, method: "PUT", path: "_/actions/b", body: nodeCode, status: 403},
 		{item: 122, method: "PUT", path: "_/actions/b", body: pyCode, status: 200},

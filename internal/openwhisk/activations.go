@@ -20,8 +20,9 @@ func (s *Server) activations(c *call, namespace string) error {
 	if namespace != c.who.Namespace {
 		return errForbidden
 	}
+	hidden := s.cfg.Subjects.Limits(namespace).Hidden
 	if len(c.rest) == 0 {
-		return s.listActivations(c, namespace)
+		return s.listActivations(c, namespace, hidden)
 	}
 	if len(c.rest) > 2 {
 		return errNotFound
@@ -38,6 +39,9 @@ func (s *Server) activations(c *call, namespace string) error {
 		if part = c.rest[1]; part != "logs" && part != "result" {
 			return errNotFound
 		}
+	}
+	if hidden {
+		return errNotFound
 	}
 	act, err := s.cfg.Journal.Get(c.ctx, faas.NativeName(namespace), faas.ID(strings.ToLower(id)))
 	if err != nil {
@@ -61,8 +65,8 @@ func (s *Server) activations(c *call, namespace string) error {
 // scan is how many records are read at once to find those that are asked for.
 const scan = 500
 
-// listActivations answers the list of records, newest first.
-func (s *Server) listActivations(c *call, namespace string) error {
+// listActivations answers the list of records, newest first; an empty one where they are hidden.
+func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 	limit, skip, count, err := paging(c)
 	if err != nil {
 		return err
@@ -90,7 +94,7 @@ func (s *Server) listActivations(c *call, namespace string) error {
 	}
 	out := []*activation{}
 	n := 0
-	for {
+	for !hidden {
 		page, next, err := s.cfg.Journal.Find(c.ctx, q)
 		if err != nil {
 			return err

@@ -1,16 +1,11 @@
 package openwhisk
 
 import (
-	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/store"
@@ -85,81 +80,6 @@ func (d *swaggerDoc) UnmarshalJSON(b []byte) error {
 		delete(d.more, known)
 	}
 	return nil
-}
-
-// apis are those of all namespaces.
-type apis struct {
-	store store.Store // nil: there are none
-
-	mu  sync.RWMutex
-	all map[string]map[string]*gatewayAPI // guarded by mu; by native namespace and base path
-}
-
-const apiPrefix = "api/"
-
-func apiKey(namespace, basePath string) string {
-	return apiPrefix + faas.NativeName(namespace) + "/" + hex.EncodeToString([]byte(basePath))
-}
-
-// Run follows what is written of APIs until ctx ends.
-func (s *Server) Run(ctx context.Context) error {
-	if s.apis.store == nil {
-		<-ctx.Done()
-		return nil
-	}
-	changes, err := s.apis.store.Watch(ctx, apiPrefix, 0)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("watch APIs: %w", err)
-	}
-	for r := range changes {
-		if r.Key != "" {
-			s.apis.learn(r)
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return errors.New("watch APIs: the store ended the watch")
-}
-
-func (a *apis) learn(r store.Record) {
-	namespace, encoded, _ := strings.Cut(strings.TrimPrefix(r.Key, apiPrefix), "/")
-	base, err := hex.DecodeString(encoded)
-	if err != nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if r.Deleted {
-		delete(a.all[namespace], string(base))
-		return
-	}
-	api := &gatewayAPI{}
-	if json.Unmarshal(r.Value, api) != nil {
-		return
-	}
-	if a.all == nil {
-		a.all = map[string]map[string]*gatewayAPI{}
-	}
-	if a.all[namespace] == nil {
-		a.all[namespace] = map[string]*gatewayAPI{}
-	}
-	a.all[namespace][string(base)] = api
-}
-
-// of returns the APIs of a namespace in the order of their base paths.
-func (a *apis) of(native string) []*gatewayAPI {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	var out []*gatewayAPI
-	for _, api := range a.all[native] {
-		out = append(out, api)
-	}
-	slices.SortFunc(out, func(x, y *gatewayAPI) int { return strings.Compare(x.Doc.BasePath, y.Doc.BasePath) })
-	return out
 }
 
 // apiManagement answers the web actions of whisk.system/apimgmt, by which clients make APIs.
@@ -459,107 +379,4 @@ func (s *Server) deleteAPI(c *call) error {
 	}
 	writeJSON(c.w, http.StatusOK, map[string]any{})
 	return nil
-}
-
-// gateway answers a request to a path of an API: /api/TENANT/BASE/PATH.
-func (s *Server) gateway(c *call, tenant string, rest []string) error {
-	var api *gatewayAPI
-	var relative []string
-	for _, ns := range s.cfg.Catalog.Namespaces() {
-		if ns.UID != tenant {
-			continue
-		}
-		longest := -1
-		for _, a := range s.apis.of(ns.Name) {
-			base := segments(a.Doc.BasePath)
-			if len(base) > longest && len(base) <= len(rest) && slices.Equal(base, rest[:len(base)]) {
-				api, relative, longest = a, rest[len(base):], len(base)
-			}
-		}
-	}
-	if api == nil {
-		return errNotFound
-	}
-	template, params := matchPath(api.Doc.Paths, relative)
-	if template == "" {
-		return errNotFound
-	}
-	method := strings.ToLower(c.r.Method)
-	ops := api.Doc.Paths[template]
-	raw, ok := ops[method]
-	if method == "options" && !ok {
-		webOrigin(c)
-		c.w.WriteHeader(http.StatusOK)
-		return nil
-	}
-	if !ok {
-		var have []string
-		for m := range ops {
-			if m != "parameters" {
-				have = append(have, strings.ToUpper(m))
-			}
-		}
-		slices.Sort(have)
-		return notAllowed(strings.Join(have, ", "))
-	}
-	var op operation
-	if json.Unmarshal(raw, &op) != nil || op.Whisk == nil || op.Whisk.Action == "" {
-		return reject(http.StatusBadGateway, "The API's operation names no action.")
-	}
-	ext := ".http"
-	if u, err := url.Parse(op.Whisk.URL); err == nil {
-		_, ext = splitExtension(u.Path[strings.LastIndexByte(u.Path, '/')+1:])
-	}
-	pkg := op.Whisk.Package
-	if pkg == "" {
-		pkg = "default"
-	}
-	r := c.r.Clone(c.ctx)
-	r.Header.Del("Authorization") // meant for the API's owner, if for anybody
-	r.Header.Del(webSecret)
-	if secret := api.Secrets[method+" "+template]; secret != "" {
-		r.Header.Set(webSecret, secret)
-	}
-	query := r.URL.Query()
-	for k, v := range params {
-		query.Set(k, v)
-	}
-	if len(params) > 0 {
-		r.URL.RawQuery = query.Encode()
-	}
-	web := *c
-	web.r, web.query = r, query
-	web.rest = append([]string{"web", api.Namespace, pkg, op.Whisk.Action + ext}, relative...)
-	return s.web(&web)
-}
-
-// segments are those of a path, without empty ones.
-func segments(path string) []string {
-	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-}
-
-// matchPath finds the path of an API that a request is for, and what stands in its parameters. One
-// without parameters goes before one with.
-func matchPath(paths map[string]swaggerPath, rest []string) (template string, params map[string]string) {
-	fewest := -1
-	for p := range paths {
-		parts := segments(p)
-		if len(parts) != len(rest) {
-			continue
-		}
-		found := map[string]string{}
-		ok := true
-		for i, part := range parts {
-			if name, isParam := strings.CutPrefix(part, "{"); isParam && strings.HasSuffix(name, "}") {
-				found[strings.TrimSuffix(name, "}")] = rest[i]
-			} else if part != rest[i] {
-				ok = false
-				break
-			}
-		}
-		if ok && (fewest < 0 || len(found) < fewest || len(found) == fewest && p < template) {
-			template, params, fewest = p, found, len(found)
-		}
-	}
-	return template, params
 }

@@ -15,7 +15,7 @@ import (
 // itself. The key of the namespace is there only if the action asks for it with the annotation
 // provide-api-key: it opens all of the namespace.
 func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error) {
-	m := metaOf(rev)
+	m := s.metaOf(rev)
 	env := map[string]string{
 		"__OW_API_HOST": s.cfg.APIHost, "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
 		"__OW_ACTION_NAME": "/" + m.Namespace + "/" + m.Name, "__OW_ACTION_VERSION": m.Version,

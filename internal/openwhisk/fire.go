@@ -30,7 +30,7 @@ func (s *Server) fireTrigger(c *call, p path) error {
 	if err != nil {
 		return err
 	}
-	if err := s.throttle.fire(p.namespace, &s.cfg.Limits); err != nil {
+	if err := s.throttle.fire(p.namespace, s.limitsOf(p.namespace)); err != nil {
 		return err
 	}
 	headers := map[string]string{}

@@ -74,6 +74,26 @@ func metaOf(rev *faas.Revision) meta {
 	return m
 }
 
+// maxMetas bounds the actions whose origin is kept as it was read.
+const maxMetas = 4096
+
+// metaOf is metaOf for what is called often: an origin may have a megabyte of annotations.
+func (s *Server) metaOf(rev *faas.Revision) meta {
+	if m, ok := s.metas.Load(rev.ID); ok {
+		return m.(meta)
+	}
+	m := metaOf(rev)
+	if rev.ID == "" {
+		return m
+	}
+	if s.metaCount.Add(1) > maxMetas {
+		s.metas.Clear()
+		s.metaCount.Store(1)
+	}
+	s.metas.Store(rev.ID, m)
+	return m
+}
+
 const dialect = faas.ContractOpenWhisk
 
 // resolve finds an action for who asks. What belongs to another namespace must be in a shared package.
@@ -108,7 +128,7 @@ func (s *Server) resolve(who auth.Subject, p path) (*target, error) {
 		}
 		return nil, err
 	}
-	t.rev, t.meta = rev, metaOf(rev)
+	t.rev, t.meta = rev, s.metaOf(rev)
 	if k, ok := findKind(t.meta.Exec.Kind); ok && k.Deprecated {
 		return nil, reject(http.StatusBadRequest, "The kind %s is deprecated: an action of it can be read and deleted, and neither made nor called.", k.Name)
 	}
@@ -125,6 +145,9 @@ func (s *Server) invokeAction(c *call, p path) error {
 	if err != nil {
 		return err
 	}
+	if kind := t.meta.Exec.Kind; !s.mayUse(c.who.Namespace, kind) {
+		return reject(http.StatusForbidden, "Actions of kind %s are not allowed in this namespace.", kind)
+	}
 	args, err := s.arguments(c)
 	if err != nil {
 		return err
@@ -134,7 +157,7 @@ func (s *Server) invokeAction(c *call, p path) error {
 	}
 	inv := s.invocation(c.who, t, args)
 	if !blocking {
-		release, err := s.throttle.enter(c.who.Namespace, &s.cfg.Limits)
+		release, err := s.throttle.enter(c.who.Namespace, s.limitsOf(c.who.Namespace))
 		if err != nil {
 			return err
 		}
@@ -277,7 +300,7 @@ func (s *Server) noteFor(t *target, namespace string, part bool) json.RawMessage
 // Note is what the dispatcher keeps with calls that this dialect did not make itself: those of a
 // sequence, of a rule, of a schedule, and of the native API.
 func (s *Server) Note(rev *faas.Revision, inv *faas.Invocation) json.RawMessage {
-	t := &target{rev: rev, meta: metaOf(rev)}
+	t := &target{rev: rev, meta: s.metaOf(rev)}
 	called := inv.Function.Name
 	if called.Package != "" && (called.Namespace != rev.Name.Namespace || called.Package != rev.Name.Package) {
 		t.binding = called.Namespace + "/" + called.Package
@@ -302,7 +325,7 @@ func (s *Server) namespaceName(owner string, rev *faas.Revision) string {
 // call makes a call and waits for it for some time. It returns the activation, or nil if the call
 // goes on without us. What was refused before there was anything to record is an error.
 func (s *Server) call(ctx context.Context, namespace string, inv *faas.Invocation, wait time.Duration) (*faas.Activation, error) {
-	release, err := s.throttle.enter(namespace, &s.cfg.Limits)
+	release, err := s.throttle.enter(namespace, s.limitsOf(namespace))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/openwhisk"
 )
@@ -150,9 +151,13 @@ func TestActivations(t *testing.T) {
 		{item: 112, who: "other", method: "PUT", path: "_/packages/bound", body: `{"binding":{"namespace":"guest","name":"pkg"}}`, status: 200},
 	})
 	before := time.Now().Add(-time.Second).UnixMilli()
+	// IDs tell the order of calls by the millisecond.
+	later := func() { time.Sleep(3 * time.Millisecond) }
 	one := w.send("guest", "POST", "_/actions/a?blocking=true", `{"x":1}`).id()
+	later()
 	two := w.send("guest", "POST", "_/actions/pkg/a?blocking=true", `{}`).id()
 	theirs := w.send("other", "POST", "guest/actions/pkg/a?blocking=true", `{}`).id()
+	later()
 	bound := w.send("other", "POST", "_/actions/bound/a?blocking=true", `{}`).id()
 	after := time.Now().Add(time.Second).UnixMilli()
 	w.play([]step{
@@ -292,4 +297,39 @@ func TestThrottles(t *testing.T) {
 		{item: 178, who: "other", method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
 		{item: 178, who: "other", method: "POST", path: "_/actions/a?blocking=true", body: `{}`, status: 200},
 	})
+}
+
+func TestLimitsOfANamespace(t *testing.T) { // items 181, 182
+	w := open(t, nil)
+	n := func(i int) *int { return &i }
+	w.play([]step{
+		{item: 181, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
+		{item: 181, method: "PUT", path: "_/triggers/t", body: `{}`, status: 200},
+	})
+	id := w.send("guest", "POST", "_/actions/a?blocking=true", `{}`).id()
+	w.must(w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{Invocations: n(0), Fires: n(0), Concurrent: n(7), Kinds: []string{"nodejs:20"}}))
+	w.play([]step{
+		{item: 181, method: "POST", path: "_/actions/a?blocking=true", body: `{}`, status: 429},
+		{item: 181, method: "POST", path: "_/actions/a", body: `{}`, status: 429},
+		{item: 180, method: "POST", path: "_/triggers/t", body: `{}`, status: 429},
+		{item: 14, method: "GET", path: "_/limits", status: 200, want: `{"invocationsPerMinute":0,"concurrentInvocations":7,"firesPerMinute":0,"allowedKinds":["nodejs:20"],"storeActivations":true}`},
+		{item: 181, who: "other", method: "GET", path: "_/limits", status: 200, want: `{"concurrentInvocations":30,"allowedKinds":"<absent>"}`},
+	})
+	w.must(w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{Hidden: true}))
+	hidden := w.send("guest", "POST", "_/actions/a?blocking=true", `{"x":1}`)
+	if hidden.status != 200 || hidden.id() == "" {
+		t.Errorf("item 182: %d %s", hidden.status, hidden.body)
+	}
+	w.play([]step{
+		{item: 182, method: "GET", path: "_/activations/" + hidden.id(), status: 404},
+		{item: 182, method: "GET", path: "_/activations/" + id, status: 404},
+		{item: 182, method: "GET", path: "_/activations", status: 200, want: `[]`},
+		{item: 182, method: "GET", path: "_/activations?count=true", status: 200, want: `{"activations":0}`},
+		{item: 182, method: "GET", path: "_/limits", status: 200, want: `{"storeActivations":false}`},
+	})
+	w.must(w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{}))
+	w.play([]step{{item: 182, method: "GET", path: "_/activations/" + id, status: 200}})
+	if err := w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{Fires: n(-1)}); faas.CodeOf(err) != faas.Invalid {
+		t.Errorf("a limit below nothing: %v", err)
+	}
 }

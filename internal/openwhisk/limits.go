@@ -67,14 +67,32 @@ func (s *Server) namespaceLimits(c *call, namespace string) error {
 	if namespace != c.who.Namespace {
 		return errForbidden
 	}
-	l := &s.cfg.Limits
-	writeJSON(c.w, http.StatusOK, map[string]any{
+	l, own := s.limitsOf(namespace), s.cfg.Subjects.Limits(namespace)
+	answer := map[string]any{
 		"invocationsPerMinute": l.InvocationsPerMinute, "concurrentInvocations": l.Concurrent, "firesPerMinute": l.FiresPerMinute,
 		"minActionMemory": mib(l.MemoryMin), "maxActionMemory": mib(l.MemoryMax), "minActionTimeout": l.TimeoutMin.Milliseconds(), "maxActionTimeout": l.TimeoutMax.Milliseconds(),
 		"minActionLogs": mib(l.LogsMin), "maxActionLogs": mib(l.LogsMax), "minActionConcurrency": l.ConcurrencyMin, "maxActionConcurrency": l.ConcurrencyMax,
-		"maxParameterSize": l.Parameters, "storeActivations": true,
-	})
+		"maxParameterSize": l.Parameters, "storeActivations": !own.Hidden,
+	}
+	if len(own.Kinds) > 0 {
+		answer["allowedKinds"] = own.Kinds
+	}
+	writeJSON(c.w, http.StatusOK, answer)
 	return nil
+}
+
+// limitsOf are the limits of a namespace: the server's, save for what it has of its own.
+func (s *Server) limitsOf(namespace string) *Limits {
+	l, own := s.cfg.Limits, s.cfg.Subjects.Limits(namespace)
+	for _, x := range []struct {
+		to   *int
+		from *int
+	}{{&l.InvocationsPerMinute, own.Invocations}, {&l.Concurrent, own.Concurrent}, {&l.FiresPerMinute, own.Fires}} {
+		if x.from != nil {
+			*x.to = *x.from
+		}
+	}
+	return &l
 }
 
 func mib(b faas.Bytes) int64 { return int64(b / faas.MiB) }

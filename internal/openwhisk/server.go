@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/brasa-dev/brasa/internal/artifact"
@@ -35,8 +36,6 @@ type Config struct {
 	Limits     Limits
 	// Ready says why this machine can't run a language, as a deploy names it; nil: it can run all.
 	Ready func(language string) error
-	// Kinds are those that a namespace may make and call actions of; nil, or nothing of it: all.
-	Kinds func(namespace string) []string
 	// Sealed keeps the packages that a namespace shares from being read by others, who may call what is
 	// in them all the same.
 	Sealed bool
@@ -48,12 +47,14 @@ type Config struct {
 
 // Server answers the API of OpenWhisk. It is safe for concurrent use.
 type Server struct {
-	cfg      Config
-	throttle throttle
-	apis     apis
-	locks    locks        // of entities that are being changed
-	system   system       // the packages that the server brings
-	touched  atomic.Int64 // when an entity was last changed, in ms since 1970
+	cfg       Config
+	throttle  throttle
+	apis      apis
+	metas     sync.Map     // what calls need of origins, by revision
+	metaCount atomic.Int64 // of these, about
+	locks     locks        // of entities that are being changed
+	system    system       // the packages that the server brings
+	touched   atomic.Int64 // when an entity was last changed, in ms since 1970
 }
 
 // New returns a Server; nothing is started.

@@ -36,6 +36,7 @@ type world struct {
 	url      string
 	catalog  *catalog.Catalog
 	server   *openwhisk.Server
+	keys     *auth.Subjects
 	subjects map[string]auth.Subject // guest and other, by the name of the namespace
 
 	mu   sync.Mutex
@@ -89,6 +90,7 @@ func open(t *testing.T, change func(*openwhisk.Config)) *world {
 	w.must(err)
 	subjects, err := auth.OpenSubjects(ctx, auth.Config{Store: store.Memory(), Attempts: 1 << 20})
 	w.must(err)
+	w.keys = subjects
 	for _, ns := range []string{"guest", "other"} {
 		_, err := w.catalog.CreateNamespace(ctx, ns)
 		w.must(err)

@@ -107,7 +107,12 @@ func Open(t testing.TB, opts Options) *Door {
 	if d.Builds, err = install.OpenBuilds(filepath.Join(dir, "builds"), log); err != nil {
 		t.Fatal(err)
 	}
+	subjects, err := auth.OpenSubjects(ctx, auth.Config{Store: store.Memory()})
+	d.must(err)
+	_, err = subjects.Put(ctx, "guest", "green", "", "", false)
+	d.must(err)
 	cfg := api.Config{
+		Subjects: subjects,
 		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Triggers: triggers, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
 		Version: api.Version{Version: "0.0.0-test", Go: "go"}, Dir: dir, Logger: log,
 		Runtimes: func() []api.Runtime { return []api.Runtime{{Name: "python", Ready: true}} },
