@@ -113,7 +113,7 @@ func Open(t testing.TB, opts Options) *Door {
 	d.must(err)
 	cfg := api.Config{
 		Subjects: subjects,
-		Builds: d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Triggers: triggers, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
+		Builds:   d.Builds, Catalog: d.Catalog, Dispatcher: dispatcher, Queue: d.Queue, Triggers: triggers, Deployer: d.deployer(engine, dir), Journal: d.Journal, Keys: d.Keys,
 		Version: api.Version{Version: "0.0.0-test", Go: "go"}, Dir: dir, Logger: log,
 		Runtimes: func() []api.Runtime { return []api.Runtime{{Name: "python", Ready: true}} },
 	}
