@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/cli"
+	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/openwhisk/importer"
 )
 
@@ -54,7 +56,7 @@ updated, and nothing is deleted: it can be run again as often as one likes. What
 			}
 			report, err := f.run(c.Context(), client, from, namespace)
 			if err != nil {
-				return cli.While(err, "import from %s", from.URL)
+				return cli.While(importFailure(err, from.URL), "import from %s", from.URL)
 			}
 			if err := a.showImport(report); err != nil {
 				return err
@@ -73,6 +75,17 @@ updated, and nothing is deleted: it can be run again as often as one likes. What
 	s.BoolVar(&f.insecure, "insecure", false, "do not check the certificate of the installation")
 	s.BoolVar(&f.dryRun, "dry-run", false, "tell what would be copied, and what could not be kept as it was")
 	return c
+}
+
+// importFailure says who can mend what kept an import from going on.
+func importFailure(err error, from string) error {
+	if importer.Denied(err) {
+		return faas.Errorf(faas.Unauthenticated, "", "%v", err).WithFix("give the key of a namespace there with --auth-file FILE")
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return &cli.UnreachableError{Server: from, Err: op}
+	}
+	return err
 }
 
 // source reads of the flags what is copied from.

@@ -43,6 +43,9 @@ func statusOf(err error) int {
 	return 0
 }
 
+// Denied says whether an error of Run or Namespace is that an installation did not take its key.
+func Denied(err error) bool { return statusOf(err) == http.StatusUnauthorized }
+
 // do makes a request with a JSON body, if body is not nil, and decodes the answer into out, if that is not nil.
 func (e *Endpoint) do(ctx context.Context, method, path string, body, out any) error {
 	var in io.Reader
