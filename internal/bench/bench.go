@@ -140,6 +140,7 @@ func (b *bench) measurements() []measurement {
 		{"enqueue", []string{"async_enqueue_ratio"}, b.enqueue},
 		{"idle", []string{"async_idle_added_ms"}, b.idle},
 		{"drain", []string{"async_drain_per_s"}, b.drain},
+		{"whisk", []string{"whisk_actions_ratio", "whisk_warm_p50_ms", "whisk_python_cold_p50_ms", "whisk_nodejs_cold_p50_ms"}, b.whisk},
 		{"scale", []string{"idle_function_bytes", "idle_call_p99_ms"}, b.scale},
 	}
 }
