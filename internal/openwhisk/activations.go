@@ -62,6 +62,9 @@ func (s *Server) activations(c *call, namespace string) error {
 	return nil
 }
 
+// mostWait is how long a call waits at the most before it starts, for those who look for it by its start.
+const mostWait = time.Hour
+
 // scan is how many records are read at once to find those that are asked for.
 const scan = 500
 
@@ -79,14 +82,20 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 		return reject(http.StatusBadRequest, "The parameters docs and count exclude each other.")
 	}
 	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, Limit: scan}
-	if q.Since, err = millis(c, "since"); err != nil {
+	since, err := millis(c, "since")
+	if err != nil {
 		return err
 	}
-	if q.Until, err = millis(c, "upto"); err != nil {
+	upto, err := millis(c, "upto")
+	if err != nil {
 		return err
 	}
-	if !q.Until.IsZero() {
-		q.Until = q.Until.Add(time.Millisecond) // the bound itself is meant
+	// The bounds are of the start as records tell it, which is after the time that a call waited.
+	if !since.IsZero() {
+		q.Since = since.Add(-mostWait)
+	}
+	if !upto.IsZero() {
+		q.Until = upto.Add(time.Millisecond)
 	}
 	name := c.query.Get("name")
 	if name != "" && strings.Count(name, "/") > 1 {
@@ -100,7 +109,7 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 			return err
 		}
 		for _, act := range page {
-			if !named(act, name) {
+			if start := timesOf(act).start; !named(act, name) || !since.IsZero() && start < since.UnixMilli() || !upto.IsZero() && start > upto.UnixMilli() {
 				continue
 			}
 			n++

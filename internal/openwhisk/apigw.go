@@ -184,9 +184,10 @@ func (s *Server) createAPI(c *call) error {
 		path = swaggerPath{}
 		api.Doc.Paths[d.Path] = path
 	}
+	backend := withResponseType(d.Action.BackendURL, c.query.Get("responsetype"))
 	path[method], err = json.Marshal(map[string]any{
 		"operationId": method + "-" + d.Path, "responses": map[string]any{"default": map[string]string{"description": "Default response"}},
-		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": d.Action.BackendURL},
+		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": backend},
 	})
 	if err != nil {
 		return err
@@ -203,6 +204,17 @@ func (s *Server) createAPI(c *call) error {
 		api.Secrets[method+" "+d.Path] = secretText(d.Action.Secret)
 	}
 	return s.putAPI(c, api)
+}
+
+// withResponseType gives the URL of a web action the extension that a response type asks for.
+func withResponseType(backend, kind string) string {
+	slash := strings.LastIndexByte(backend, '/')
+	_, ext := splitExtension("x." + kind)
+	if slash < 0 || ext != "."+kind { // none, or one that there is not
+		return backend
+	}
+	name, _ := splitExtension(backend[slash+1:])
+	return backend[:slash+1] + name + ext
 }
 
 func (a *gatewayAPI) clone() (*gatewayAPI, error) {

@@ -290,9 +290,34 @@ func (s *Server) noteFor(t *target, namespace string, part bool) json.RawMessage
 		Namespace: namespace, Name: m.Name, Version: m.Version, Path: m.Namespace + "/" + m.Name, Kind: m.Exec.Kind, Binding: t.binding, Limits: m.Limits,
 		Part: part, Conductor: m.truthy("conductor"), Sequence: t.rev.Sequence != nil,
 	}
+	if n.Sequence {
+		n.Limits = s.sequenceLimits(t.rev, m.Limits)
+	}
 	b, err := json.Marshal(n)
 	if err != nil { // not possible
 		return nil
+	}
+	return b
+}
+
+// sequenceLimits are those of a sequence as its records tell them: its memory is the most of its actions.
+func (s *Server) sequenceLimits(rev *faas.Revision, limits json.RawMessage) json.RawMessage {
+	steps, err := s.cfg.Catalog.Steps(rev.Name, rev.Sequence)
+	if err != nil {
+		return limits
+	}
+	var l map[string]any
+	if json.Unmarshal(limits, &l) != nil || l == nil {
+		l = map[string]any{}
+	}
+	var most int64
+	for _, step := range steps {
+		most = max(most, mib(step.Limits.Memory))
+	}
+	l["memory"] = most
+	b, err := json.Marshal(l)
+	if err != nil { // not possible
+		return limits
 	}
 	return b
 }

@@ -262,8 +262,13 @@ func TestRecordsOfSequencesAndConductors(t *testing.T) {
 			}
 		}
 	}
+	w.play([]step{
+		{item: 163, method: "PUT", path: "_/actions/inc?overwrite=true", body: `{"limits":{"memory":512}}`, status: 200},
+		{item: 163, method: "PUT", path: "_/actions/v", body: strings.TrimSuffix(nodeCode, "}") + `,"version":"1.0"}`, status: 200, want: `{"version":"1.0.0"}`},
+	})
+	check(163, "s", []string{`"memory":512`}, "inc", "inc")
 	check(153, "s", []string{`{"key":"kind","value":"sequence"}`, `{"key":"topmost","value":true}`}, "inc", "inc")
-	check(166, "twice", []string{`{"key":"conductor","value":true}`, `{"key":"topmost","value":true}`}, "twice", "inc", "twice", "inc", "twice")
+	check(166, "twice", []string{`{"key":"kind","value":"sequence"}`, `{"key":"conductor","value":true}`, `{"key":"topmost","value":true}`}, "twice", "inc", "twice", "inc", "twice")
 }
 
 func TestThrottles(t *testing.T) {

@@ -184,7 +184,11 @@ func annotationsOf(a *faas.Activation, n *note, t times) []keyValue {
 	if n.Trigger {
 		return []keyValue{}
 	}
-	all := []keyValue{{"path", n.Path}, {"kind", n.Kind}}
+	kind := n.Kind
+	if n.Conductor && len(a.Steps) > 0 { // it is all that the conductor led to
+		kind = kindSequence
+	}
+	all := []keyValue{{"path", n.Path}, {"kind", kind}}
 	if len(n.Limits) > 0 {
 		all = append(all, keyValue{"limits", n.Limits})
 	}

@@ -176,8 +176,9 @@ func TestAPIGateway(t *testing.T) {
 		return map[string]any{"body": map[string]any{"path": a["__ow_path"], "isbn": a["isbn"], "method": a["__ow_method"], "q": a["q"]}}, nil
 	})
 	const manage = "/api/v1/web/whisk.system/apimgmt/"
+	kind := "http"
 	create := func(base, path, method, action string, more string) answer {
-		return w.send("guest", "POST", manage+"createApi.http?responsetype=json&accesstoken=x&spaceguid=y", fmt.Sprintf(
+		return w.send("guest", "POST", manage+"createApi.http?responsetype="+kind+"&accesstoken=x&spaceguid=y", fmt.Sprintf(
 			`{"apidoc":{"namespace":"guest","gatewayBasePath":%q,"gatewayPath":%q,"gatewayMethod":%q,"id":"API:guest:%s","action":{"name":%q,"namespace":"guest","backendMethod":"GET",
 			"backendUrl":"http://example.test/api/v1/web/guest/default/%s.http","authkey":"u:k"%s}}}`, base, path, method, base, action, action, more))
 	}
@@ -201,6 +202,15 @@ func TestAPIGateway(t *testing.T) {
 	if a := create("/club", "/books", "post", "books", ""); a.status != 200 || !strings.Contains(a.body, "/books/{isbn}") { // item 226
 		t.Errorf("item 226: %d %s", a.status, a.body)
 	}
+	kind = "json"
+	if a := create("/typed", "/x", "get", "books", ""); a.status != 200 || !strings.Contains(a.body, "books.json") { // item 228
+		t.Errorf("item 228: %d %s", a.status, a.body)
+	}
+	if a := w.sendAs("", "GET", strings.Replace(at, "/club", "/typed", 1)+"/x", "", nil); a.status != 200 || !strings.Contains(a.body, `"body"`) {
+		t.Errorf("item 228: %d %s", a.status, a.body)
+	}
+	w.send("guest", "DELETE", manage+"deleteApi.http?basepath=/typed", "")
+	kind = "http"
 	if a := create("/safe", "/x", "get", "safe", `,"secureKey":"s3"`); a.status != 200 || strings.Contains(a.body, "s3") {
 		t.Errorf("item 221: %d %s", a.status, a.body)
 	}

@@ -269,14 +269,14 @@ const firstVersion = "0.0.1"
 // nextVersion is the version of a changed entity: the one that was sent, if one was.
 func nextVersion(was string, sent *string) (string, error) {
 	if sent != nil {
-		if parts := strings.Split(*sent, "."); len(parts) == 3 {
+		if parts := strings.Split(*sent, "."); len(parts) <= 3 {
 			ok := true
 			for _, p := range parts {
 				n, err := strconv.Atoi(p)
 				ok = ok && err == nil && n >= 0
 			}
-			if ok {
-				return *sent, nil
+			if ok { // clients leave out what is 0 at the end
+				return *sent + strings.Repeat(".0", 3-len(parts)), nil
 			}
 		}
 		return "", reject(http.StatusBadRequest, "The request content was malformed: %.40q is not a version such as 0.0.1.", *sent)
