@@ -85,7 +85,7 @@ func TestARuleOfAnotherPlatformLeadsNowhereElse(t *testing.T) {
 func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	h := triggertest.Open(t)
 	for _, c := range []struct{ kind, config, want string }{
-		{"carrier-pigeon", `{}`, "cron, webhook"},
+		{"carrier-pigeon", `{}`, "cron, file, webhook"},
 		{"cron", `{}`, "schedule is missing"},
 		{"cron", `{"schedule":"61 * * * *"}`, "61 * * * *"},
 		{"cron", `{"schedule":"0 0 30 2 *"}`, "never comes"},
