@@ -86,7 +86,7 @@ func TestOpenWhiskCode(t *testing.T) {
 		})
 	}
 	for _, c := range []struct{ name, language, code string }{
-		{"item 62: node, what images bring", runtimes.Node, "const ow = require('openwhisk')\nconst main = () => ({ client: typeof ow })"},
+		{"node, what images bring", runtimes.Node, "const ow = require('openwhisk')\nconst main = () => ({ client: typeof ow })"},
 		{"python, what images bring", runtimes.Python, "import simplejson\n\ndef main(args):\n    return {'client': 'function' if simplejson.dumps({}) == '{}' else ''}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
