@@ -100,11 +100,14 @@ func (j *Journal) Find(ctx context.Context, q Query) ([]*faas.Activation, string
 	}
 	found = append(found, indexed...)
 	newestFirst(found)
-	found = slices.CompactFunc(found, func(a, b *faas.Activation) bool { return a.ID == b.ID })
-	if len(found) < limit {
-		return found, "", nil
+	cursor := ""
+	// Counted before those go that were seen twice, or recorded twice as after a crash: the page may be
+	// short of them without being the last.
+	if len(found) >= limit {
+		found = found[:limit]
+		cursor = string(found[limit-1].ID)
 	}
-	return found[:limit], string(found[limit-1].ID), nil
+	return slices.CompactFunc(found, func(a, b *faas.Activation) bool { return a.ID == b.ID }), cursor, nil
 }
 
 // headOf returns a copy of a with the part of its logs that lists show, if that is less.
