@@ -118,6 +118,9 @@ func startAs(t *testing.T, program, dir, at string, user *syscall.Credential) *v
 		select {
 		case <-tick.C:
 		case <-v.dead:
+			if status, ok := v.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL && strings.HasPrefix(at, "async: ") {
+				return v // calls that waited took it there at once
+			}
 			t.Fatalf("the server ended before it was ready:\n%s", log.String())
 		case <-deadline:
 			t.Fatalf("the server was not ready within 30s:\n%s", log.String())
