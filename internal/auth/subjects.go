@@ -76,6 +76,7 @@ type Subjects struct {
 	mu       sync.RWMutex
 	subjects map[string]*known          // guarded by mu; by name
 	byUUID   map[string]*known          // guarded by mu
+	byKey    map[string]*known          // guarded by mu; by the key in the store
 	limits   map[string]NamespaceLimits // guarded by mu; by the namespace in the catalog
 	writers  sync.Mutex                 // one change at a time
 }
@@ -96,7 +97,7 @@ func OpenSubjects(ctx context.Context, cfg Config) (*Subjects, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Subjects{store: cfg.Store, log: cfg.Logger, guesses: newGuesses(cfg.Attempts), subjects: map[string]*known{}, byUUID: map[string]*known{}}
+	s := &Subjects{store: cfg.Store, log: cfg.Logger, guesses: newGuesses(cfg.Attempts), subjects: map[string]*known{}, byUUID: map[string]*known{}, byKey: map[string]*known{}}
 	records, err := cfg.Store.List(ctx, subjectPrefix, "", 0)
 	if err != nil {
 		return nil, fmt.Errorf("read subjects: %w", err)
@@ -151,10 +152,7 @@ func (s *Subjects) learn(r store.Record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, k := range s.subjects {
-		if storeName(name) != r.Key {
-			continue
-		}
+	if k := s.byKey[r.Key]; k != nil {
 		if k.version >= r.Version {
 			return nil
 		}
@@ -164,7 +162,7 @@ func (s *Subjects) learn(r store.Record) error {
 		return nil
 	}
 	k := &known{rec, r.Version}
-	s.subjects[rec.Name] = k
+	s.subjects[rec.Name], s.byKey[r.Key] = k, k
 	for _, key := range rec.Keys {
 		s.byUUID[key.UUID] = k
 	}
@@ -174,6 +172,7 @@ func (s *Subjects) learn(r store.Record) error {
 // forget takes a subject out of the maps. mu is held.
 func (s *Subjects) forget(k *known) {
 	delete(s.subjects, k.Name)
+	delete(s.byKey, storeName(k.Name))
 	for _, key := range k.Keys {
 		delete(s.byUUID, key.UUID)
 	}

@@ -86,7 +86,7 @@ func (d *Dispatcher) runConductor(ctx context.Context, rev *faas.Revision, inv *
 			return nil, err
 		}
 		if err := context.Cause(ctx); err != nil {
-			return nil, faas.Errorf(faas.Timeout, "run composition", "its time was over")
+			return nil, faas.Errorf(faas.Timeout, "run composition", "the time of the whole composition was over, which is %s at the most; each of its calls has its own besides", maxComposition)
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 func (s *Server) gateway(c *call, tenant string, rest []string) error {
 	var api *gatewayAPI
 	var relative []string
-	for _, ns := range s.cfg.Catalog.Namespaces() {
-		if ns.UID != tenant {
+	for _, native := range s.apis.namespaces() {
+		ns, err := s.cfg.Catalog.Namespace(native)
+		if err != nil || ns.UID != tenant {
 			continue
 		}
 		longest := -1

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +76,13 @@ func (a *apis) learn(r store.Record) {
 		a.all[namespace] = map[string]*gatewayAPI{}
 	}
 	a.all[namespace][string(base)] = api
+}
+
+// namespaces are those that have APIs, as the catalog calls them.
+func (a *apis) namespaces() []string {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Collect(maps.Keys(a.all))
 }
 
 // of returns the APIs of a namespace in the order of their base paths.

@@ -14,18 +14,12 @@ const reservedPackage = "default"
 
 // packages answers what is asked of a namespace's packages.
 func (s *Server) packages(c *call, namespace string) error {
-	switch {
-	case len(c.rest) == 0:
-		if c.r.Method != http.MethodGet {
-			return notAllowed("GET")
-		}
-		return s.listPackages(c, namespace)
-	case len(c.rest) > 1 || c.slash:
-		return errNotFound
-	}
-	p := path{namespace: namespace, name: c.rest[0]}
-	if err := checkNames(p); err != nil {
+	p, all, err := c.entity(namespace)
+	if err != nil {
 		return err
+	}
+	if all {
+		return s.listPackages(c, namespace)
 	}
 	switch c.r.Method {
 	case http.MethodGet:

@@ -87,6 +87,22 @@ func (s *Server) namespaces(c *call) error {
 	return answer(s, c, namespace)
 }
 
+// entity is what the rest of a path names of a collection without folders: one entity, or all of them,
+// which can only be listed.
+func (c *call) entity(namespace string) (p path, all bool, err error) {
+	switch {
+	case len(c.rest) == 0:
+		if c.r.Method != http.MethodGet {
+			return path{}, false, notAllowed("GET")
+		}
+		return path{}, true, nil
+	case len(c.rest) > 1 || c.slash:
+		return path{}, false, errNotFound
+	}
+	p = path{namespace: namespace, name: c.rest[0]}
+	return p, false, checkNames(p)
+}
+
 // split returns the decoded segments of a path. A slash that is encoded stays in its segment.
 func split(u *url.URL) (segments []string, slash bool, err error) {
 	p := strings.TrimPrefix(u.EscapedPath(), "/")

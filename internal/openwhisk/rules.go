@@ -17,20 +17,15 @@ const (
 
 // rules answers what is asked of a namespace's rules.
 func (s *Server) rules(c *call, namespace string) error {
-	switch {
-	case namespace != c.who.Namespace:
+	if namespace != c.who.Namespace {
 		return errForbidden
-	case len(c.rest) == 0:
-		if c.r.Method != http.MethodGet {
-			return notAllowed("GET")
-		}
-		return s.listRules(c, namespace)
-	case len(c.rest) > 1 || c.slash:
-		return errNotFound
 	}
-	p := path{namespace: namespace, name: c.rest[0]}
-	if err := checkNames(p); err != nil {
+	p, all, err := c.entity(namespace)
+	if err != nil {
 		return err
+	}
+	if all {
+		return s.listRules(c, namespace)
 	}
 	switch c.r.Method {
 	case http.MethodGet:

@@ -10,20 +10,15 @@ import (
 
 // triggers answers what is asked of a namespace's triggers.
 func (s *Server) triggers(c *call, namespace string) error {
-	switch {
-	case namespace != c.who.Namespace:
+	if namespace != c.who.Namespace {
 		return errForbidden
-	case len(c.rest) == 0:
-		if c.r.Method != http.MethodGet {
-			return notAllowed("GET")
-		}
-		return s.listTriggers(c, namespace)
-	case len(c.rest) > 1 || c.slash:
-		return errNotFound
 	}
-	p := path{namespace: namespace, name: c.rest[0]}
-	if err := checkNames(p); err != nil {
+	p, all, err := c.entity(namespace)
+	if err != nil {
 		return err
+	}
+	if all {
+		return s.listTriggers(c, namespace)
 	}
 	switch c.r.Method {
 	case http.MethodGet:
