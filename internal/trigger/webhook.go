@@ -62,7 +62,7 @@ func newWebhook(o Outside, config json.RawMessage) (Source, error) {
 	case "github", "stripe", "slack", "hmac":
 		if c.Secret == "" {
 			return nil, Invalid("secret is missing: the name of the secret with which requests are signed").
-				WithFix(`store it with: brasa secret set NAME; then {"scheme": %q, "secret": "NAME"}`, c.Scheme)
+				WithFix(`store it with: brasa secret put NAME; then {"scheme": %q, "secret": "NAME"}`, c.Scheme)
 		}
 		if o.Trigger != nil && !slices.Contains(o.Trigger.Source.Secrets, c.Secret) {
 			return nil, Invalid("the secret %.60q is not among the source's secrets", c.Secret)

@@ -18,7 +18,7 @@ func TestWhatAMQPCannotBeAskedIsRefused(t *testing.T) {
 	wantRefused(t, []refused{
 		{"amqp", `{"queue":"q"}`, "url is missing"},
 		{"amqp", `{"url":"http://x:1","queue":"q"}`, "no address"},
-		{"amqp", `{"url":"amqp://u:p4ss@x:1","queue":"q"}`, "brasa secret set"},
+		{"amqp", `{"url":"amqp://u:p4ss@x:1","queue":"q"}`, "brasa secret put"},
 		{"amqp", `{"url":"amqp://x?cacertfile=/etc/shadow","queue":"q"}`, "other fields"},
 		{"amqp", `{"url":"amqp://x"}`, "queue is missing"},
 		{"amqp", `{"url":"amqp://x","queue":"q","exchange":"e"}`, "declare"},

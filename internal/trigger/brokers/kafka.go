@@ -57,7 +57,7 @@ func (c *kafkaConfig) check(o trigger.Outside) error {
 	}
 	for _, b := range splitList(c.Brokers) {
 		if strings.Contains(b, "@") {
-			return trigger.Invalid("brokers: %.80q holds a user or a password", redact(b)).WithFix("store it with: brasa secret set NAME; and name the secret in the field secret")
+			return trigger.Invalid("brokers: %.80q holds a user or a password", redact(b)).WithFix("store it with: brasa secret put NAME; and name the secret in the field secret")
 		}
 		host, port, err := net.SplitHostPort(b)
 		n, numErr := strconv.ParseUint(port, 10, 16)

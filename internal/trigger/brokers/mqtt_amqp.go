@@ -43,7 +43,7 @@ func addresses(field string, ports map[string]string, example string) ([]*url.UR
 			return nil, trigger.Invalid("url: %.80q is no address of a broker", redact(one)).WithFix("write it as %s", example)
 		}
 		if u.User != nil {
-			return nil, trigger.Invalid("url holds a user or a password").WithFix("store USER:PASSWORD with: brasa secret set NAME; and name the secret in the field secret")
+			return nil, trigger.Invalid("url holds a user or a password").WithFix("store USER:PASSWORD with: brasa secret put NAME; and name the secret in the field secret")
 		}
 		if u.RawQuery != "" || u.Fragment != "" {
 			return nil, trigger.Invalid("url: what follows ? or # in %.80q is not understood", one).WithFix("leave it out; the other fields say the rest")
@@ -143,7 +143,7 @@ func userAndPassword(ctx context.Context, o trigger.Outside, name string) (user,
 	}
 	user, password, ok := strings.Cut(strings.TrimRight(text, "\r\n"), ":")
 	if !ok {
-		return "", "", fmt.Errorf("secret: the secret %q is not USER:PASSWORD; store it anew with: brasa secret set %s", name, name)
+		return "", "", fmt.Errorf("secret: the secret %q is not USER:PASSWORD; store it anew with: brasa secret put %s", name, name)
 	}
 	return user, password, nil
 }

@@ -24,7 +24,7 @@ func TestWhatMQTTCannotBeAskedIsRefused(t *testing.T) {
 	wantRefused(t, []refused{
 		{"mqtt", `{"topic":"a"}`, "url is missing"},
 		{"mqtt", `{"url":"http://x:1","topic":"a"}`, "no address"},
-		{"mqtt", `{"url":"mqtt://u:p4ss@x:1","topic":"a"}`, "brasa secret set"},
+		{"mqtt", `{"url":"mqtt://u:p4ss@x:1","topic":"a"}`, "brasa secret put"},
 		{"mqtt", `{"url":"mqtt://u:p4ss@x:port","topic":"a"}`, "no address"},
 		{"mqtt", `{"url":"mqtt://x:1,mqtt://u:p4ss@y:1","topic":"a"}`, "password"},
 		{"mqtt", `{"url":"mqtt://x/orders","topic":"a"}`, "path"},

@@ -56,7 +56,7 @@ func (c *natsConfig) check(o trigger.Outside) error {
 			return trigger.Invalid("url: %.80q is no address of a NATS server", redact(one)).WithFix("write it as nats://HOST:PORT or tls://HOST:PORT")
 		}
 		if u.User != nil {
-			return trigger.Invalid("url holds a user or a password").WithFix("store it with: brasa secret set NAME; and name the secret in the field secret")
+			return trigger.Invalid("url holds a user or a password").WithFix("store it with: brasa secret put NAME; and name the secret in the field secret")
 		}
 	}
 	if err := checkSecret(o, c.Secret); err != nil {

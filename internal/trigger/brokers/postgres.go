@@ -132,7 +132,7 @@ func (c *postgresConfig) readURL() error {
 		return trigger.Invalid("url: %.80q is no address of a server of PostgreSQL", redact(c.URL)).WithFix("write it as postgres://HOST:PORT/DATABASE")
 	}
 	if u.User != nil {
-		return trigger.Invalid("url holds a user or a password").WithFix("store USER:PASSWORD with: brasa secret set NAME; and name the secret in the field secret")
+		return trigger.Invalid("url holds a user or a password").WithFix("store USER:PASSWORD with: brasa secret put NAME; and name the secret in the field secret")
 	}
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), "5432"), 10, 16)
 	if err != nil || port == 0 {
@@ -234,7 +234,7 @@ func (c *postgresConfig) explain(err error) error {
 		switch said.Code {
 		case "28P01", "28000":
 			if c.Secret == "" {
-				return fmt.Errorf("%s; store USER:PASSWORD with brasa secret set NAME, and name the secret in the field secret", text)
+				return fmt.Errorf("%s; store USER:PASSWORD with brasa secret put NAME, and name the secret in the field secret", text)
 			}
 			return fmt.Errorf("%s; the secret %q has to hold USER:PASSWORD", text, c.Secret)
 		case "3D000":

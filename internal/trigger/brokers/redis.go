@@ -95,7 +95,7 @@ func (c *redisConfig) readURL() error {
 		return trigger.Invalid("url: %.80q is no address of a server of Redis", redact(c.URL)).WithFix("write it as redis://HOST:PORT/DB, or rediss:// with TLS")
 	}
 	if u.User != nil {
-		return trigger.Invalid("url holds a user or a password").WithFix("store it with: brasa secret set NAME; and name the secret in the field secret")
+		return trigger.Invalid("url holds a user or a password").WithFix("store it with: brasa secret put NAME; and name the secret in the field secret")
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return trigger.Invalid("url: nothing may follow the number of the database")
@@ -181,7 +181,7 @@ func (c *redisConfig) explain(err error) error {
 	switch {
 	case has("WRONGPASS", "NOAUTH", "invalid password", "without any password configured"):
 		if c.Secret == "" {
-			return fmt.Errorf("%w; store the password with brasa secret set NAME, and name the secret in the field secret", err)
+			return fmt.Errorf("%w; store the password with brasa secret put NAME, and name the secret in the field secret", err)
 		}
 		return fmt.Errorf("%w; the secret %q has to hold the password, or USER:PASSWORD", err, c.Secret)
 	case has("NOPERM"):
