@@ -115,13 +115,14 @@ func (q *Durable) clear(ctx context.Context, f *function, keep bool) (int, error
 				return err
 			}
 			return t.rows(func(r *sql.Rows) error {
-				c := change{f: f, count: -1}
-				err := r.Scan(&c.state, &c.bytes)
-				c.bytes = -c.bytes
+				c := change{f: f, count: -1, owned: -1}
+				var owner sql.NullString
+				err := r.Scan(&c.state, &c.bytes, &owner)
+				c.bytes, c.owner = -c.bytes, owner.String
 				t.change(c)
 				n++
 				return err
-			}, `DELETE FROM letter WHERE place IN (SELECT place FROM letter INDEXED BY letter_by_id WHERE fn = ? AND state <> 3 AND seq <= ? LIMIT ?) RETURNING state, size`,
+			}, `DELETE FROM letter WHERE place IN (SELECT place FROM letter INDEXED BY letter_by_id WHERE fn = ? AND state <> 3 AND seq <= ? LIMIT ?) RETURNING state, size, owner`,
 				fn, int64(last), atOnce)
 		})
 		if all += n; err != nil {

@@ -118,9 +118,10 @@ type Durable struct {
 	due       map[*function]struct{}  // guarded by mu; those that have something that may be handed out
 	leases    map[int64]*lease        // guarded by mu; not settled, by place
 	owed      []func(context.Context) error
-	total     [states]int   // guarded by mu
-	bytes     int64         // guarded by mu; of all that waits
-	wake      chan struct{} // guarded by mu; closed and replaced when something may be due
+	owned     map[string]int // guarded by mu; how many are there, by their owner
+	total     [states]int    // guarded by mu
+	bytes     int64          // guarded by mu; of all that waits
+	wake      chan struct{}  // guarded by mu; closed and replaced when something may be due
 }
 
 // function is what is known of one in memory.
@@ -145,7 +146,7 @@ func (f *function) waiting() int { return f.count[ready] + f.count[later] + f.co
 func Open(ctx context.Context, config Config) (_ *Durable, err error) {
 	config.applyDefaults()
 	q := &Durable{
-		config: config, poke: make(chan struct{}, 1), functions: map[faas.Name]*function{}, due: map[*function]struct{}{}, leases: map[int64]*lease{}, wake: make(chan struct{}),
+		config: config, poke: make(chan struct{}, 1), functions: map[faas.Name]*function{}, due: map[*function]struct{}{}, leases: map[int64]*lease{}, owned: map[string]int{}, wake: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -288,6 +289,14 @@ func (q *Durable) apply(changes []change) {
 	defer q.mu.Unlock()
 	more, sooner := false, false
 	for _, c := range changes {
+		if c.owner != "" {
+			if q.owned[c.owner] += c.owned; q.owned[c.owner] == 0 {
+				delete(q.owned, c.owner)
+			}
+		}
+		if c.f == nil {
+			continue
+		}
 		c.f.count[c.state] += c.count
 		q.total[c.state] += c.count
 		c.f.dead += c.dead

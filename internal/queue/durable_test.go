@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -218,5 +219,33 @@ func TestRowsOverRestarts(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("they ended in the order\n%v, want\n%v", got, want)
+	}
+}
+
+// Whose the invocations are is known again after a stop, and when the index has to be made anew.
+func TestOwnedAgain(t *testing.T) {
+	o := openQueue(t, t.TempDir(), Config{Partitions: 2})
+	for range 3 {
+		inv := invocation("f", faas.Wait{})
+		inv.Owner = "me"
+		if _, err := o.Push(t.Context(), inv); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = o.pull(t, "f") // in somebody's hands when it stops
+	if err := o.pull(t, "f").Done(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for what, spoil := range map[string]func(string){
+		"stopped":    nil,
+		"index gone": func(index string) { must(t, os.Remove(index)) },
+		"index spoilt": func(index string) {
+			must(t, os.WriteFile(index, []byte("this is no database, and never was one: it has no header of that kind"), 0o600))
+		},
+	} {
+		o = o.again(t, spoil)
+		if got := o.Owned("me"); got != 2 {
+			t.Errorf("%s: %d are mine, want 2", what, got)
+		}
 	}
 }

@@ -92,9 +92,9 @@ func (t *txn) enter(f *function, n *note, seq uint64, size int, now int64) error
 			return err
 		}
 	}
-	entered, err := t.exec(`INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	entered, err := t.exec(`INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		place, int64(seq), fn, blob(n.ID), int(s), n.Rank, n.Due, n.After, n.Queued, n.Attempt, size,
-		text(n.Row), text(n.Key), text(n.Subject), text(string(n.Cause)), text(n.Why))
+		text(n.Row), text(n.Key), text(n.Subject), text(string(n.Cause)), text(n.Why), text(n.Owner))
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (t *txn) enter(f *function, n *note, seq uint64, size int, now int64) error
 		}
 		return err
 	}
-	t.change(change{f: f, state: s, count: 1, bytes: int64(size)})
+	t.change(change{f: f, state: s, count: 1, bytes: int64(size), owner: n.Owner, owned: 1})
 	return nil
 }
 
@@ -146,12 +146,12 @@ func (t *txn) putOff(f *function, place int64, n *note, now int64) error {
 func (t *txn) remove(f *function, place, now int64) error {
 	var s state
 	var size int64
-	var row sql.NullString
-	found, err := t.one(`DELETE FROM letter WHERE place = ? RETURNING state, size, line`, []any{place}, &s, &size, &row)
+	var row, owner sql.NullString
+	found, err := t.one(`DELETE FROM letter WHERE place = ? RETURNING state, size, line, owner`, []any{place}, &s, &size, &row, &owner)
 	if err != nil || !found {
 		return err
 	}
-	t.change(change{f: f, state: s, count: -1, bytes: -size})
+	t.change(change{f: f, state: s, count: -1, bytes: -size, owner: owner.String, owned: -1})
 	if !row.Valid || s == behind {
 		return nil
 	}

@@ -50,7 +50,7 @@ type write struct {
 }
 
 // schemaVersion is raised with every change of schema; a file of another version is made again.
-const schemaVersion = 1
+const schemaVersion = 2
 
 const schema = `
 CREATE TABLE fn (
@@ -75,13 +75,15 @@ CREATE TABLE letter (
 	key     TEXT,
 	subject TEXT,
 	cause   TEXT,
-	why     TEXT
+	why     TEXT,
+	owner   TEXT
 );
 CREATE UNIQUE INDEX letter_by_id ON letter (fn, id);
 CREATE INDEX letter_by_turn ON letter (fn, state, rank);
 CREATE INDEX letter_by_due ON letter (due) WHERE state = 1;
 CREATE INDEX letter_by_line ON letter (fn, line) WHERE line IS NOT NULL;
 CREATE INDEX letter_head ON letter (fn, line) WHERE line IS NOT NULL AND state <> 2;
+CREATE INDEX letter_by_owner ON letter (owner) WHERE owner IS NOT NULL;
 CREATE TABLE dead (
 	fn  INTEGER NOT NULL,
 	id  BLOB NOT NULL,

@@ -133,6 +133,13 @@ var oldest = func() string {
 	return `SELECT queued FROM letter WHERE place = (SELECT min(place) FROM (` + strings.Join(each, ` UNION ALL `) + `))`
 }()
 
+// Owned implements Queue.
+func (q *Durable) Owned(owner string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.owned[owner]
+}
+
 // Depths implements Queue.
 func (q *Durable) Depths(ctx context.Context, namespace string) ([]Depth, error) {
 	var out []Depth

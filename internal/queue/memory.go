@@ -52,6 +52,7 @@ type item struct {
 	name    faas.Name
 	wait    faas.Wait
 	subject string
+	owner   string
 	cause   faas.ID
 	queued  time.Time
 	attempt int
@@ -62,7 +63,7 @@ type item struct {
 
 func newItem(inv *faas.Invocation, data []byte, now time.Time) *item {
 	it := &item{
-		data: data, id: inv.ID, name: inv.Function.Name, subject: inv.Subject, cause: inv.Cause, queued: now, due: now,
+		data: data, id: inv.ID, name: inv.Function.Name, subject: inv.Subject, owner: inv.Owner, cause: inv.Cause, queued: now, due: now,
 	}
 	if inv.Wait != nil {
 		it.wait = *inv.Wait
@@ -322,6 +323,18 @@ func (m *memory) Depths(_ context.Context, namespace string) ([]Depth, error) {
 	}
 	slices.SortFunc(out, func(a, b Depth) int { return strings.Compare(a.Function.String(), b.Function.String()) })
 	return out, nil
+}
+
+func (m *memory) Owned(owner string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, it := range m.items {
+		if it.owner == owner {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *memory) Clear(ctx context.Context, function faas.Name) (int, error) {

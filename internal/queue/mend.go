@@ -121,6 +121,7 @@ func (q *Durable) beginAnew() error {
 		f.id, f.count, f.dead, f.bytes = 0, [states]int{}, 0, 0
 	}
 	q.total = [states]int{}
+	clear(q.owned)
 	clear(q.due)
 	q.mu.Unlock()
 	for _, p := range q.streams() {

@@ -20,6 +20,7 @@ type note struct {
 	Key      string    `json:"key,omitempty"`
 	Subject  string    `json:"subject,omitempty"`
 	Cause    faas.ID   `json:"cause,omitempty"`
+	Owner    string    `json:"owner,omitempty"`
 	Queued   int64     `json:"queued"` // in a dead letter: when it was given up
 	Due      int64     `json:"due,omitempty"`
 	After    int64     `json:"after,omitempty"` // the delay that led to Due
@@ -40,7 +41,7 @@ const (
 
 func noteOf(inv *faas.Invocation, now time.Time) *note {
 	n := &note{
-		ID: inv.ID, Function: inv.Function.Name, Rank: rank(""), Subject: inv.Subject, Cause: inv.Cause,
+		ID: inv.ID, Function: inv.Function.Name, Rank: rank(""), Subject: inv.Subject, Cause: inv.Cause, Owner: inv.Owner,
 		Queued: micros(now), Due: micros(now),
 	}
 	if w := inv.Wait; w != nil {

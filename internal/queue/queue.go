@@ -44,6 +44,8 @@ type Queue interface {
 	// Depths counts, by function, what waits and was handed out, and says what is paused. A namespace
 	// of "" is all of them.
 	Depths(ctx context.Context, namespace string) ([]Depth, error)
+	// Owned counts what waits and was handed out of those with this Owner, which is not "".
+	Owned(owner string) int
 	// Clear removes what waits of a function for good, and returns how many that was. What is handed
 	// out, its dead letters, its keys and its pause stay.
 	Clear(ctx context.Context, function faas.Name) (int, error)

@@ -96,6 +96,15 @@ func (q *Durable) load() error {
 		if err != nil {
 			return err
 		}
+		err = t.rows(func(r *sql.Rows) error {
+			c := change{}
+			err := r.Scan(&c.owner, &c.owned)
+			t.change(c)
+			return err
+		}, `SELECT owner, count(*) FROM letter WHERE owner IS NOT NULL GROUP BY owner`)
+		if err != nil {
+			return err
+		}
 		for _, p := range q.streams() {
 			var seq int64
 			if _, err := t.one(`SELECT seq FROM seen WHERE stream = ?`, []any{p.name}, &seq); err != nil {

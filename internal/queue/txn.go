@@ -15,12 +15,14 @@ type txn struct {
 	parts     map[*part][]*flight // that land with it
 }
 
-// change is by how much a transaction changes a function's figures.
+// change is by how much a transaction changes a function's figures, and an owner's.
 type change struct {
 	f           *function
 	state       state
 	count, dead int
 	bytes       int64
+	owner       string // "": none
+	owned       int
 }
 
 // state is where a message stands.

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Queue) {
 		{"what waits is found and listed", testList},
 		{"a paused function has none", testPause},
 		{"depths count by function", testDepths},
+		{"what has an owner is counted until it ends", testOwned},
 		{"what is cleared is gone, and nothing else", testClear},
 		{"what is dropped is gone", testDrop},
 		{"what cannot wait is refused", testRefused},
