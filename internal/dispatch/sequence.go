@@ -125,6 +125,9 @@ func (s *sequence) step(i int, header map[string][]string, body io.Reader, lengt
 	if length == 0 {
 		inv.Body = nil
 	}
+	if id := s.inv.Header[requestHeader]; len(id) > 0 {
+		setHeader(inv, requestHeader, id[0]) // answers, which the others' headers are of, don't name the request
+	}
 	inv.Timing.Begin = time.Now()
 	setHeader(inv, idHeader, string(inv.ID))
 	if s.inv.Wait != nil {
@@ -140,6 +143,9 @@ func (s *sequence) id(i int) faas.ID {
 	way := &faas.Sequence{Steps: s.rev.Sequence.Steps[:i+1]}
 	return derived(s.inv.ID, "step "+strconv.Itoa(i+1)+", "+way.String())
 }
+
+// requestHeader names the request that all steps belong to.
+const requestHeader = "X-Request-Id"
 
 // handedOn are the headers that go from an answer to the next step.
 func handedOn(answer map[string][]string) map[string][]string {

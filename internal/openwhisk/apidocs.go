@@ -1,6 +1,9 @@
 package openwhisk
 
-import "net/http"
+import (
+	"html/template"
+	"net/http"
+)
 
 // apiDocs answers GET /api/v1/api-docs with a description of the API in the form of Swagger 2.0.
 func (s *Server) apiDocs(c *call) error {
@@ -24,6 +27,32 @@ func (s *Server) apiDocs(c *call) error {
 	})
 	return nil
 }
+
+// apiPage answers GET /api/v1/docs with the same for people.
+func (s *Server) apiPage(c *call) error {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		return notAllowed("GET")
+	}
+	rows := make([]struct {
+		Path    string
+		Methods map[string]string
+	}, len(described))
+	for i, d := range described {
+		rows[i].Path, rows[i].Methods = base+d.path, d.methods
+	}
+	c.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_ = docsPage.Execute(c.w, rows) // an error means that nobody is left to hear of it
+	return nil
+}
+
+var docsPage = template.Must(template.New("docs").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>OpenWhisk REST API</title></head>
+<body><h1>OpenWhisk REST API</h1>
+<p>The same <a href="/api/v1/api-docs">for programs</a>. An error has the fields error and code.</p>
+<table>{{range .}}{{$path := .Path}}{{range $method, $what := .Methods}}
+<tr><td>{{$method}}</td><td><code>{{$path}}</code></td><td>{{$what}}</td></tr>{{end}}{{end}}
+</table></body></html>
+`))
 
 // described are the routes that there are.
 var described = []struct {

@@ -20,6 +20,9 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		"__OW_API_HOST": s.cfg.APIHost, "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
 		"__OW_ACTION_NAME": "/" + m.Namespace + "/" + m.Name, "__OW_ACTION_VERSION": m.Version,
 	}
+	if id := inv.Header[transactionHeader]; len(id) > 0 {
+		env["__OW_TRANSACTION_ID"] = id[0]
+	}
 	for k, v := range s.packageEnvironment(inv.Function.Name) {
 		if _, own := rev.Env[k]; !own {
 			env[k] = v

@@ -39,7 +39,7 @@ func (s *Server) fireTrigger(c *call, p path) error {
 			headers[strings.ToLower(name)] = strings.Join(values, ", ")
 		}
 	}
-	f := firing{who: c.who, trigger: t, payload: payload}
+	f := firing{who: c.who, trigger: t, payload: payload, transaction: c.transaction}
 	if f.headers, err = json.Marshal(headers); err != nil {
 		return err
 	}
@@ -62,6 +62,8 @@ type firing struct {
 	headers json.RawMessage // of the request; nil: there was none
 	event   string          // names the event where it may be told again; empty: it is told once
 	calls   []trigger.Call  // what came of it
+
+	transaction string // the request's ID; empty: there was none
 }
 
 // outcome is what became of a rule, as the log of the trigger's record has it.
@@ -158,6 +160,7 @@ func (s *Server) callOf(ctx context.Context, f *firing, rule *faas.Rule, action 
 		return "", err
 	}
 	inv := s.invocation(f.who, t, args)
+	ofRequest(inv, f.transaction)
 	inv.Cause, inv.Wait = cause, &faas.Wait{Once: true}
 	if f.event != "" { // which is one call however often it is told
 		sum := sha256.Sum256([]byte(f.trigger.trigger.UID + "\x00" + rule.UID + "\x00" + f.event))

@@ -156,6 +156,7 @@ func (s *Server) invokeAction(c *call, p path) error {
 		return err
 	}
 	inv := s.invocation(c.who, t, args)
+	ofRequest(inv, c.transaction)
 	if !blocking {
 		release, err := s.throttle.enter(c.who.Namespace, s.limitsOf(c.who.Namespace))
 		if err != nil {
@@ -280,6 +281,16 @@ func (s *Server) invocation(who auth.Subject, t *target, args map[string]json.Ra
 		Header: map[string][]string{"Content-Type": {"application/json"}}, Body: bytes.NewReader(body), Length: int64(len(body)),
 		Owner: faas.NativeName(who.Namespace), Note: s.noteFor(t, who.Namespace, false), Keep: s.cfg.Limits.Payload,
 		Timing: faas.Timing{Begin: begin},
+	}
+}
+
+// transactionHeader carries the ID of a request along with its call, and with what that calls in turn.
+const transactionHeader = "X-Request-Id"
+
+// ofRequest says which request a call is made for; "" is none.
+func ofRequest(inv *faas.Invocation, transaction string) {
+	if transaction != "" {
+		inv.Header[transactionHeader] = []string{transaction}
 	}
 }
 

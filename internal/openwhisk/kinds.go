@@ -58,7 +58,7 @@ func init() {
 	}
 }
 
-// findKind returns the kind of that name; "FAMILY:default" and the bare family are the family's default.
+// findKind returns the kind of that name; "FAMILY:default" is the family's default.
 func findKind(name string) (kind, bool) {
 	family, version, _ := strings.Cut(name, ":")
 	for _, k := range kinds {

@@ -40,7 +40,7 @@ func (s *Server) route(c *call) error {
 		preflight(c)
 		return nil
 	}
-	if len(c.rest) > 0 && c.rest[0] != "web" {
+	if len(c.rest) == 0 || c.rest[0] != "web" {
 		allowOrigin(c)
 	}
 	switch {
@@ -48,6 +48,8 @@ func (s *Server) route(c *call) error {
 		return s.apiInfo(c)
 	case c.rest[0] == "api-docs" && len(c.rest) == 1:
 		return s.apiDocs(c)
+	case c.rest[0] == "docs" && (len(c.rest) == 1 || len(c.rest) == 2 && c.rest[1] == "index.html"):
+		return s.apiPage(c)
 	case c.rest[0] == "web":
 		return s.web(c)
 	case c.rest[0] == "namespaces":

@@ -69,6 +69,7 @@ func (s *Server) web(c *call) error {
 		return err
 	}
 	inv := s.invocation(owner, t, args)
+	ofRequest(inv, c.transaction)
 	act, err := s.call(c.ctx, p.namespace, inv, s.cfg.Limits.Blocking)
 	c.w.Header().Set(activationHeader, string(inv.ID))
 	if err != nil {
