@@ -71,10 +71,10 @@ func (s *Server) web(c *call) error {
 	inv := s.invocation(owner, t, args)
 	ofRequest(inv, c.transaction)
 	act, err := s.call(c.ctx, p.namespace, inv, s.cfg.Limits.Blocking)
-	c.w.Header().Set(activationHeader, string(inv.ID))
 	if err != nil {
 		return err
 	}
+	c.w.Header().Set(activationHeader, string(inv.ID))
 	if act == nil {
 		return reject(http.StatusAccepted, "The response is not ready yet; the activation is %s.", inv.ID)
 	}
@@ -151,7 +151,7 @@ func (s *Server) webAnswer(c *call, act *faas.Activation, ext string) error {
 	default:
 		return reject(http.StatusBadRequest, "There was an error processing your request.")
 	}
-	p, err := render(value, ext, r.StatusCode == 1)
+	p, err := render(value, ext)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -31,17 +32,15 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 		args["__ow_body"] = text(rawBody(body, media))
 	} else {
 		for k, v := range c.query {
-			args[k] = text(v[0])
+			args[k] = text(v[len(v)-1])
 		}
 		more, err := webBody(body, media)
 		if err != nil {
 			return nil, err
 		}
-		for k, v := range more {
-			args[k] = v
-		}
+		maps.Copy(args, more)
 		for _, name := range reserved {
-			if _, set := args[name]; set && !(name == "__ow_body" && more == nil) {
+			if _, set := args[name]; set {
 				return nil, reject(http.StatusBadRequest, "The request defines parameters that are not allowed (e.g., reserved properties).")
 			}
 		}
@@ -70,7 +69,7 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	args["__ow_method"] = text(strings.ToLower(c.r.Method))
 	way := ""
 	for _, segment := range rest {
-		way += "/" + segment
+		way += "/" + pathMarks.Replace(url.PathEscape(segment))
 	}
 	if c.slash {
 		way += "/"
@@ -81,6 +80,9 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	}
 	return args, nil
 }
+
+// pathMarks are the characters that a path may have as they are and that url.PathEscape escapes.
+var pathMarks = strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*", "%2C", ",", "%3B", ";")
 
 func text(s string) json.RawMessage {
 	b, err := json.Marshal(s)
@@ -111,7 +113,7 @@ func webBody(body []byte, media string) (map[string]json.RawMessage, error) {
 		}
 		args := map[string]json.RawMessage{}
 		for k, v := range form {
-			args[k] = text(v[0])
+			args[k] = text(v[len(v)-1])
 		}
 		return args, nil
 	}
@@ -139,12 +141,12 @@ func rawBody(body []byte, media string) string {
 
 // isJSON says whether a media type is of the JSON family.
 func isJSON(media string) bool {
-	return media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
+	return media == "application/json" || strings.HasSuffix(media, "+json")
 }
 
 // isText says whether what is of a media type is characters.
 func isText(media string) bool {
-	if strings.HasPrefix(media, "text/") || isJSON(media) || strings.HasSuffix(media, "+xml") {
+	if strings.HasPrefix(media, "text/") || isJSON(media) || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+xml") {
 		return true
 	}
 	switch media {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"mime"
 	"net/http"
 	"net/textproto"
@@ -25,12 +26,15 @@ func badAnswer(ext string) *rejection {
 	return reject(http.StatusBadRequest, "Response is not valid for the extension %s.", ext)
 }
 
-// render makes a page of a result, as the extension of the request asks.
-func render(value json.RawMessage, ext string, failed bool) (*page, error) {
+// render makes a page of a result, or of the value of an error, as the extension of the request asks.
+func render(value json.RawMessage, ext string) (*page, error) {
 	value = bytes.TrimSpace(value)
 	var fields map[string]json.RawMessage
 	object := json.Unmarshal(value, &fields) == nil && fields != nil
 	pick := func(names ...string) (json.RawMessage, bool) {
+		if !object {
+			return value, len(value) > 0
+		}
 		for _, n := range names {
 			if v, ok := fields[n]; ok {
 				return v, true
@@ -63,25 +67,25 @@ func render(value json.RawMessage, ext string, failed bool) (*page, error) {
 		if !object {
 			return nil, badAnswer(ext)
 		}
-		return p, renderHTTP(p, fields, failed)
+		return p, renderHTTP(p, fields)
 	}
 	return p, nil
 }
 
 // renderHTTP makes a page of a result that has statusCode, headers and body.
-func renderHTTP(p *page, fields map[string]json.RawMessage, failed bool) error {
+func renderHTTP(p *page, fields map[string]json.RawMessage) error {
 	bad := badAnswer(".http")
 	given := false
-	if v, ok := fields["statusCode"]; ok && string(v) != "null" {
+	if v, ok := fields["statusCode"]; ok {
 		code, err := statusOf(v)
 		if err != nil {
 			return bad
 		}
 		p.status, given = code, true
 	}
-	if v, ok := fields["headers"]; ok && string(v) != "null" {
+	if v, ok := fields["headers"]; ok {
 		var headers map[string]any
-		if json.Unmarshal(v, &headers) != nil {
+		if json.Unmarshal(v, &headers) != nil || headers == nil {
 			return bad
 		}
 		for name, value := range headers {
@@ -95,27 +99,16 @@ func renderHTTP(p *page, fields map[string]json.RawMessage, failed bool) error {
 	p.header.Del("Content-Length") // ours to say
 	p.header.Del("Transfer-Encoding")
 	body, has := fields["body"]
-	if failed && !has && len(fields) > 0 && !given {
-		// An error that is no response of its own is shown as it is.
-		if _, h := fields["headers"]; !h {
-			b, err := json.Marshal(fields)
-			if err != nil {
-				return bad
-			}
-			p.status, p.contentType, p.body = http.StatusBadRequest, "application/json", pretty(b)
-			return nil
-		}
-	}
 	if !has || string(body) == "null" || string(body) == `""` {
 		if !given {
 			p.status = http.StatusNoContent
 		}
 		return nil
 	}
-	media := ""
+	media, params := "", map[string]string{}
 	if said != "" {
 		var err error
-		if media, _, err = mime.ParseMediaType(said); err != nil || !strings.Contains(media, "/") {
+		if media, params, err = mime.ParseMediaType(said); err != nil || !strings.Contains(media, "/") {
 			return bad
 		}
 	}
@@ -124,7 +117,7 @@ func renderHTTP(p *page, fields map[string]json.RawMessage, failed bool) error {
 		if said == "" {
 			said, media = "application/json", "application/json"
 		}
-		if !isJSON(media) && (body[0] == '{' || body[0] == '[') {
+		if !isJSON(media) {
 			return bad
 		}
 		p.contentType, p.body = said, pretty(body)
@@ -140,10 +133,15 @@ func renderHTTP(p *page, fields map[string]json.RawMessage, failed bool) error {
 		}
 	case isText(media):
 		p.contentType, p.body = said, []byte(s)
+		if params["charset"] == "" {
+			p.contentType += "; charset=UTF-8"
+		}
 	default:
 		b, err := base64.StdEncoding.DecodeString(s)
-		if err != nil {
+		if err != nil && (!strings.HasSuffix(media, "+xml") || s[0] != '<') { // which no base64 begins with
 			return bad
+		} else if err != nil {
+			b = []byte(s)
 		}
 		p.contentType, p.body = said, b
 	}
@@ -156,11 +154,22 @@ func statusOf(v json.RawMessage) (int, error) {
 	if json.Unmarshal(v, &s) != nil {
 		s = string(v)
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(s))
+	n, err := strconv.Atoi(s)
+	if f, isFloat := number(v); isFloat && f == math.Trunc(f) { // 200.0, as some languages write it
+		n, err = int(f), nil
+	}
 	if err == nil && (n < 200 || n > 599) { // 1xx is not an answer
 		err = strconv.ErrRange
 	}
 	return n, err
+}
+
+// number reads a JSON number.
+func number(v json.RawMessage) (f float64, ok bool) {
+	if v[0] != '-' && (v[0] < '0' || v[0] > '9') {
+		return 0, false
+	}
+	return f, json.Unmarshal(v, &f) == nil
 }
 
 // addHeader adds a header whose value is text, a number, true or false, or a list of these. It returns
@@ -183,7 +192,7 @@ func addHeader(h http.Header, name string, value any) bool {
 		return add(strconv.FormatFloat(v, 'f', -1, 64))
 	case []any:
 		for _, one := range v {
-			if _, nested := one.([]any); nested || !addHeader(h, name, one) {
+			if !addHeader(h, name, one) {
 				return false
 			}
 		}
@@ -202,9 +211,9 @@ func pretty(b []byte) []byte {
 
 // plain is a JSON value as text: a string without its quotes.
 func plain(v json.RawMessage) []byte {
-	var s string
-	if json.Unmarshal(v, &s) == nil {
-		return []byte(s)
+	var s *string
+	if json.Unmarshal(v, &s) == nil && s != nil {
+		return []byte(*s)
 	}
 	return pretty(v)
 }
