@@ -186,7 +186,7 @@ func (s *Server) createAPI(c *call) error {
 	}
 	backend := withResponseType(d.Action.BackendURL, c.query.Get("responsetype"))
 	path[method], err = json.Marshal(map[string]any{
-		"operationId": method + "-" + d.Path, "responses": map[string]any{"default": map[string]string{"description": "Default response"}},
+		"operationId": operationID(method, d.Path), "responses": map[string]any{"default": map[string]string{"description": "Default response"}},
 		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": backend},
 	})
 	if err != nil {
@@ -197,6 +197,7 @@ func (s *Server) createAPI(c *call) error {
 			return err
 		}
 	}
+	api.Doc.forgetAssembly()
 	if d.Action.Secret != nil {
 		if api.Secrets == nil {
 			api.Secrets = map[string]string{}
@@ -285,7 +286,8 @@ func (s *Server) showAPI(api *gatewayAPI) (*shownAPI, error) {
 		return nil, err
 	}
 	return &shownAPI{
-		Namespace: api.Namespace, URL: s.cfg.APIHost + "/api/" + ns.UID + strings.TrimSuffix(api.Doc.BasePath, "/"), Activated: true, Tenant: ns.UID, Doc: api.Doc,
+		Namespace: api.Namespace, URL: s.cfg.APIHost + "/api/" + ns.UID + strings.TrimSuffix(api.Doc.BasePath, "/"), Activated: true, Tenant: ns.UID,
+		Doc: api.Doc.withAssembly(),
 	}, nil
 }
 

@@ -11,7 +11,7 @@ import (
 // gateway answers a request to a path of an API: /api/TENANT/BASE/PATH.
 func (s *Server) gateway(c *call, tenant string, rest []string) error {
 	var api *gatewayAPI
-	var relative []string
+	var relative []string // rest without the API's base path
 	for _, native := range s.apis.namespaces() {
 		ns, err := s.cfg.Catalog.Namespace(native)
 		if err != nil || ns.UID != tenant {
@@ -77,7 +77,10 @@ func (s *Server) gateway(c *call, tenant string, rest []string) error {
 	}
 	web := *c
 	web.r, web.query = r, query
-	web.rest = append([]string{"web", api.Namespace, pkg, op.Whisk.Action + ext}, relative...)
+	web.rest = []string{"web", api.Namespace, pkg, op.Whisk.Action + ext}
+	if len(params) > 0 { // as upstream's gateway: the path with its base, and none where it says nothing
+		web.rest = append(web.rest, rest...)
+	}
 	return s.web(&web)
 }
 
