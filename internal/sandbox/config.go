@@ -59,6 +59,11 @@ type EgressConfig struct {
 	// Resolvers are the name servers asked on behalf of sandboxes, "address" or
 	// "address:port"; default those of the host's /etc/resolv.conf.
 	Resolvers []string
+	// Door opens one port at the gateway's address to sandboxes that have Spec.Door; who answers
+	// there is for the owner of Host.Door. Nothing else of the host can be reached.
+	Door bool
+	// DoorPort is that port; default 3233, or any free one if that is taken.
+	DoorPort int
 	// Connections is how many connections one sandbox may hold through the gateway; default 512.
 	Connections int
 }
@@ -133,7 +138,8 @@ func uidBase(prefix string) int {
 	return base + slot*(1+int(h.Sum32()%(slots-1)))
 }
 
-// gateway is the one address of the host that sandboxes may speak to, and only to ask for names.
+// gateway is the one address of the host that sandboxes may speak to: to ask for names, and at the
+// door.
 func (c *EgressConfig) gateway() netip.Addr { return c.Subnet.Addr().Next() }
 
 // hostResolvers returns the name servers of a resolv.conf; none when it cannot be read.

@@ -16,7 +16,7 @@ import (
 
 // victim is a server that is about to be killed. It says on standard output how far it is.
 func victim(point string) {
-	h, err := New(Config{Dir: os.Getenv("BRASA_TEST_DIR"), Prefix: os.Getenv("BRASA_TEST_PREFIX"), GoInit: strings.HasPrefix(point, "go ")})
+	h, err := New(Config{Dir: os.Getenv("BRASA_TEST_DIR"), Prefix: os.Getenv("BRASA_TEST_PREFIX"), GoInit: strings.HasPrefix(point, "go "), Egress: EgressConfig{Door: true}})
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -32,7 +32,7 @@ func victim(point string) {
 	start := func(i int) (*Sandbox, error) {
 		// A program that does what it can to stay.
 		return h.Start(context.Background(), Spec{
-			Name: fmt.Sprintf("v%d", i), Network: i%2 == 0 && h.noWay == nil,
+			Name: fmt.Sprintf("v%d", i), Network: i%2 == 0 && h.noWay == nil, Door: true,
 			Args: []string{"/bin/sh", "-c", "trap '' HUP TERM INT; (setsid sleep " + os.Getenv("BRASA_TEST_MARK") + " &) ; sleep " + os.Getenv("BRASA_TEST_MARK")},
 			Env:  []string{"PATH=/usr/bin:/bin"},
 		})
@@ -115,6 +115,19 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 				t.Errorf("forwarding is %v, was %v", on, before)
 			}
 			waitFor(t, "interfaces to go", func() bool { return len(ourLinks(t, cfg.Prefix)) == 0 })
+			if point != "live" {
+				return
+			}
+			h.Close()
+			cfg.Egress.Door = true
+			h = runHost(t, cfg)
+			at, _ := answerDoor(t, h)
+			if !strings.HasSuffix(at, fmt.Sprintf(":%d", doorPort)) {
+				t.Errorf("the door is at %s", at) // somebody still has the usual port
+			}
+			if got := visitWith(t, h, Spec{Network: true, Door: true}, at)[at]; !strings.HasPrefix(got, "hello") {
+				t.Errorf("the door of the next server: %q", got)
+			}
 		})
 	}
 }

@@ -26,6 +26,7 @@ type egress struct {
 	mtu     int
 	packets net.PacketConn // of the name server
 	streams net.Listener
+	door    *door // nil: there is none; fixed after newEgress
 
 	mu   sync.Mutex
 	next netip.Addr          // guarded by mu
@@ -58,6 +59,11 @@ func (e *egress) open() error {
 	if err := e.listenSomewhere(); err != nil {
 		return err
 	}
+	if e.cfg.Egress.Door {
+		if err := e.listenDoor(); err != nil {
+			return err
+		}
+	}
 	e.next = e.cfg.Egress.gateway().Next()
 	was, err := forwarding()
 	if err != nil {
@@ -67,7 +73,7 @@ func (e *egress) open() error {
 	if err := e.lease.save(); err != nil {
 		return err
 	}
-	if err := writeRules(e.cfg, !was); err != nil {
+	if err := writeRules(e.cfg, e.doorPort(), !was); err != nil {
 		return fmt.Errorf("write packet filter rules: %w", err)
 	}
 	if !was {
@@ -119,6 +125,9 @@ func (e *egress) close() {
 	if e.packets != nil {
 		e.packets.Close()
 		e.streams.Close()
+	}
+	if e.door != nil {
+		e.door.Close() // whoever serves it may have done so
 	}
 	if e.lease.held.Forwarding && !e.othersLive() {
 		if err := setForwarding(false); err != nil {

@@ -19,6 +19,7 @@ import (
 //	  set allowed { <Egress.Allow> }
 //	  set private { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15 }
 //	  set count   { type ipv4_addr; flags dynamic }
+//	  set visits  { type ipv4_addr; flags dynamic }
 //	  chain arrive { hook prerouting, priority raw
 //	    iifname brasa-* meta nfproto ipv6 drop
 //	    iifname brasa-* fib saddr . iif oif 0 drop           # a source that is not its own
@@ -26,6 +27,10 @@ import (
 //	  chain input { hook input
 //	    iifname brasa-* ip daddr <gateway> udp dport 53 accept
 //	    iifname brasa-* ip daddr <gateway> tcp dport 53 accept
+//	    iifname brasa-* ip daddr <gateway> tcp dport <door> ct state established,related accept
+//	    iifname brasa-* ip daddr <gateway> tcp dport <door> add @visits { ip saddr ct count over <m> } drop
+//	    iifname brasa-* ip daddr <gateway> tcp dport <door> accept
+//	    iifname != brasa-* ip daddr <gateway> drop            # nobody else asks there
 //	    iifname brasa-* drop                                  # the host, at any of its addresses
 //	  }
 //	  chain forward { hook forward
@@ -62,9 +67,10 @@ var (
 	}
 )
 
-// writeRules replaces our table in one transaction. guard adds the last rule: the machine was no
+// writeRules replaces our table in one transaction. door is the port that is open besides that for
+// names; 0: none is. guard adds the last rule: the machine was no
 // router before us and is to forward nothing that is not ours.
-func writeRules(cfg Config, guard bool) error {
+func writeRules(cfg Config, door uint16, guard bool) error {
 	if err := removeRules(cfg.Prefix); err != nil {
 		return err
 	}
@@ -78,6 +84,8 @@ func writeRules(cfg Config, guard bool) error {
 	private := w.addresses("private", privateRanges)
 	count := &nftables.Set{Table: w.table, Name: "count", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: 65535}
 	w.keep(c.AddSet(count, nil))
+	visits := &nftables.Set{Table: w.table, Name: "visits", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: 65535}
+	w.keep(c.AddSet(visits, nil))
 
 	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
 		accept := nftables.ChainPolicyAccept
@@ -95,10 +103,17 @@ func writeRules(cfg Config, guard bool) error {
 	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 		w.rule(input, in, family(unix.NFPROTO_IPV4), daddr(), equal(gateway[:]), transport(proto), dport(53), accept)
 	}
+	established := state(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+	if door != 0 {
+		to := slices.Concat(in, family(unix.NFPROTO_IPV4), daddr(), equal(gateway[:]), transport(unix.IPPROTO_TCP), dport(door))
+		w.rule(input, to, established, accept)
+		w.rule(input, to, saddr(), over(visits, doorConnections), drop)
+		w.rule(input, to, accept)
+	}
 	w.rule(input, in, drop)
+	w.rule(input, w.name(expr.MetaKeyIIFNAME, expr.CmpOpNeq), family(unix.NFPROTO_IPV4), daddr(), equal(gateway[:]), drop)
 
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
-	established := state(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
 	w.rule(forward, in, out, drop)
 	w.rule(forward, in, daddr(), member(never), drop)
 	w.rule(forward, in, established, accept)

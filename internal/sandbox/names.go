@@ -25,26 +25,33 @@ const (
 	namesAtOnce     = 512
 )
 
-// listenNames binds the gateway's address. It is there only while some sandbox has a way out,
-// hence IP_FREEBIND.
+// anyAddress lets a socket have an address that is not there yet: the gateway's is there only while
+// some sandbox has a way out.
+var anyAddress = net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}}
+
+// listenFree listens at an address of the gateway's.
+func listenFree(where string) (net.Listener, error) {
+	return anyAddress.Listen(context.Background(), "tcp4", where) // it does not wait for anything
+}
+
+// listenNames binds the gateway's address.
 func (e *egress) listenNames() error {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)
-		})
-		if err != nil {
-			return err
-		}
-		return failed
-	}}
 	where := netip.AddrPortFrom(e.cfg.Egress.gateway(), 53).String()
 	// Opened when the egress is made, so that a port taken by another is said then.
-	pc, err := lc.ListenPacket(context.Background(), "udp4", where)
+	pc, err := anyAddress.ListenPacket(context.Background(), "udp4", where)
 	if err != nil {
 		return fmt.Errorf("listen for names at %s: %w", where, err)
 	}
-	l, err := lc.Listen(context.Background(), "tcp4", where)
+	l, err := listenFree(where)
 	if err != nil {
 		pc.Close()
 		return fmt.Errorf("listen for names at %s: %w", where, err)

@@ -186,7 +186,13 @@ print(json.dumps(result))
 
 func visit(t *testing.T, h *Host, network bool, targets ...string) map[string]string {
 	t.Helper()
-	o := run(t, h, Spec{Args: append([]string{"/usr/bin/python3", "-I", "-c", visitor}, targets...), Network: network})
+	return visitWith(t, h, Spec{Network: network}, targets...)
+}
+
+func visitWith(t *testing.T, h *Host, s Spec, targets ...string) map[string]string {
+	t.Helper()
+	s.Args = append([]string{"/usr/bin/python3", "-I", "-c", visitor}, targets...)
+	o := run(t, h, s)
 	var result map[string]string
 	must(t, json.Unmarshal([]byte(o.ok(t)), &result))
 	return result

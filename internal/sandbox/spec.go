@@ -50,6 +50,8 @@ type Spec struct {
 	// Network gives the sandbox a way out; see EgressConfig. Without it there is only its own
 	// loopback.
 	Network bool
+	// Door lets the sandbox connect to Host.Door. It needs Network.
+	Door bool
 	// Listen, if set, is a literal address and port of the sandbox's loopback at which the host
 	// listens before the program starts; Sandbox.Listener has the connections.
 	Listen string

@@ -93,6 +93,9 @@ func (h *Host) confine(ctx context.Context, s *Sandbox) (err error) {
 			return err
 		}
 	}
+	if d := h.theDoor(); d != nil && s.spec.Network && s.spec.Door {
+		d.admit(s)
+	}
 	step("network")
 
 	in := planInput{spec: s.spec, uid: s.uid, group: s.group, netns: s.net.fd, root: -1, conn: -1, filter: h.filter, inProcess: h.standIn, forked: s.spec.Zygote != nil}
@@ -262,6 +265,9 @@ func (h *Host) release(s *Sandbox) {
 		s.heard.Close()
 	}
 	if s.net != nil {
+		if d := h.theDoor(); d != nil && s.net.address.IsValid() {
+			d.leave(s)
+		}
 		s.net.close()
 	}
 	h.discard(s.group)
