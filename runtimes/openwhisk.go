@@ -51,16 +51,16 @@ func LoadEnv(rev *faas.Revision, inv *faas.Invocation) map[string]string {
 	return env
 }
 
-// actionVariable is how the names of variables of a call begin; in the protocols of actions the rest, in
+// ActionVariable is how the names of variables of a call begin; in the protocols of actions the rest, in
 // lower case, is the name of a field.
-const actionVariable = "__OW_"
+const ActionVariable = "__OW_"
 
 // actionFields returns the variables of a call as the fields of a message of /run or of ActionLoop. Those
 // whose names begin otherwise have no place there.
 func actionFields(env map[string]string) map[string]any {
 	fields := make(map[string]any, len(env)+1)
 	for k, v := range env {
-		if name, ok := strings.CutPrefix(k, actionVariable); ok {
+		if name, ok := strings.CutPrefix(k, ActionVariable); ok {
 			fields[strings.ToLower(name)] = v
 		}
 	}

@@ -11,15 +11,6 @@ import (
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// poolKey tells pools apart. The name is part of it because two functions with the same code and
-// settings in one namespace still are two: they may not see each other's state.
-type poolKey struct {
-	name     faas.Name
-	revision faas.RevisionID
-}
-
-func keyOf(rev *faas.Revision) poolKey { return poolKey{rev.Name, rev.ID} }
-
 // pool holds the instances of one revision. All its fields are guarded by Worker.mu.
 type pool struct {
 	key       poolKey
@@ -48,12 +39,20 @@ type pool struct {
 	renewed   time.Time      // what was begun before this is given up: the function has moved on, or a secret changed
 }
 
+// pool returns the pool of the calls of a function's own namespace.
 func (w *Worker) pool(rev *faas.Revision, rt *runtimes.Runtime) *pool {
-	k := keyOf(rev)
+	return w.poolFor(keyOf(rev), rev, rt)
+}
+
+func (w *Worker) poolFor(k poolKey, rev *faas.Revision, rt *runtimes.Runtime) *pool {
 	p := w.pools[k]
 	if p == nil {
 		p = &pool{key: k, rev: rev, rt: rt, instances: map[string]*instance{}, book: w.bookOf(rev, rt)}
-		p.windows, _ = policy.ReadWindows(rev.Warm, faas.CeilingLimits()) // what is wrong with them was said when it was deployed
+		if k.caller == "" {
+			p.windows, _ = policy.ReadWindows(rev.Warm, faas.CeilingLimits()) // what is wrong with them was said when it was deployed
+		} else if p.book != nil {
+			p.book = &policy.Book{} // its calls are not those that the function's own tell of
+		}
 		w.pools[k] = p
 	}
 	return p
@@ -91,7 +90,9 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 		w.mu.Unlock()
 		return nil, shuttingDown()
 	}
-	p := w.pool(rev, rt)
+	key := keyOf(rev)
+	key.caller = callerOf(rev, c.inv)
+	p := w.poolFor(key, rev, rt)
 	p.called = since
 	if p.oneCall() {
 		p.claims.Add(since.Unix())
@@ -116,7 +117,7 @@ func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.R
 			return nil, err
 		}
 		w.mu.Lock()
-		p = w.pool(rev, rt)
+		p = w.poolFor(key, rev, rt)
 	}
 	deadline, _ := ctx.Deadline()
 	if err := w.late(p, since, deadline); err != nil {

@@ -158,7 +158,7 @@ func (w *Worker) unquick(in *instance) {
 	defer w.mu.Unlock()
 	// The pool may have been dropped already, with its last instance gone: what is begun in that one
 	// nobody would ever find.
-	p := w.pool(in.pool.rev, in.pool.rt)
+	p := w.poolFor(in.pool.key, in.pool.rev, in.pool.rt)
 	defer w.dropIfEmpty(p)
 	w.noteLoad(p, 2*quickLoad)
 	if w.draining || in.leaving || p.starting > 0 || !w.mayStart(p) || w.reserved+p.rev.Limits.Memory > w.memory() {

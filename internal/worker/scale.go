@@ -30,6 +30,9 @@ func (w *Worker) scale(p *pool, working int, now time.Time) (want int, why kept)
 
 	open, until := p.windows.Open(now, readyBefore)
 	least := p.rev.Limits.MinInstances
+	if p.key.caller != "" {
+		least = 0 // the function's own has them
+	}
 	why = kept{why: keptMin}
 	if open > least {
 		least, why = open, kept{keptWindow, until}
