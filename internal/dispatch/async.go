@@ -141,6 +141,17 @@ func (r readFaults) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// InFlight counts the calls of an owner (Invocation.Owner) whose callers do not wait and that have no
+// outcome yet, also those that were accepted before this process began. While one ends another may be
+// left out for a moment.
+func (d *Dispatcher) InFlight(owner string) int {
+	if d.cfg.Queue == nil {
+		return 0
+	}
+	over := d.underway.over(owner) // first: whoever has seen an outcome is not to find the call counted
+	return max(d.cfg.Queue.Owned(owner)-over, 0)
+}
+
 // Standing says where a call is whose caller does not wait: in the queue, among the dead letters, or,
 // by its activation, at its end. NotFound if nothing is known of it.
 func (d *Dispatcher) Standing(ctx context.Context, namespace string, id faas.ID) (faas.Waiting, error) {

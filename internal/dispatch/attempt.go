@@ -37,6 +37,7 @@ type attempt struct {
 	inv    *faas.Invocation
 	cancel context.CancelCauseFunc
 
+	over    atomic.Bool                     // it has an outcome, which is being kept
 	final   atomic.Pointer[faas.Activation] // its outcome, once that is kept for good; nil before
 	settled chan struct{}                   // closed when the lease is
 	code    faas.Code                       // how the call ended; good after settled
@@ -219,6 +220,7 @@ func (d *Dispatcher) putOff(ctx context.Context, a *attempt) error {
 
 // record keeps the final activation of a call, for good before the queue forgets the call.
 func (d *Dispatcher) record(ctx context.Context, a *attempt, act *faas.Activation) {
+	a.over.Store(true)
 	d.cfg.Recorder.Record(act)
 	if err := d.cfg.Journal.Flush(ctx); err != nil {
 		d.cfg.Logger.Warn("outcome of call not yet on disk", "invocation", act.ID, "cause", err)

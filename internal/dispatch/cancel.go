@@ -40,6 +40,19 @@ func (u *underway) get(namespace string, id faas.ID) *attempt {
 	return nil
 }
 
+// over counts those of an owner that have an outcome, and which the queue has yet to forget.
+func (u *underway) over(owner string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := 0
+	for _, a := range u.calls {
+		if a.inv.Owner == owner && a.over.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 func (u *underway) all() (out []*attempt) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

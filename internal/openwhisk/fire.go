@@ -166,6 +166,17 @@ func (s *Server) callOf(ctx context.Context, f *firing, rule *faas.Rule, action 
 		sum := sha256.Sum256([]byte(f.trigger.trigger.UID + "\x00" + rule.UID + "\x00" + f.event))
 		inv.Wait.Key = "event " + hex.EncodeToString(sum[:20])
 	}
+	// As it is a call like any other, it is refused beyond the namespace's limits. What a source holds until
+	// it is taken is not lost by that; an alarm is not held, and its record tells of the refusal.
+	held := f.event != "" && f.trigger.record.Alarm == nil
+	accepted, err := s.throttle.accept(ctx, f.who.Namespace, s.limitsOf(f.who.Namespace), held)
+	if err != nil {
+		if held && isRejection(err) {
+			return "", faas.Errorf(faas.Overloaded, "call action", "%s", err.Error()) // as one that may pass
+		}
+		return "", err
+	}
+	defer accepted()
 	return s.cfg.Dispatcher.Enqueue(ctx, inv)
 }
 

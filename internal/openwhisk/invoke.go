@@ -158,11 +158,11 @@ func (s *Server) invokeAction(c *call, p path) error {
 	inv := s.invocation(c.who, t, args)
 	ofRequest(inv, c.transaction)
 	if !blocking {
-		release, err := s.throttle.enter(c.who.Namespace, s.limitsOf(c.who.Namespace))
+		done, err := s.throttle.accept(c.ctx, c.who.Namespace, s.limitsOf(c.who.Namespace), false)
 		if err != nil {
 			return err
 		}
-		release() // what waits in the queue is bounded there
+		defer done()
 		if err := s.enqueue(c.ctx, inv); err != nil {
 			return err
 		}
@@ -361,7 +361,7 @@ func (s *Server) namespaceName(owner string, rev *faas.Revision) string {
 // call makes a call and waits for it for some time. It returns the activation, or nil if the call
 // goes on without us. What was refused before there was anything to record is an error.
 func (s *Server) call(ctx context.Context, namespace string, inv *faas.Invocation, wait time.Duration) (*faas.Activation, error) {
-	release, err := s.throttle.enter(namespace, s.limitsOf(namespace))
+	release, err := s.throttle.enter(ctx, namespace, s.limitsOf(namespace))
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, apis: apis{store: cfg.APIs}}
 	if cfg.Dispatcher != nil {
+		s.throttle.queued = func(namespace string) int { return cfg.Dispatcher.InFlight(faas.NativeName(namespace)) }
 		cfg.Dispatcher.Register(faas.ContractOpenWhisk, s.answerBuiltin)
 	}
 	if cfg.Triggers != nil {

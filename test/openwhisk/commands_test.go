@@ -33,6 +33,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"exits":      exitsCmd,
 	"eventually": eventuallyCmd,
 	"server":     serverCmd,
+	"killed":     killedCmd,
 	"subject":    subjectCmd,
 	"http":       httpCmd,
 	"json":       jsonCmd,
@@ -111,6 +112,23 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	s.own = own
 	ts.Check(s.use(own))
 	for _, name := range []string{"BRASA_SERVER", "BRASA_DATA", "APIHOST", "AUTH", "NAMESPACE", "BRASA_NAMESPACE"} {
+		ts.Setenv(name, s.env.Getenv(name))
+	}
+}
+
+// killed [ARG...] kills the script's own server, which has no time to do anything, and starts another on
+// what it leaves.
+func killedCmd(ts *testscript.TestScript, neg bool, args []string) {
+	s := storyOf(ts)
+	if neg || s.own == nil {
+		ts.Fatalf("usage: killed [ARG...], after server")
+	}
+	s.own.kill()
+	own, err := startServer(s.own.data, args...)
+	ts.Check(err)
+	s.own = own
+	ts.Check(s.point(own))
+	for _, name := range []string{"BRASA_SERVER", "APIHOST"} {
 		ts.Setenv(name, s.env.Getenv(name))
 	}
 }

@@ -130,10 +130,6 @@ func (s *story) end() {
 
 // use points the script and its clients to a server, with a new subject there.
 func (s *story) use(at *server) error {
-	s.at = at
-	s.env.Setenv("BRASA_SERVER", at.url)
-	s.env.Setenv("BRASA_DATA", at.data)
-	s.env.Setenv("APIHOST", at.url)
 	key, err := at.subject(s.name)
 	if err != nil {
 		return err
@@ -142,6 +138,15 @@ func (s *story) use(at *server) error {
 	s.env.Setenv("AUTH", key)
 	s.env.Setenv("NAMESPACE", s.name)
 	s.env.Setenv("BRASA_NAMESPACE", s.name)
-	props := fmt.Sprintf("APIHOST=%s\nAUTH=%s\nNAMESPACE=_\n", at.url, key)
+	return s.point(at)
+}
+
+// point points the script and its clients to a server that knows its subject.
+func (s *story) point(at *server) error {
+	s.at = at
+	s.env.Setenv("BRASA_SERVER", at.url)
+	s.env.Setenv("BRASA_DATA", at.data)
+	s.env.Setenv("APIHOST", at.url)
+	props := fmt.Sprintf("APIHOST=%s\nAUTH=%s\nNAMESPACE=_\n", at.url, s.keys[""])
 	return os.WriteFile(filepath.Join(s.env.WorkDir, ".wskprops"), []byte(props), 0o600)
 }
