@@ -189,7 +189,7 @@ func (s *Server) changeAction(ctx context.Context, own string, p path, was *acti
 	if in.Publish != nil {
 		r.Publish = *in.Publish
 	}
-	if r.Limits, err = s.readLimits(in.Limits, was); err != nil {
+	if r.Limits, err = s.readLimits(own, in.Limits, was); err != nil {
 		return nil, err
 	}
 	var code *code

@@ -303,16 +303,17 @@ func TestLimitsOfActions(t *testing.T) {
 		{item: 39, method: "PUT", path: "_/actions/a?overwrite=true", body: `{"limits":{"memory":128.5}}`, status: 400},
 	})
 	for _, l := range []struct {
-		item   int
-		name   string
-		value  int
-		status int
+		item      int
+		name      string
+		value     int
+		status    int
+		threshold string
 	}{
-		{173, "timeout", 99, 400}, {173, "timeout", 100, 200}, {173, "timeout", 300000, 200}, {173, "timeout", 300001, 400},
-		{174, "memory", 127, 400}, {174, "memory", 128, 200}, {174, "memory", 512, 200}, {174, "memory", 513, 400},
-		{175, "logs", -1, 400}, {175, "logs", 0, 200}, {175, "logs", 10, 200}, {175, "logs", 11, 400},
-		{176, "concurrency", 0, 400}, {176, "concurrency", 1, 200}, {176, "concurrency", 2, 400},
-		{177, "instances", 0, 400}, {177, "instances", 1, 200}, {177, "instances", 30, 200}, {177, "instances", 31, 400},
+		{173, "timeout", 99, 400, "100 ms"}, {173, "timeout", 100, 200, ""}, {173, "timeout", 300000, 200, ""}, {173, "timeout", 300001, 400, "300000 ms"},
+		{174, "memory", 127, 400, "128 MB"}, {174, "memory", 128, 200, ""}, {174, "memory", 512, 200, ""}, {174, "memory", 513, 400, "512 MB"},
+		{175, "logs", -1, 400, "0 MB"}, {175, "logs", 0, 200, ""}, {175, "logs", 10, 200, ""}, {175, "logs", 11, 400, "10 MB"},
+		{176, "concurrency", 0, 400, "1."}, {176, "concurrency", 1, 200, ""}, {176, "concurrency", 2, 400, "1."},
+		{177, "instances", 0, 400, "1."}, {177, "instances", 1, 200, ""}, {177, "instances", 30, 200, ""}, {177, "instances", 31, 400, "30."},
 	} {
 		limit := fmt.Sprintf(`"limits":{"%s":%d}`, l.name, l.value)
 		want := ""
@@ -324,8 +325,9 @@ func TestLimitsOfActions(t *testing.T) {
 		w.play([]step{
 			{item: l.item, method: "PUT", path: fmt.Sprintf("_/actions/l?overwrite=true&n=%d", l.value), body: with(nodeCode, limit), status: l.status, want: want},
 		})
-		if l.status == 200 {
-			w.play([]step{{item: l.item, method: "PUT", path: "_/actions/l?overwrite=true", body: "{" + limit + "}", status: l.status, want: want}})
+		w.play([]step{{item: l.item, method: "PUT", path: "_/actions/l?overwrite=true", body: "{" + limit + "}", status: l.status, want: want}})
+		if a := w.send("guest", "PUT", "_/actions/l?overwrite=true", "{"+limit+"}"); l.threshold != "" && !strings.Contains(a.body, "threshold of "+l.threshold) {
+			t.Errorf("item %d: %s does not tell the threshold", l.item, a.body)
 		}
 	}
 	_, rev, err := w.catalog.Resolve(faas.Ref{Name: faas.Name{Namespace: "guest", Function: "l"}})
@@ -333,6 +335,13 @@ func TestLimitsOfActions(t *testing.T) {
 	if rev.Limits.MaxInstances != 30 || rev.Limits.Memory != 512*faas.MiB || rev.Limits.Timeout.D().Minutes() != 5 {
 		t.Errorf("limits %+v", rev.Limits)
 	}
+	five := 5
+	w.must(w.keys.PutLimits(t.Context(), "guest", auth.NamespaceLimits{Concurrent: &five}))
+	w.play([]step{ // what the namespace may do at once, not what others may
+		{item: 177, method: "PUT", path: "_/actions/l?overwrite=true", body: `{"limits":{"instances":6}}`, status: 400, want: `{"error":"~instances is 6 and exceeds the allowed threshold of 5"}`},
+		{item: 177, method: "PUT", path: "_/actions/l?overwrite=true", body: `{"limits":{"instances":5}}`, status: 200, want: `{"limits":{"instances":5}}`},
+		{item: 177, who: "other", method: "PUT", path: "_/actions/l", body: with(nodeCode, `"limits":{"instances":6}`), status: 200},
+	})
 }
 
 func TestDeprecatedKinds(t *testing.T) { // item 45

@@ -22,9 +22,9 @@ type limitsPut struct {
 	Instances   *int64 `json:"instances"`
 }
 
-// readLimits returns an action's limits after a change, or says which of those that were sent is out of
-// its range.
-func (s *Server) readLimits(in *limitsPut, was *action) (actionLimits, error) {
+// readLimits returns the limits of a namespace's action after a change, or says which of those that were
+// sent is out of its range.
+func (s *Server) readLimits(namespace string, in *limitsPut, was *action) (actionLimits, error) {
 	l := &s.cfg.Limits
 	out := actionLimits{Timeout: l.TimeoutStd.Milliseconds(), Memory: mib(l.MemoryStd), Logs: mib(l.LogsStd), Concurrency: int64(l.ConcurrencyStd)}
 	if was != nil {
@@ -53,7 +53,7 @@ func (s *Server) readLimits(in *limitsPut, was *action) (actionLimits, error) {
 		*f.to = *f.sent
 	}
 	if in.Instances != nil {
-		if err := inRange("instances", "", *in.Instances, 1, int64(l.Concurrent)); err != nil {
+		if err := inRange("instances", "", *in.Instances, 1, int64(s.limitsOf(namespace).Concurrent)); err != nil {
 			return out, err
 		}
 		n := *in.Instances

@@ -192,7 +192,7 @@ func (s *Server) publishBuiltin(ctx context.Context, p path, was *action, annota
 	if r.Version, err = nextVersion(before, nil); err != nil {
 		return err
 	}
-	if r.Limits, err = s.readLimits(nil, nil); err != nil {
+	if r.Limits, err = s.readLimits(r.Namespace, nil, nil); err != nil {
 		return err
 	}
 	rev := &faas.Revision{
