@@ -102,6 +102,7 @@ func (s *Server) getAction(c *call, p path) error {
 			return err
 		}
 	}
+	a.record.Parameters = a.inherited.with(a.record.Parameters, nil)
 	writeJSON(c.w, http.StatusOK, a.record)
 	return nil
 }

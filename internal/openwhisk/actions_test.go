@@ -226,6 +226,20 @@ func TestAnnotationsAndParametersAreMerged(t *testing.T) {
 	}
 }
 
+// What an action in a package is read with is what a call of it finds beneath its arguments.
+func TestActionsShowTheParametersOfTheirPackage(t *testing.T) {
+	w := open(t, nil)
+	w.play([]step{
+		{item: 103, method: "PUT", path: "_/packages/p", body: `{"parameters":[{"key":"a","value":1},{"key":"b","value":1},{"key":"c","value":1}]}`, status: 200},
+		{item: 111, method: "PUT", path: "_/packages/bound", body: `{"binding":{"namespace":"_","name":"p"},"parameters":[{"key":"b","value":2},{"key":"c","value":2}]}`, status: 200},
+		{item: 103, method: "PUT", path: "_/actions/p/x", body: with(nodeCode, `"parameters":[{"key":"c","value":3}]`), status: 200, want: `{"parameters":[{"key":"c","value":3}]}`},
+		{item: 103, method: "GET", path: "_/actions/p/x", status: 200, want: `{"parameters":[{"key":"a","value":1},{"key":"b","value":1},{"key":"c","value":3}]}`},
+		{item: 111, method: "GET", path: "_/actions/bound/x?code=false", status: 200, want: `{"namespace":"guest/p","parameters":[{"key":"a","value":1},{"key":"b","value":2},{"key":"c","value":3}]}`},
+		{item: 112, method: "POST", path: "_/actions/bound/x?blocking=true&result=true", status: 200, want: `{"a":1,"b":2,"c":3}`},
+		{item: 18, method: "PUT", path: "_/actions/p/x?overwrite=true", body: `{"publish":true}`, status: 200, want: `{"parameters":[{"key":"c","value":3}]}`},
+	})
+}
+
 func zipped(t *testing.T, name, text string) string {
 	t.Helper()
 	var b bytes.Buffer

@@ -13,6 +13,9 @@ type action struct {
 	fn     *faas.Function
 	rev    *faas.Revision
 	record actionRecord // without the code, unless withCode was asked for
+	// inherited are the parameters of the package that it was found in, those of a binding over those of
+	// what it is bound to. Only findAction has them.
+	inherited parameters
 }
 
 // pack is a package as it lies in the catalog.
@@ -157,7 +160,12 @@ func (s *Server) findAction(ctx context.Context, own string, p path) (*action, e
 		return nil, err
 	}
 	in := pkg.holder()
-	return s.actionAt(path{in.namespace, in.name, p.name})
+	a, err := s.actionAt(path{in.namespace, in.name, p.name})
+	if err != nil {
+		return nil, err
+	}
+	a.inherited = in.record.Parameters.with(pkg.record.Parameters, nil)
+	return a, nil
 }
 
 // actionAt reads an action by its own name, whoever asks.

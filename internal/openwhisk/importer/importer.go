@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -180,6 +181,9 @@ func (im *importing) entity(ctx context.Context, collection, name, label string,
 		note("read it at the source: %v", err)
 		return nil, false
 	}
+	if err := inherited(ctx, &im.From, collection, name, doc); err != nil {
+		note("parameters of its package are kept as its own: %v", err)
+	}
 	doc.withoutEncrypted(note)
 	doc.Annotations, doc.Parameters = slices.Concat([]keyValue{}, doc.Annotations), slices.Concat([]keyValue{}, doc.Parameters) // a list, never null
 	if err := adapt(doc, note); err != nil {
@@ -204,6 +208,9 @@ func (im *importing) put(ctx context.Context, collection, name string, doc *docu
 	var there document
 	switch err := im.To.do(ctx, http.MethodGet, at(collection, name), nil, &there); {
 	case err == nil:
+		if err := inherited(ctx, &im.To, collection, name, &there); err != nil {
+			return Failed, err
+		}
 		if !doc.differsFrom(&there, im.report.Namespace) {
 			return Unchanged, nil
 		}
@@ -273,7 +280,7 @@ func (im *importing) pkg(ctx context.Context, name string) {
 			note("it is bound to a package of namespace %q, which must be at the target and shared", b.Namespace)
 		}
 		var err error
-		if d.Parameters, err = im.ownParameters(ctx, &b, d.Parameters); err != nil {
+		if d.Parameters, err = ownParameters(ctx, &im.From, api+"/namespaces/"+url.PathEscape(b.Namespace)+"/packages/"+url.PathEscape(b.Name), d.Parameters); err != nil {
 			note("parameters of what it is bound to are kept as its own: %v", err)
 		}
 		d.Binding, err = json.Marshal(b)
@@ -281,11 +288,19 @@ func (im *importing) pkg(ctx context.Context, name string) {
 	})
 }
 
-// ownParameters leaves out of a binding's parameters those that it shows of the package that it is bound to.
-func (im *importing) ownParameters(ctx context.Context, b *binding, shown []keyValue) ([]keyValue, error) {
+// inherited leaves out of an action's parameters those that it shows of its package: as its own they would
+// be in the way of a binding's.
+func inherited(ctx context.Context, e *Endpoint, collection, name string, d *document) (err error) {
+	if pkg, _, packaged := strings.Cut(name, "/"); packaged && collection == "actions" {
+		d.Parameters, err = ownParameters(ctx, e, at("packages", pkg), d.Parameters)
+	}
+	return err
+}
+
+// ownParameters leaves out of an entity's parameters those that it shows of a package, which lies at path.
+func ownParameters(ctx context.Context, e *Endpoint, path string, shown []keyValue) ([]keyValue, error) {
 	var provider document
-	path := api + "/namespaces/" + b.Namespace + "/packages/" + b.Name
-	if err := im.From.do(ctx, http.MethodGet, path, nil, &provider); err != nil {
+	if err := e.do(ctx, http.MethodGet, path, nil, &provider); err != nil {
 		return shown, err
 	}
 	return slices.DeleteFunc(shown, func(p keyValue) bool {
