@@ -313,6 +313,7 @@ func TestLimitsOfActions(t *testing.T) {
 	w := open(t, nil)
 	w.play([]step{
 		{item: 39, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"limits":{"memory":128}`), status: 200, want: `{"limits":{"timeout":60000,"memory":128,"logs":10,"concurrency":1}}`},
+		{item: 39, method: "PUT", path: "_/actions/l", body: nodeCode, status: 200},
 		{item: 39, method: "PUT", path: "_/actions/a?overwrite=true", body: `{"limits":{"memory":"much"}}`, status: 400},
 		{item: 39, method: "PUT", path: "_/actions/a?overwrite=true", body: `{"limits":{"memory":128.5}}`, status: 400},
 	})
