@@ -1,36 +1,24 @@
 package artifact
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-const childEnv = "BRASA_TEST_CHILD" // the child's data directory
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { faulttest.Main(m, child) }
 
 func openOn(fail func(error), dir string) (*store.Engine, *Depot) {
 	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 2 << 30, MinFree: 8 << 20})
@@ -51,23 +39,17 @@ func numbered(n int) fstest.MapFS {
 	return f
 }
 
-func child(dir string) {
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
-	_, d := openOn(fail, dir)
-	fmt.Println("ready")
+func child(c *faulttest.Child) {
+	_, d := openOn(c.Must, c.Dir)
+	c.Ready()
 	ctx := context.Background()
 	for i := 0; ; i++ {
 		n := rand.IntN(1_000_000)
 		digest, _, err := d.PutTree(ctx, numbered(n), Limits{})
-		fail(err)
+		c.Must(err)
 		fmt.Println("kept", digest, n)
 		_, release, err := d.Tree(ctx, digest)
-		fail(err)
+		c.Must(err)
 		release()
 	}
 }
@@ -81,30 +63,11 @@ func TestKillNine(t *testing.T) {
 	dir := t.TempDir()
 	kept := map[faas.Digest]int{}
 	for range 8 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			words := strings.Fields(lines.Text())
-			switch words[0] {
-			case "error":
-				t.Fatalf("child: %s", lines.Text())
-			case "ready":
-				time.AfterFunc(time.Duration(20+rand.IntN(150))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			case "kept":
-				kept[faas.Digest(words[1])], _ = strconv.Atoi(words[2])
-			}
-		}
-		if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("child ended with %v, want to see it killed", err)
-		}
+		after := time.Duration(20+rand.IntN(150)) * time.Millisecond
+		faulttest.Kill(t, dir, faulttest.Fault{After: after}, func(_, said string) {
+			digest, n, _ := strings.Cut(said, " ")
+			kept[faas.Digest(digest)], _ = strconv.Atoi(n)
+		})
 	}
 	if len(kept) < 10 {
 		t.Errorf("only %d were acknowledged: too few to tell", len(kept))
@@ -136,14 +99,7 @@ func TestKillNine(t *testing.T) {
 
 // A full disk is said in words, for a blob and for a tree, and leaves nothing half done.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=64m,mode=700"); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	dir := faulttest.SmallDisk(t, "64m")
 	e, d := openOn(func(err error) {
 		if err != nil {
 			t.Fatal(err)
@@ -165,16 +121,7 @@ func TestFullDisk(t *testing.T) {
 	_, _, err = d.PutTree(t.Context(), big, Limits{})
 	full(err)
 	ballast := filepath.Join(dir, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := f.Write(make([]byte, 64<<10)); err != nil {
-			break
-		}
-	}
-	_ = f.Close()
+	faulttest.Fill(t, ballast, 0)
 	_, _, err = d.Tree(t.Context(), first)
 	full(err)
 	if left, err := os.ReadDir(d.tmp()); err != nil || len(left) != 0 {

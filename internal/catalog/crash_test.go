@@ -1,76 +1,47 @@
 package catalog
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-// The crash tests run this test binary once more as a child that publishes in a loop and says on
-// its standard output what was acknowledged, kill it with SIGKILL, and look at what it left.
-const (
-	childEnv = "BRASA_TEST_CHILD" // the child's data directory
-	faultEnv = "BRASA_TEST_FAULT" // where the child kills itself, and after how many times there
-)
+// The crash tests run children that publish in a loop and say on their standard output what was
+// acknowledged, have them killed, and look at what they left.
+func TestMain(m *testing.M) { faulttest.Main(m, child) }
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func child(dir string) {
-	point, count, _ := strings.Cut(os.Getenv(faultEnv), "@")
-	left, _ := strconv.Atoi(count)
-	fault = func(at string) {
-		if at == point {
-			if left--; left <= 0 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			}
-		}
-	}
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
-	e, c := openOn(fail, dir)
+func child(c *faulttest.Child) {
+	fault = c.Reach
+	e, cat := openOn(c.Must, c.Dir)
 	defer e.Close()
 	ctx := context.Background()
 	start := 0
-	if fn, err := c.Function(name("f")); err == nil {
-		revs, err := c.Revisions(fn.Name)
-		fail(err)
+	if fn, err := cat.Function(name("f")); err == nil {
+		revs, err := cat.Revisions(fn.Name)
+		c.Must(err)
 		start, _ = strconv.Atoi(revs[0].Env["N"])
 		fmt.Println("f", start) // the last child may have written it without the time to say so
 	}
-	fmt.Println("ready")
+	c.Ready()
 	for n := start + 1; ; n++ {
-		_, err := c.Publish(ctx, revision("f", n), PublishOptions{})
-		fail(err)
+		_, err := cat.Publish(ctx, revision("f", n), PublishOptions{})
+		c.Must(err)
 		fmt.Println("f", n)
-		_, err = c.PutSecret(ctx, DefaultNamespace, "S", []byte(strconv.Itoa(n)))
-		fail(err)
+		_, err = cat.PutSecret(ctx, DefaultNamespace, "S", []byte(strconv.Itoa(n)))
+		c.Must(err)
 		fmt.Println("s", n)
-		_, err = c.Publish(ctx, revision("g", n), PublishOptions{})
-		fail(err)
+		_, err = cat.Publish(ctx, revision("g", n), PublishOptions{})
+		c.Must(err)
 		fmt.Println("g", n)
-		fail(c.Delete(ctx, name("g")))
+		c.Must(cat.Delete(ctx, name("g")))
 		fmt.Println("d", n)
 	}
 }
@@ -89,35 +60,10 @@ func openOn(fail func(error), dir string) (*store.Engine, *Catalog) {
 
 // crash runs a child until it dies, by itself at the fault or killed after a random time, and
 // returns the last number that it acknowledged of each kind.
-func crash(t *testing.T, dir, faultAt string, after time.Duration) map[string]int {
+func crash(t *testing.T, dir string, f faulttest.Fault) map[string]int {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir, faultEnv+"="+faultAt)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	acked := map[string]int{}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		kind, rest, _ := strings.Cut(lines.Text(), " ")
-		switch kind {
-		case "ready":
-			if faultAt == "" {
-				time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-			}
-		case "error":
-			t.Fatalf("child: %s", rest)
-		default:
-			acked[kind], _ = strconv.Atoi(rest)
-		}
-	}
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("child ended with %v, want to see it killed", err)
-	}
+	faulttest.Kill(t, dir, f, func(kind, n string) { acked[kind], _ = strconv.Atoi(n) })
 	return acked
 }
 
@@ -194,7 +140,7 @@ func TestKillNine(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			for _, count := range []int{1, 2, 13} { // the first start, a young store, one with a full history
 				at := fmt.Sprintf("%s@%d", point, count)
-				look(t, dir, at, crash(t, dir, at, 0))
+				look(t, dir, at, crash(t, dir, faulttest.Fault{At: at}))
 			}
 		}
 	})
@@ -202,7 +148,7 @@ func TestKillNine(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		last := map[string]int{}
 		for i := range 12 {
-			acked := crash(t, dir, "", time.Duration(rand.IntN(150))*time.Millisecond)
+			acked := crash(t, dir, faulttest.Fault{After: time.Duration(rand.IntN(150)) * time.Millisecond})
 			for _, k := range []string{"f", "s"} {
 				acked[k] = max(acked[k], last[k])
 			}

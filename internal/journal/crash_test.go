@@ -1,72 +1,42 @@
 package journal
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-const (
-	childEnv = "BRASA_TEST_CHILD" // the child's data directory
-	faultEnv = "BRASA_TEST_FAULT" // where the child kills itself, and after how many times there
-)
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { faulttest.Main(m, child) }
 
 // child records in a loop, over two days at once, and says what Flush has acknowledged.
-func child(dir string) {
-	point, count, _ := strings.Cut(os.Getenv(faultEnv), "@")
-	left, _ := strconv.Atoi(count)
-	fault = func(at string) {
-		if at == point {
-			if left--; left <= 0 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			}
-		}
-	}
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
+func child(c *faulttest.Child) {
+	fault = c.Reach
 	ctx := context.Background()
-	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
-	fail(err)
-	j, err := Open(ctx, Config{Engine: e, Dir: filepath.Join(dir, "index")})
-	fail(err)
-	fmt.Println("ready")
+	e, err := store.Open(store.Config{Dir: c.Dir, MaxBytes: 1 << 30})
+	c.Must(err)
+	j, err := Open(ctx, Config{Engine: e, Dir: filepath.Join(c.Dir, "index")})
+	c.Must(err)
+	c.Ready()
 	for i := 0; ; i++ {
 		a := call(time.Now().Add(-time.Duration(i%2)*24*time.Hour), "f", faas.OK, "line", strings.Repeat("x", logHead))
 		b := call(time.Now(), "g", faas.Failed)
 		j.Record(a)
 		j.Record(b)
-		fail(j.Flush(ctx))
+		c.Must(j.Flush(ctx))
 		fmt.Println("kept", a.ID)
 		fmt.Println("kept", b.ID)
 		if i%50 == 49 {
-			fail(j.Expire(ctx))
+			c.Must(j.Expire(ctx))
 		}
 	}
 }
@@ -77,31 +47,9 @@ func TestKillNine(t *testing.T) {
 	}
 	dir := t.TempDir()
 	kept := map[faas.ID]bool{}
-	for i, at := range []string{"", "journal: begun@3", "journal: published@1", "journal: published@5", "journal: indexed@2", "", "", ""} {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir, faultEnv+"="+at)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			word, id, _ := strings.Cut(lines.Text(), " ")
-			switch {
-			case word == "error":
-				t.Fatalf("child: %s", id)
-			case word == "ready" && at == "":
-				time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			case word == "kept":
-				kept[faas.ID(id)] = true
-			}
-		}
-		if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("child %d ended with %v, want to see it killed", i, err)
-		}
+	for _, at := range []string{"", "journal: begun@3", "journal: published@1", "journal: published@5", "journal: indexed@2", "", "", ""} {
+		after := time.Duration(50+rand.IntN(200)) * time.Millisecond
+		faulttest.Kill(t, dir, faulttest.Fault{At: at, After: after}, func(_, id string) { kept[faas.ID(id)] = true })
 	}
 	if len(kept) < 50 {
 		t.Errorf("only %d were acknowledged: too few to tell", len(kept))
@@ -141,14 +89,7 @@ func TestKillNine(t *testing.T) {
 // A disk that fills up makes records lost, counted and said; callers notice nothing, and with room
 // again records are kept again.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=48m,mode=700"); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	dir := faulttest.SmallDisk(t, "48m")
 	e, err := store.Open(store.Config{Dir: filepath.Join(dir, "data"), MaxBytes: 1 << 30, MinFree: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -159,16 +100,7 @@ func TestFullDisk(t *testing.T) {
 	j.Record(before)
 	flush(t, j)
 	ballast := filepath.Join(dir, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for { // to the last byte: the index meets the end of the disk
-		if _, err := f.Write(make([]byte, 1<<20)); err != nil {
-			break
-		}
-	}
-	_ = f.Close()
+	faulttest.Fill(t, ballast, 0) // the index meets the end of the disk
 	// Text that packing makes no smaller: what the index has set aside may well hold a few hundred bytes.
 	noise := rand.NewChaCha8([32]byte{})
 	for range 20 {

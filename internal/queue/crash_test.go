@@ -1,36 +1,25 @@
 package queue
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-const (
-	childEnv = "BRASA_TEST_CHILD" // the child's data directory
-	faultEnv = "BRASA_TEST_FAULT" // where the child kills itself, and after how many times there
-	onlyEnv  = "BRASA_TEST_ONLY"  // the child only pushes
-)
+// onlyEnv has a child only push.
+const onlyEnv = "BRASA_TEST_ONLY"
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { faulttest.Main(m, child) }
 
 // told is what children said was acknowledged.
 type told struct {
@@ -39,12 +28,9 @@ type told struct {
 	paused string // "true", "false" or "": it was about to change
 }
 
-// take takes in a line of a child; false: it is of no use.
-func (s *told) take(line string) bool {
-	word, rest, _ := strings.Cut(line, " ")
+// take takes in what a child said.
+func (s *told) take(word, rest string) {
 	switch word {
-	case "error", "ready":
-		return false
 	case "key":
 		id, key, _ := strings.Cut(rest, " ")
 		if s.keys[key] == nil {
@@ -58,45 +44,13 @@ func (s *told) take(line string) bool {
 	default:
 		s.state[faas.ID(rest)] = word
 	}
-	return true
-}
-
-// start starts a child that ends itself at a fault, or goes on until it is ended.
-func start(t *testing.T, dir, at string, env ...string) (*exec.Cmd, *bufio.Scanner) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(append(os.Environ(), childEnv+"="+dir, faultEnv+"="+at), env...)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd, bufio.NewScanner(out)
 }
 
 // run starts a child, has it killed, and takes in what it said.
 func (s *told) run(t *testing.T, dir, at string, env ...string) {
 	t.Helper()
-	cmd, lines := start(t, dir, at, env...)
-	limit := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() })
-	defer limit.Stop()
-	for lines.Scan() {
-		switch line := lines.Text(); {
-		case s.take(line):
-		case line != "ready":
-			t.Fatalf("child that was to be killed at %q: %s", at, line)
-		case at == "":
-			time.AfterFunc(time.Duration(100+rand.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		}
-	}
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("the child for %q ended with %v, want to see it killed", at, err)
-	}
-	if !limit.Stop() {
-		t.Errorf("the child never came to %q", at)
-	}
+	after := time.Duration(100+rand.IntN(400)) * time.Millisecond
+	faulttest.Kill(t, dir, faulttest.Fault{At: at, After: after, Env: env}, s.take)
 }
 
 func TestKillNine(t *testing.T) {

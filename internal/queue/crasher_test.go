@@ -5,49 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
 // crasher does all that a queue can do, in a loop, and says before and after what is acknowledged.
 type crasher struct {
-	q   *Durable
-	ctx context.Context
+	q    *Durable
+	ctx  context.Context
+	fail func(error)
 }
 
-func fail(err error) {
-	if err != nil {
-		fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
-		os.Exit(1)
-	}
-}
-
-func child(dir string) {
-	point, count, _ := strings.Cut(os.Getenv(faultEnv), "@")
-	n, _ := strconv.Atoi(count)
-	var left atomic.Int64
-	left.Store(int64(n))
-	fault = func(at string) {
-		if at == point && left.Add(-1) == 0 {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // it takes a moment
-		}
-	}
-	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
-	fail(err)
+func child(p *faulttest.Child) {
+	fault = p.Reach
+	e, err := store.Open(store.Config{Dir: p.Dir, MaxBytes: 1 << 30})
+	p.Must(err)
 	ctx := context.Background()
 	q, err := Open(ctx, Config{Engine: e, Partitions: 4, cleanAt: 10, alone: 1, together: 2})
-	fail(err)
-	go func() { fail(q.Run(ctx)) }()
-	c := &crasher{q: q, ctx: ctx}
-	fmt.Println("ready")
+	p.Must(err)
+	go func() { p.Must(q.Run(ctx)) }()
+	c := &crasher{q: q, ctx: ctx, fail: p.Must}
+	p.Ready()
 	only := os.Getenv(onlyEnv) != ""
 	for i := 0; ; i++ {
 		c.push(i)
@@ -62,7 +44,7 @@ func (c *crasher) pushOne(function string, w faas.Wait) faas.ID {
 	inv := invocation(function, w)
 	fmt.Println("pushing", inv.ID)
 	id, err := c.q.Push(c.ctx, inv)
-	fail(err)
+	c.fail(err)
 	if id != inv.ID {
 		fmt.Println("other", inv.ID)
 	} else {
@@ -102,7 +84,7 @@ func (c *crasher) push(i int) {
 
 func (c *crasher) settle(i int) {
 	leases, err := c.q.Pull(c.ctx, name(fmt.Sprintf("f%d", (i+2)%5)), 5)
-	fail(err)
+	c.fail(err)
 	var wg sync.WaitGroup
 	for k, l := range leases {
 		wg.Go(func() {
@@ -110,18 +92,18 @@ func (c *crasher) settle(i int) {
 			switch (i + k) % 6 {
 			case 0, 1:
 				fmt.Println("finishing", id)
-				fail(l.Done(c.ctx))
+				c.fail(l.Done(c.ctx))
 				fmt.Println("finished", id)
 			case 2:
-				fail(l.Retry(c.ctx, 0, errors.New("once more")))
+				c.fail(l.Retry(c.ctx, 0, errors.New("once more")))
 			case 3:
 				fmt.Println("burying", id)
-				fail(l.Bury(c.ctx, errors.New("on purpose")))
+				c.fail(l.Bury(c.ctx, errors.New("on purpose")))
 				fmt.Println("buried", id)
 			case 4:
-				fail(l.Retry(c.ctx, time.Hour, errors.New("much later")))
+				c.fail(l.Retry(c.ctx, time.Hour, errors.New("much later")))
 			case 5:
-				fail(l.Retry(c.ctx, time.Millisecond, nil))
+				c.fail(l.Retry(c.ctx, time.Millisecond, nil))
 			}
 		})
 	}
@@ -132,49 +114,49 @@ func (c *crasher) others(i int) {
 	f := name(fmt.Sprintf("f%d", i%5))
 	if i%2 == 0 {
 		waiting, err := c.q.List(c.ctx, Filter{Namespace: "default", Function: f.Function, Stage: faas.StageQueued, Limit: 3})
-		fail(err)
+		c.fail(err)
 		if len(waiting) == 3 {
 			id := waiting[2].ID
 			fmt.Println("cancelling", id)
 			_, err := c.q.Cancel(c.ctx, "default", id)
-			fail(err)
+			c.fail(err)
 			fmt.Println("cancelled", id)
 		}
 	}
 	if i%3 == 0 {
 		dead, err := c.q.Buried(c.ctx, Filter{Namespace: "default", Function: f.Function, Limit: 2})
-		fail(err)
+		c.fail(err)
 		for k, d := range dead {
 			id := d.Invocation.ID
 			if k == 0 {
 				fmt.Println("redriving", id)
 				_, err = c.q.Redrive(c.ctx, Filter{Namespace: "default", ID: id})
-				fail(err)
+				c.fail(err)
 				fmt.Println("pushed", id)
 			} else if i%6 == 0 {
 				fmt.Println("finishing", id)
 				_, err = c.q.Purge(c.ctx, Filter{Namespace: "default", ID: id})
-				fail(err)
+				c.fail(err)
 				fmt.Println("finished", id)
 			}
 		}
 	}
 	paused := i%4 < 2
 	fmt.Println("pausing")
-	fail(c.q.Pause(c.ctx, name("p"), paused))
+	c.fail(c.q.Pause(c.ctx, name("p"), paused))
 	fmt.Println("paused", paused)
 	if i%9 == 8 { // what is cleared, and one that is handed out meanwhile
 		kept := c.pushOne("c", faas.Wait{})
 		leases, err := c.q.Pull(c.ctx, name("c"), 1000)
-		fail(err)
+		c.fail(err)
 		gone := c.pushOne("c", faas.Wait{})
 		fmt.Println("finishing", gone)
 		_, err = c.q.Clear(c.ctx, name("c"))
-		fail(err)
+		c.fail(err)
 		fmt.Println("finished", gone)
 		_ = kept
 		for _, l := range leases {
-			fail(l.Retry(c.ctx, 0, nil))
+			c.fail(l.Retry(c.ctx, 0, nil))
 		}
 	}
 	if i%2 == 1 { // of one function nothing is left, so that its messages can go together
@@ -182,12 +164,12 @@ func (c *crasher) others(i int) {
 			c.pushOne("all", faas.Wait{})
 		}
 		leases, err := c.q.Pull(c.ctx, name("all"), 1000)
-		fail(err)
+		c.fail(err)
 		var wg sync.WaitGroup
 		for _, l := range leases {
 			wg.Go(func() {
 				fmt.Println("finishing", l.Invocation().ID)
-				fail(l.Done(c.ctx))
+				c.fail(l.Done(c.ctx))
 				fmt.Println("finished", l.Invocation().ID)
 			})
 		}
@@ -196,7 +178,7 @@ func (c *crasher) others(i int) {
 	if i%11 == 10 {
 		id := c.pushOne("d", faas.Wait{})
 		fmt.Println("finishing", id)
-		fail(c.q.Drop(c.ctx, name("d")))
+		c.fail(c.q.Drop(c.ctx, name("d")))
 		fmt.Println("finished", id)
 	}
 }

@@ -9,41 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
-
-// fillDisk writes to path until less than free bytes are left, or to the last byte.
-func fillDisk(t *testing.T, path string, free int64) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	must(t, err)
-	defer f.Close()
-	for block := 1 << 20; block > 0; {
-		var st unix.Statfs_t
-		must(t, unix.Statfs(filepath.Dir(path), &st))
-		if free > 0 && int64(st.Bavail)*st.Bsize <= free {
-			return
-		}
-		if _, err := f.Write(make([]byte, block)); err != nil {
-			block /= 4
-		}
-	}
-}
 
 // A disk that fills up: pushes are refused in words, what was accepted can be settled, which makes
 // room, and nothing of it is lost; also when the engine and the index meet the very end.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=96m,mode=700"); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	dir := faulttest.SmallDisk(t, "96m")
 	const minFree = 16 << 20
 	sc := store.Config{Dir: filepath.Join(dir, "data"), MaxBytes: 1 << 30, MinFree: minFree}
 	o := openOn(t, sc, Config{Partitions: 2})
@@ -74,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	ballast := filepath.Join(dir, "ballast")
-	fillDisk(t, ballast, minFree+4<<20)
+	faulttest.Fill(t, ballast, minFree+4<<20)
 	_, err := pushAll(strings.Repeat("x", 256<<10), 1000)
 	refused(err)
 
@@ -97,7 +71,7 @@ func TestFullDisk(t *testing.T) {
 	for range 6 {
 		held = append(held, o.pull(t, "f"))
 	}
-	fillDisk(t, ballast, 0)
+	faulttest.Fill(t, ballast, 0)
 	_, err = pushAll("x", 1)
 	refused(err)
 	failed := 0

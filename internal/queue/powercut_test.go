@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brasa-dev/brasa/internal/faas"
+	"github.com/brasa-dev/brasa/internal/faulttest"
 )
 
 // powerCut stops a filesystem in the middle of what it does: nothing more is written, not even its
@@ -81,26 +83,25 @@ func TestPowerCut(t *testing.T) {
 	s := &told{state: map[faas.ID]string{}, keys: map[string]map[faas.ID]bool{}}
 	dir := filepath.Join(mount, "data")
 	for i := range 3 {
-		cmd, lines := start(t, dir, "")
+		cmd, lines := faulttest.Start(t, dir, faulttest.Fault{})
 		cut := make(chan struct{})
 		for lines.Scan() {
-			line := lines.Text()
-			if s.take(line) {
-				continue
-			}
-			if line == "ready" {
+			switch word, rest, _ := strings.Cut(lines.Text(), " "); word {
+			case "ready":
 				go func() {
 					defer close(cut)
 					time.Sleep(time.Duration(1+i) * 700 * time.Millisecond)
 					powerCut(t, mount)
 					_ = cmd.Process.Kill()
 				}()
-				continue
-			}
-			select {
-			case <-cut:
-			case <-time.After(10 * time.Second): // it met the cut before it was ended
-				t.Fatalf("child %d: %s", i, line)
+			case "error":
+				select {
+				case <-cut:
+				case <-time.After(10 * time.Second): // it met the cut before it was ended
+					t.Fatalf("child %d: %s", i, rest)
+				}
+			default:
+				s.take(word, rest)
 			}
 		}
 		_ = cmd.Wait() // it was killed, or found its disk gone

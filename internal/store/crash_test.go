@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -9,49 +8,31 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/brasa-dev/brasa/internal/faulttest"
 	"github.com/brasa-dev/brasa/internal/store"
 )
 
-// childEnv has this test binary write to the store in the directory that it names, in a loop, and
-// say on its standard output what was acknowledged.
-const childEnv = "BRASA_TEST_CHILD"
+// A child writes to the store in a loop, and says what was acknowledged.
+func TestMain(m *testing.M) { faulttest.Main(m, child) }
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func child(dir string) {
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
+func child(c *faulttest.Child) {
 	ctx := context.Background()
-	e, err := store.Open(store.Config{Dir: dir, MaxBytes: 1 << 30})
-	fail(err)
+	e, err := store.Open(store.Config{Dir: c.Dir, MaxBytes: 1 << 30})
+	c.Must(err)
 	b, err := e.Bucket(ctx, "b", 3)
-	fail(err)
+	c.Must(err)
 	o, err := e.Objects(ctx, "o")
-	fail(err)
-	fmt.Println("ready")
+	c.Must(err)
+	c.Ready()
 	r, err := b.Get(ctx, "n")
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		fail(err)
+		c.Must(err)
 	}
 	n, _ := strconv.Atoi(string(r.Value))
 	version := r.Version
@@ -60,23 +41,23 @@ func child(dir string) {
 		for i := n * 10; ; i++ {
 			name := fmt.Sprint("o", i%5)
 			_, err := o.Put(ctx, name, strings.NewReader(strings.Repeat(fmt.Sprintf("%8d", i), 1<<18)))
-			fail(err)
+			c.Must(err)
 			fmt.Println(name, i)
 		}
 	}()
 	for {
 		n++
 		version, err = b.Put(ctx, "n", fmt.Append(nil, n), version)
-		fail(err)
+		c.Must(err)
 		fmt.Println("n", n)
 		_, err = b.Put(ctx, "gone", nil, store.Absent)
 		if !errors.Is(err, store.ErrConflict) {
-			fail(err)
+			c.Must(err)
 		}
-		fail(b.Delete(ctx, "gone", store.Any))
+		c.Must(b.Delete(ctx, "gone", store.Any))
 		_, err = b.Put(ctx, fmt.Sprintf("k/%d", n), fmt.Append(nil, n), store.Absent)
 		if !errors.Is(err, store.ErrConflict) { // it may be there from before the crash
-			fail(err)
+			c.Must(err)
 		}
 		fmt.Println("k", n)
 	}
@@ -89,33 +70,13 @@ func TestKillNine(t *testing.T) {
 	dir := t.TempDir()
 	acked, keys := map[string]int{}, map[string]bool{}
 	for i := 0; i < 10 || i < 60 && acked["n"] < 50; i++ { // more where the machine is slow
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			kind, rest, _ := strings.Cut(lines.Text(), " ")
-			switch kind {
-			case "error":
-				t.Fatalf("child: %s", rest)
-			case "ready":
-				time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			default:
-				acked[kind], _ = strconv.Atoi(rest)
-				if kind == "k" {
-					keys["k/"+rest] = true
-				}
+		after := time.Duration(rand.IntN(250)) * time.Millisecond
+		faulttest.Kill(t, dir, faulttest.Fault{After: after}, func(kind, n string) {
+			acked[kind], _ = strconv.Atoi(n)
+			if kind == "k" {
+				keys["k/"+n] = true
 			}
-		}
-		if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("child ended with %v, want to see it killed", err)
-		}
+		})
 		lookAfterCrash(t, dir, i, acked, keys)
 	}
 	if acked["n"] < 50 || acked["o0"] == 0 {
@@ -180,14 +141,7 @@ func lookAfterCrash(t *testing.T, dir string, crash int, acked map[string]int, k
 // A disk that fills up: writes are refused in words, what was acknowledged stays, and when there
 // is room again the same process goes on.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=96m,mode=700"); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	dir := faulttest.SmallDisk(t, "96m")
 	for _, c := range []struct {
 		name    string
 		minFree int64
