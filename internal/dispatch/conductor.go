@@ -20,7 +20,7 @@ const maxComposition = time.Hour
 
 // composition is what has been called in one run of a conductor, of those that it leads to as well.
 type composition struct {
-	parts      int // functions that conductors have named
+	parts      int // functions that conductors have named, without those that are conductors
 	conductors int // calls of conductors
 }
 
@@ -37,7 +37,7 @@ type conductor struct {
 
 // decision is what a conductor answers.
 type decision struct {
-	Action *string         `json:"action"`
+	Action json.RawMessage `json:"action"`
 	Params json.RawMessage `json:"params"`
 	State  json.RawMessage `json:"state"`
 }
@@ -74,14 +74,14 @@ func (d *Dispatcher) runConductor(ctx context.Context, rev *faas.Revision, inv *
 			return nil, err
 		}
 		var next decision
-		if res.Status >= firstBad || hasError(b) || json.Unmarshal(b, &next) != nil || next.Action == nil {
-			if res.Status < firstBad && !hasError(b) && len(next.Params) > 0 && string(next.Params) != "null" {
+		if res.Status >= firstBad || hasError(b) || json.Unmarshal(b, &next) != nil || len(next.Action) == 0 || string(next.Action) == "null" {
+			if res.Status < firstBad && !hasError(b) && len(next.Params) > 0 {
 				b = boxed(next.Params, "value")
 			}
 			res.Body = faas.NewBytesBody(b)
 			return res, nil
 		}
-		c.body = c.step(ctx, *next.Action, next.Params)
+		c.body = c.step(ctx, next.Action, next.Params)
 		if c.body, err = joined(c.body, next.State); err != nil {
 			return nil, err
 		}
@@ -93,7 +93,11 @@ func (d *Dispatcher) runConductor(ctx context.Context, rev *faas.Revision, inv *
 
 // step calls the function that a conductor has named and returns what the conductor is to hear of it: its
 // answer, or an object with the field error.
-func (c *conductor) step(ctx context.Context, action string, params json.RawMessage) []byte {
+func (c *conductor) step(ctx context.Context, named, params json.RawMessage) []byte {
+	var action string
+	if json.Unmarshal(named, &action) != nil {
+		return object("error", fmt.Sprintf("The composition cannot call %.80s: that is no name", named))
+	}
 	name, rev, err := c.d.next(ctx, c.inv, c.rev, action)
 	if err != nil {
 		return object("error", fmt.Sprintf("The composition cannot call %q: %s", action, faas.AsError(err).Message()))
@@ -101,10 +105,12 @@ func (c *conductor) step(ctx context.Context, action string, params json.RawMess
 	if c.all.parts >= faas.MaxSteps {
 		return object("error", fmt.Sprintf("The composition has called as many functions as it may, %d.", faas.MaxSteps))
 	}
-	c.all.parts++
-	c.body = boxed(params, "value")
-	if len(params) == 0 || string(params) == "null" {
-		c.body = []byte("{}")
+	if !rev.Conductor { // the calls of those are counted by themselves
+		c.all.parts++
+	}
+	c.body = []byte("{}")
+	if len(params) > 0 {
+		c.body = boxed(params, "value")
 	}
 	_, b, err := c.call(ctx, rev, name)
 	switch {
@@ -196,7 +202,7 @@ func boxed(v json.RawMessage, field string) json.RawMessage {
 // joined returns what a conductor is called with again: the answer that it waited for, with its state's
 // fields over it.
 func joined(answer, state json.RawMessage) ([]byte, error) {
-	if len(state) == 0 || string(state) == "null" {
+	if len(state) == 0 {
 		return answer, nil
 	}
 	var all, over map[string]json.RawMessage

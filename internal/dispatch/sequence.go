@@ -36,6 +36,9 @@ type sequence struct {
 func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	s := &sequence{d: d, rev: rev, inv: inv, look: inv.Wait != nil}
 	for i, name := range rev.Sequence.Steps { // before anything is done that would have to be done again
+		if rev.Contract == faas.ContractOpenWhisk {
+			break // OpenWhisk's sequences go as far as they can
+		}
 		if _, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); err != nil {
 			return nil, s.missing(i, err)
 		}
@@ -43,6 +46,9 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 	if !inv.Part { // sequences within it may have become longer, or lead back to it, since it was made
 		if _, err := d.cfg.Catalog.Steps(rev.Name, rev.Sequence); faas.CodeOf(err) == faas.Invalid {
 			e := *faas.AsError(err)
+			if rev.Contract == faas.ContractOpenWhisk {
+				return failure(e.Message()), nil
+			}
 			e.Code = faas.Failed
 			return nil, &e
 		}
@@ -58,6 +64,10 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 		}
 		_, stepRev, err := d.cfg.Catalog.Resolve(faas.Ref{Name: name})
 		if err != nil {
+			if rev.Contract == faas.ContractOpenWhisk && faas.CodeOf(err) == faas.NotFound {
+				s.stopped(i, "does not exist")
+				return failure(faas.AsError(err).Message()), nil
+			}
 			return nil, s.missing(i, err)
 		}
 		step := s.step(i, header, body, length)
@@ -281,6 +291,9 @@ func (s *sequence) failed(i int, err error) error {
 			over.Fix = "see which step takes long: brasa inv get ID; raise it with: brasa sequence create NAME --steps … --timeout 1m"
 		}
 		return over
+	}
+	if s.rev.Contract == faas.ContractOpenWhisk {
+		return &e // the error of the step is that of OpenWhisk's sequences
 	}
 	e.Err = fmt.Errorf("%s: %w", strings.TrimSuffix(s.place(i), ","), orCode(&e))
 	return &e

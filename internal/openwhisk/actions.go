@@ -103,7 +103,7 @@ func (s *Server) getAction(c *call, p path) error {
 		}
 	}
 	a.record.Parameters = a.inherited.with(a.record.Parameters, nil)
-	writeJSON(c.w, http.StatusOK, a.record)
+	writeJSON(c.w, http.StatusOK, a.shown())
 	return nil
 }
 
@@ -138,12 +138,8 @@ func (s *Server) putAction(c *call, p path) error {
 		}
 	}
 	if p.pkg != "" {
-		pkg, err := s.findPackage(c.ctx, c.who.Namespace, p.namespace, p.pkg)
-		if err != nil {
+		if err := s.changesIn(p); err != nil {
 			return err
-		}
-		if pkg.pkg != nil && pkg.pkg.Binding != nil {
-			return reject(http.StatusBadRequest, "The package is a binding: actions are made in the package that it is bound to.")
 		}
 	} else if err := s.otherKind(p, entityAction); err != nil {
 		return err
@@ -163,7 +159,7 @@ func (s *Server) putAction(c *call, p path) error {
 	if err := s.withCode(c.ctx, a); err != nil {
 		return err
 	}
-	writeJSON(c.w, http.StatusOK, a.record)
+	writeJSON(c.w, http.StatusOK, a.shown())
 	return nil
 }
 
@@ -349,12 +345,8 @@ func (s *Server) deleteAction(c *call, p path) error {
 		return errForbidden
 	}
 	if p.pkg != "" {
-		pkg, err := s.findPackage(c.ctx, c.who.Namespace, p.namespace, p.pkg)
-		if err != nil {
+		if err := s.changesIn(p); err != nil {
 			return err
-		}
-		if pkg.pkg != nil && pkg.pkg.Binding != nil {
-			return reject(http.StatusBadRequest, "The package is a binding: actions are deleted in the package that it is bound to.")
 		}
 	} else if err := s.otherKind(p, entityAction); err != nil {
 		return err
@@ -370,7 +362,7 @@ func (s *Server) deleteAction(c *call, p path) error {
 	if err := s.cfg.Catalog.Delete(c.ctx, p.function()); err != nil {
 		return err
 	}
-	writeJSON(c.w, http.StatusOK, a.record)
+	writeJSON(c.w, http.StatusOK, a.shown())
 	return nil
 }
 

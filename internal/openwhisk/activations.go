@@ -2,6 +2,7 @@ package openwhisk
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,7 +99,7 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 		q.Until = upto.Add(time.Millisecond)
 	}
 	name := c.query.Get("name")
-	if name != "" && strings.Count(name, "/") > 1 {
+	if name != "" && (strings.Count(name, "/") > 1 || !validNames(strings.Split(name, "/"))) {
 		return reject(http.StatusBadRequest, "The name of activations is an action's, or a package's and an action's with a slash between them.")
 	}
 	out := []*activation{}
@@ -161,6 +162,10 @@ func named(a *faas.Activation, name string) bool {
 	}
 	parts := strings.Split(n.Path, "/")
 	return len(parts) == 3 && parts[1] == pkg
+}
+
+func validNames(names []string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return !validName(n) })
 }
 
 // millis reads a time in the query, in milliseconds since 1970; zero if there is none.

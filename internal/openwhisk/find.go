@@ -18,6 +18,13 @@ type action struct {
 	inherited parameters
 }
 
+// shown is an action's record as clients see it.
+func (a *action) shown() actionRecord {
+	r := a.record
+	r.NoCode = false
+	return r
+}
+
 // pack is a package as it lies in the catalog.
 type pack struct {
 	namespace, name string        // as OpenWhisk's clients call them
@@ -64,14 +71,14 @@ func (s *Server) otherKind(p path, kind string) error {
 	return nil
 }
 
-// findPackage finds a package for a namespace own that asks. Another's must be shared, and whether there
-// is one that is not is not told.
+// findPackage finds a package for a namespace own that asks. Another's must be shared and no binding, and
+// whether there is one that is not is not told.
 func (s *Server) findPackage(ctx context.Context, own, namespace, name string) (*pack, error) {
 	if err := s.bring(ctx, namespace); err != nil {
 		return nil, err
 	}
 	p, err := s.packageAt(namespace, name)
-	if namespace != own && (err != nil || !p.record.Publish) {
+	if namespace != own && (err != nil || !p.record.Publish || p.record.Binding != nil) {
 		return nil, errForbidden
 	}
 	if err != nil {
@@ -166,6 +173,24 @@ func (s *Server) findAction(ctx context.Context, own string, p path) (*action, e
 	}
 	a.inherited = in.record.Parameters.with(pkg.record.Parameters, nil)
 	return a, nil
+}
+
+// changesIn refuses a change of what is in a package if there is none, or if it is a binding, whatever
+// that leads to.
+func (s *Server) changesIn(p path) error {
+	pkg, err := s.packageAt(p.namespace, p.pkg)
+	switch {
+	case err == errNotFound:
+		if other := s.otherKind(path{namespace: p.namespace, name: p.pkg}, entityPackage); other != nil {
+			return other
+		}
+		return err
+	case err != nil:
+		return err
+	case pkg.record.Binding != nil:
+		return reject(http.StatusBadRequest, "The package is a binding: its actions are made, changed and deleted in the package that it is bound to.")
+	}
+	return nil
 }
 
 // actionAt reads an action by its own name, whoever asks.

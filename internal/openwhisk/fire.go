@@ -156,6 +156,9 @@ func (s *Server) callOf(ctx context.Context, f *firing, rule *faas.Rule, action 
 		return "", errNotFound
 	}
 	t, err := s.resolve(f.who, p)
+	if err == nil {
+		err = s.mayCallSteps(f.who, t)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -104,7 +104,7 @@ func (s *Server) resolve(who auth.Subject, p path) (*target, error) {
 		if p.pkg == "" {
 			return nil, errForbidden
 		}
-		if pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package); err != nil || !pkg.Shared {
+		if pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package); err != nil || !pkg.Shared || pkg.Binding != nil {
 			return nil, errForbidden // whether or not there is one
 		}
 	}
@@ -135,6 +135,34 @@ func (s *Server) resolve(who auth.Subject, p path) (*target, error) {
 	return t, nil
 }
 
+// mayCallSteps refuses the call of a sequence to who may not call what it is made of. What is missing of
+// that is its outcome.
+func (s *Server) mayCallSteps(who auth.Subject, t *target) error {
+	if t.rev.Sequence == nil {
+		return nil
+	}
+	for _, step := range t.rev.Sequence.Steps {
+		own := faas.NativeName(who.Namespace) == step.Namespace
+		if step.Package == "" {
+			if !own {
+				return errForbidden
+			}
+			continue
+		}
+		pkg, err := s.cfg.Catalog.Package(step.Namespace, step.Package)
+		if !own && (err != nil || !pkg.Shared || pkg.Binding != nil) {
+			return errForbidden
+		}
+		if err != nil || pkg.Binding == nil || pkg.Binding.Namespace == step.Namespace {
+			continue
+		}
+		if to, err := s.cfg.Catalog.Package(pkg.Binding.Namespace, pkg.Binding.Name); err == nil && !to.Shared {
+			return errForbidden
+		}
+	}
+	return nil
+}
+
 // invokeAction answers POST on an action.
 func (s *Server) invokeAction(c *call, p path) error {
 	blocking, wait, onlyResult, err := s.waiting(c)
@@ -143,6 +171,9 @@ func (s *Server) invokeAction(c *call, p path) error {
 	}
 	t, err := s.resolve(c.who, p)
 	if err != nil {
+		return err
+	}
+	if err := s.mayCallSteps(c.who, t); err != nil {
 		return err
 	}
 	if kind := t.meta.Exec.Kind; !s.mayUse(c.who.Namespace, kind) {

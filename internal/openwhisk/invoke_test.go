@@ -79,13 +79,13 @@ func TestInvoke(t *testing.T) {
 		{item: 59, method: "POST", path: "_/actions/a?blocking=true&result=true", body: `{"x":"` + strings.Repeat("y", 1900) + `"}`, status: 200},
 		{item: 60, method: "POST", path: "_/actions/none?blocking=true", body: `{}`, status: 200, want: `{"response":{"result":{}}}`},
 		{item: 61, method: "POST", path: "_/actions/a?blocking=true&result=true", body: `{"é":"日本 \u0001"}`, status: 200, want: `{"é":"日本 \u0001"}`},
-		{item: 65, method: "POST", path: "_/actions/app?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","statusCode":1,"success":false,"result":{"error":{"mine":1}}}}`},
+		{item: 65, method: "POST", path: "_/actions/app?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","statusCode":"<absent>","success":false,"result":{"error":{"mine":1}}}}`},
 		{item: 65, method: "POST", path: "_/actions/app?blocking=true&result=true", body: `{}`, status: 502, want: `{"error":{"mine":1}}`},
-		{item: 67, method: "POST", path: "_/actions/dev?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"action developer error","statusCode":2,"success":false,"result":{"error":"~it threw"}}}`},
+		{item: 67, method: "POST", path: "_/actions/dev?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"action developer error","statusCode":"<absent>","success":false,"result":{"error":"~it threw"}}}`},
 		{item: 69, method: "POST", path: "_/actions/crash?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"action developer error"}}`},
 		{item: 71, method: "POST", path: "_/actions/late?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"action developer error","result":{"error":"~100 milliseconds"}}}`},
 		{item: 75, method: "POST", path: "_/actions/long?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","result":{"error":"~3008 > 2000"}}}`},
-		{item: 49, method: "POST", path: "_/actions/ours?blocking=true", body: `{}`, status: 500, want: `{"response":{"status":"whisk internal error","statusCode":3}}`},
+		{item: 49, method: "POST", path: "_/actions/ours?blocking=true", body: `{}`, status: 500, want: `{"response":{"status":"whisk internal error","statusCode":"<absent>"}}`},
 	})
 	late := w.send("guest", "POST", "_/actions/late?blocking=true", `{}`)
 	if !strings.Contains(late.body, `{"key":"timeout","value":true}`) {

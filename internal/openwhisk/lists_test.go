@@ -44,7 +44,7 @@ func TestLists(t *testing.T) {
 		{item: 44, method: "POST", path: "_/packages", body: `{}`, status: 405},
 		{item: 44, method: "DELETE", path: "_/triggers", status: 405},
 		{item: 44, method: "PUT", path: "_/rules", body: `{}`, status: 405},
-		{item: 148, method: "GET", path: "_/rules", status: 200, want: `[{"name":"r","namespace":"guest","version":"0.0.1","publish":false,"annotations":[],"updated":"<any>","status":"<absent>","trigger":"<absent>"}]`},
+		{item: 148, method: "GET", path: "_/rules", status: 200, want: `[{"name":"r","namespace":"guest","version":"0.0.1","publish":false,"annotations":[],"updated":"<any>","status":"<absent>","trigger":{"path":"guest","name":"t"},"action":{"path":"guest","name":"a"}}]`},
 		{item: 148, method: "GET", path: "_/rules/r", status: 200, want: `{"status":"active"}`},
 	})
 }

@@ -203,7 +203,7 @@ func (s *Server) changePackage(ctx context.Context, p path, was *pack, in *packa
 		r.Publish = *in.Publish
 	}
 	if in.Annotations != nil {
-		r.Annotations = *in.Annotations
+		r.Annotations = in.Annotations.with(nil, []string{"binding"}) // which tells what it is bound to
 	}
 	if in.Parameters != nil {
 		r.Parameters = *in.Parameters

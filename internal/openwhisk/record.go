@@ -44,7 +44,7 @@ const (
 // response is how a call ended, as a record has it.
 type response struct {
 	Status     string          `json:"status"`
-	StatusCode int             `json:"statusCode"`
+	StatusCode int             `json:"-"` // lists have it, and nothing else
 	Success    bool            `json:"success"`
 	Result     json.RawMessage `json:"result"`
 	Size       int             `json:"size,omitempty"`
@@ -202,9 +202,7 @@ func annotationsOf(a *faas.Activation, n *note, t times) []keyValue {
 		all = append(all, keyValue{"conductor", true})
 	}
 	if n.Sequence || n.Conductor && len(a.Steps) > 0 {
-		if !n.Part {
-			all = append(all, keyValue{"topmost", true})
-		}
+		all = append(all, keyValue{"topmost", !n.Part})
 	} else {
 		all = append(all, keyValue{"waitTime", t.wait})
 		if t.cold {
@@ -259,6 +257,9 @@ func (s *Server) logs(a *faas.Activation, mayMiss bool) []string {
 		return out
 	}
 	n := noteOf(a)
+	if n.Sequence { // it called nothing
+		return out
+	}
 	last := a.Timing.Begin
 	lines := slices.Clone(a.Logs)
 	for _, l := range lines {

@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -285,7 +286,9 @@ func (s *Server) deleteRule(c *call, p path) error {
 	if err != nil {
 		return err
 	}
-	answer := s.ruleAnswer(p.namespace, rule)
+	gone := *rule
+	gone.Disabled = true // it no longer leads anywhere
+	answer := s.ruleAnswer(p.namespace, &gone)
 	if err := s.cfg.Catalog.DeleteRule(c.ctx, rule.Namespace, rule.Name); err != nil {
 		return err
 	}
@@ -293,11 +296,30 @@ func (s *Server) deleteRule(c *call, p path) error {
 	return nil
 }
 
-func (s *Server) listRules(c *call, namespace string) error {
-	var all []header
-	for _, rule := range s.cfg.Catalog.Rules(faas.NativeName(namespace)) {
-		all = append(all, s.ruleRecord(namespace, rule).header)
+// unlink makes a rule inactive whose trigger has been deleted, and stays so if there is another trigger of
+// the name later.
+func (s *Server) unlink(ctx context.Context, namespace string, was *faas.Rule) error {
+	defer s.locks.lock(path{namespace: namespace, name: s.ruleRecord(namespace, was).Name})()
+	now, err := s.cfg.Catalog.Rule(was.Namespace, was.Name)
+	switch {
+	case faas.CodeOf(err) == faas.NotFound:
+		return nil // it went with its trigger
+	case err != nil:
+		return err
+	case now.UID != was.UID || now.Trigger != was.Trigger || now.Disabled:
+		return nil
 	}
-	slices.SortStableFunc(all, func(a, b header) int { return newest(&a, &b) })
+	rule := *now
+	rule.Disabled = true
+	return s.cfg.Catalog.PutRule(ctx, &rule, true)
+}
+
+// listRules answers rules without their status, which each of them tells.
+func (s *Server) listRules(c *call, namespace string) error {
+	var all []ruleRecord
+	for _, rule := range s.cfg.Catalog.Rules(faas.NativeName(namespace)) {
+		all = append(all, s.ruleRecord(namespace, rule))
+	}
+	slices.SortStableFunc(all, func(a, b ruleRecord) int { return newest(&a.header, &b.header) })
 	return answerList(c, "rules", all)
 }

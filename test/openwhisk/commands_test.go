@@ -37,6 +37,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"subject":    subjectCmd,
 	"http":       httpCmd,
 	"json":       jsonCmd,
+	"holds":      holdsCmd,
 	"header":     headerCmd,
 	"save":       saveCmd,
 	"large":      largeCmd,
@@ -352,6 +353,27 @@ func at(list []any, i int) (any, bool) {
 		return nil, false
 	}
 	return list[i], true
+}
+
+// holds SUM OP SUM compares sums such as 3+4-5. OP is one of == < <=.
+func holdsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: holds SUM OP SUM")
+	}
+	a, b := sumOf(ts, args[0]), sumOf(ts, args[2])
+	got, known := map[string]bool{"==": a == b, "<": a < b, "<=": a <= b}[args[1]]
+	if !known || got == neg {
+		ts.Fatalf("%s %s %s: %t, for %d and %d", args[0], args[1], args[2], got, a, b)
+	}
+}
+
+func sumOf(ts *testscript.TestScript, text string) (sum int) {
+	for _, term := range regexp.MustCompile(`[+-]?[^+-]*`).FindAllString(text, -1) {
+		n, err := strconv.Atoi(term)
+		ts.Check(err)
+		sum += n
+	}
+	return sum
 }
 
 // header NAME [PATTERN] is about the headers of the last answer to http; with "!" there must be none such.
