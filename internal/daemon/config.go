@@ -85,6 +85,8 @@ type Config struct {
 		Subnet    string   `koanf:"subnet"`    // addresses of sandboxes with network; empty: the first free one of some
 		Allow     []string `koanf:"allow"`     // private ranges that functions with network may reach
 		Resolvers []string `koanf:"resolvers"` // DNS servers; default: the host's
+		NoAPI     bool     `koanf:"no_api"`    // functions with network can't call this server
+		Port      int      `koanf:"port"`      // by which they do; 0: 3233, or a free one if that is taken
 	} `koanf:"egress"`
 	Profile string `koanf:"profile"` // loopback address for Go's profiles of the server; empty: none
 	Prefix  string `koanf:"prefix"`  // names of control groups, interfaces and tables; differs between servers on one machine
@@ -315,6 +317,9 @@ func (c *Config) validate() error {
 	}
 	if _, err := netip.ParsePrefix(c.Egress.Subnet); c.Egress.Subnet != "" && err != nil {
 		return fmt.Errorf("egress.subnet: %w", err)
+	}
+	if c.Egress.Port < 0 || c.Egress.Port > 65535 || c.Egress.Port == 53 {
+		return fmt.Errorf("egress.port: %d is no port that functions could call", c.Egress.Port)
 	}
 	for _, a := range c.Egress.Allow {
 		if _, err := netip.ParsePrefix(a); err != nil {

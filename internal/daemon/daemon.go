@@ -79,6 +79,7 @@ type node struct {
 	deployer  *deploy.Deployer
 	dispatch  *dispatch.Dispatcher
 	triggers  *trigger.Manager
+	inside    string // the address by which functions call this server; empty: they can't; set before the worker runs
 }
 
 // Run starts the node and returns when ctx has ended and everything is stopped, or when a part
@@ -145,6 +146,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	n.inside = d.inside(ctx, n.host.Door())
 	running.start(ctx, part{"worker", n.worker.Run})
 	running.start(ctx, part{"async", n.dispatch.Run})
 	running.start(ctx, part{"triggers", n.triggers.Run})
@@ -258,7 +260,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 		},
 		Memory: d.cfg.Memory, Keep: policy.KeepConfig{Oracle: d.cfg.Keep.Policy == keepOracle, Idle: d.cfg.Keep.Idle, Price: d.cfg.Keep.Price},
 		Histories: filepath.Join(d.cfg.Data, "histories"), Resolve: n.active, Logger: d.log.With("part", "worker"),
-		ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory, Forks: !d.cfg.Stems.Off && !d.cfg.Stems.NoForks,
+		Server: func() string { return n.inside }, ReuseAny: d.cfg.ReuseAny, NoStems: d.cfg.Stems.Off, StemMemory: d.cfg.Stems.Memory, Forks: !d.cfg.Stems.Off && !d.cfg.Stems.NoForks,
 	})
 	if n.installer, err = d.newInstaller(n); err != nil {
 		return err
@@ -350,6 +352,7 @@ func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	n.whisk = d.openWhisk(n)
 	return gateway.New(gateway.Config{
 		API: server, Registry: n.registry, OpenWhisk: n.whisk, Keys: n.keys, Listen: d.cfg.Listen, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key,
+		Inside: n.host.Door, Visitor: n.host.Visitor,
 		Grace: d.cfg.Drain, Logger: d.log.With("part", "gateway"),
 	})
 }

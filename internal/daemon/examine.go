@@ -14,7 +14,7 @@ import (
 
 // egress is the sandbox's part of the configuration, which validate has checked.
 func (c *Config) egress() sandbox.EgressConfig {
-	e := sandbox.EgressConfig{Resolvers: c.Egress.Resolvers}
+	e := sandbox.EgressConfig{Resolvers: c.Egress.Resolvers, Door: !c.Egress.NoAPI, DoorPort: c.Egress.Port}
 	if c.Egress.Subnet != "" {
 		e.Subnet = netip.MustParsePrefix(c.Egress.Subnet)
 	}

@@ -64,7 +64,7 @@ func (d *Daemon) openSubjects(ctx context.Context, n *node, engine *store.Engine
 func (d *Daemon) openWhisk(n *node) *openwhisk.Server {
 	return openwhisk.New(openwhisk.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Deployer: n.deployer, Depot: n.depot, Journal: n.journal, Triggers: n.triggers,
-		Subjects: n.subjects, APIs: n.apis, Limits: d.cfg.OpenWhisk.limits(), APIHost: d.cfg.URL, Version: d.Version.Version, Logger: d.log.With("part", "openwhisk"),
+		Subjects: n.subjects, APIs: n.apis, Limits: d.cfg.OpenWhisk.limits(), APIHost: d.cfg.URL, Inside: func() string { return n.inside }, Version: d.Version.Version, Logger: d.log.With("part", "openwhisk"),
 		Sealed: d.cfg.OpenWhisk.Sealed,
 		Ready: func(language string) error {
 			_, err := n.runtimes.Lookup(language)

@@ -79,17 +79,11 @@ func (c *Config) sourceDial() func(ctx context.Context, network, address string)
 		if slices.Contains(named, netip.AddrPortFrom(to.Addr().Unmap(), to.Port())) {
 			return nil
 		}
-		own, err := net.InterfaceAddrs() // each time: they change
+		own, err := ownAddresses()
 		if err != nil {
 			return err
 		}
-		var ours []netip.Addr
-		for _, o := range own {
-			if p, err := netip.ParsePrefix(o.String()); err == nil {
-				ours = append(ours, p.Addr())
-			}
-		}
-		if !policy.Outside(to.Addr(), ranges, ours) {
+		if !policy.Outside(to.Addr(), ranges, own) {
 			return faas.Errorf(faas.Denied, "connect", "the server connects to no address of this machine or its networks for a trigger, and %s is one", address).
 				WithFix("an administrator opens it with the key triggers.allow")
 		}

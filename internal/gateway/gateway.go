@@ -26,6 +26,7 @@ import (
 
 	"github.com/brasa-dev/brasa/internal/api"
 	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/faas"
 )
 
 // Config says what a Gateway is made of. Zero means the default.
@@ -38,6 +39,13 @@ type Config struct {
 	OpenWhisk http.Handler
 	// Listen is the address of the listener. Default 127.0.0.1:8080, which only this machine reaches.
 	Listen string
+	// Inside is asked when Run begins for a second listener, by which functions call; nil, and nil of
+	// it: there is none. It is served as the first is, and whoever comes by it is trusted no more. It
+	// speaks no TLS: what it carries does not leave the machine.
+	Inside func() net.Listener
+	// Visitor returns the instance that an address of Inside's belongs to. It is asked for each of its
+	// connections.
+	Visitor func(remote net.Addr) string
 	// Cert and Key are files in PEM form; with both the listener speaks TLS, HTTP/2 included.
 	Cert, Key string
 
@@ -166,15 +174,20 @@ func (g *Gateway) Run(ctx context.Context) error {
 		IdleTimeout:       g.cfg.IdleTimeout,
 		MaxHeaderBytes:    g.cfg.MaxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, paceKey{}, new(time.Time))
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			ctx = context.WithValue(ctx, paceKey{}, new(time.Time))
+			if v, ok := c.(*visit); ok {
+				ctx = faas.WithInstance(ctx, v.instance)
+			}
+			return ctx
 		},
 		ErrorLog:  slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelDebug),
 		TLSConfig: g.tls,
 		// OPTIONS * is a path like any other that we don't have.
 		DisableGeneralOptionsHandler: true,
 	}
-	served := make(chan error, 1)
+	served := make(chan error, 2)
+	listeners := 1
 	go func() {
 		if g.tls != nil {
 			served <- srv.ServeTLS(l, "", "")
@@ -182,6 +195,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 			served <- srv.Serve(l)
 		}
 	}()
+	if inside := g.inside(); inside != nil {
+		listeners++
+		go func() { served <- srv.Serve(inside) }()
+	}
 	select {
 	case err := <-served:
 		cut(errDraining)
@@ -192,7 +209,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	grace, done := context.WithTimeout(base, g.cfg.Grace)
 	defer done()
 	err := srv.Shutdown(grace)
-	<-served
+	for range listeners {
+		<-served
+	}
 	// A connection that changed its protocol is none of the server's any more, but still ours.
 	if err != nil || !g.wait(grace) {
 		g.cfg.Logger.Warn("requests cut off", "grace", g.cfg.Grace)

@@ -17,7 +17,7 @@ import (
 func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (map[string]string, error) {
 	m := s.metaOf(rev)
 	env := map[string]string{
-		"__OW_API_HOST": s.cfg.APIHost, "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
+		"__OW_API_HOST": s.apiHost(), "__OW_NAMESPACE": s.namespaceName(inv.Owner, rev),
 		"__OW_ACTION_NAME": "/" + m.Namespace + "/" + m.Name, "__OW_ACTION_VERSION": m.Version,
 	}
 	if id := inv.Header[transactionHeader]; len(id) > 0 {
@@ -43,6 +43,14 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		}
 	}
 	return env, nil
+}
+
+// apiHost is where actions call this server.
+func (s *Server) apiHost() string {
+	if s.cfg.Inside == nil {
+		return s.cfg.APIHost
+	}
+	return cmp.Or(s.cfg.Inside(), s.cfg.APIHost)
 }
 
 // Next finds the action that a conductor names, as its caller may call it.

@@ -41,6 +41,8 @@ type Config struct {
 	Sealed bool
 	// APIHost is the address that functions and clients are told, such as http://127.0.0.1:8080.
 	APIHost string
+	// Inside is the address that functions call; nil, and empty: APIHost.
+	Inside  func() string
 	Version string // of the server
 	Logger  *slog.Logger
 }

@@ -30,23 +30,20 @@ type door struct {
 // room holds the connections of one sandbox.
 type room struct {
 	sandbox string
-	visits  map[*Visit]struct{} // guarded by door.mu
+	guests  map[*guest]struct{} // guarded by door.mu
 }
 
-// Visit is a connection that a sandbox made to the door.
-type Visit struct {
+// guest is a connection that a sandbox made to the door.
+type guest struct {
 	*net.TCPConn
 	door *door
 	from *room
 }
 
-// Sandbox returns the name of the sandbox that made the connection.
-func (v *Visit) Sandbox() string { return v.from.sandbox }
-
 // Close ends the connection.
-func (v *Visit) Close() error {
+func (v *guest) Close() error {
 	v.door.mu.Lock()
-	delete(v.from.visits, v)
+	delete(v.from.guests, v)
 	v.door.mu.Unlock()
 	return v.TCPConn.Close()
 }
@@ -79,7 +76,7 @@ func (e *egress) doorPort() uint16 {
 	return uint16(e.door.Addr().(*net.TCPAddr).Port)
 }
 
-// Accept returns the next connection of a sandbox that may come in, as a *Visit. Others are reset.
+// Accept returns the next connection of a sandbox that may come in. Others are reset.
 func (d *door) Accept() (net.Conn, error) {
 	for {
 		c, err := d.Listener.Accept()
@@ -92,7 +89,7 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-func (d *door) letIn(c *net.TCPConn) *Visit {
+func (d *door) letIn(c *net.TCPConn) *guest {
 	from := netip.Addr{}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		from = a.AddrPort().Addr().Unmap()
@@ -105,8 +102,8 @@ func (d *door) letIn(c *net.TCPConn) *Visit {
 		_ = c.Close()
 		return nil
 	}
-	v := &Visit{TCPConn: c, door: d, from: r}
-	r.visits[v] = struct{}{}
+	v := &guest{TCPConn: c, door: d, from: r}
+	r.guests[v] = struct{}{}
 	return v
 }
 
@@ -114,7 +111,7 @@ func (d *door) letIn(c *net.TCPConn) *Visit {
 func (d *door) admit(s *Sandbox) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.rooms[s.net.address] = &room{sandbox: s.spec.Name, visits: map[*Visit]struct{}{}}
+	d.rooms[s.net.address] = &room{sandbox: s.spec.Name, guests: map[*guest]struct{}{}}
 }
 
 // leave ends the connections of a sandbox that is gone. Its interface went with it, so nobody else
@@ -123,26 +120,41 @@ func (d *door) leave(s *Sandbox) {
 	d.mu.Lock()
 	r := d.rooms[s.net.address]
 	delete(d.rooms, s.net.address)
-	var visits []*Visit
+	var guests []*guest
 	if r != nil {
-		visits = slices.Collect(maps.Keys(r.visits))
+		guests = slices.Collect(maps.Keys(r.guests))
 	}
 	d.mu.Unlock()
-	for _, v := range visits {
+	for _, v := range guests {
 		_ = v.TCPConn.SetLinger(0)
 		_ = v.TCPConn.Close()
 	}
 }
 
 // Door returns the listener that takes what sandboxes with Spec.Door ask of the host, or nil where
-// there is none: EgressConfig.Door is not set, or nothing has a way out. Its connections are
-// *Visit. Whoever serves it closes it; so does the end of Run. It is there once Ready is closed, and
-// all calls return the same.
+// there is none: EgressConfig.Door is not set, or nothing has a way out. Whoever serves it closes
+// it; so does the end of Run. It is there once Ready is closed, and all calls return the same.
 func (h *Host) Door() net.Listener {
 	if d := h.theDoor(); d != nil {
 		return d
 	}
 	return nil
+}
+
+// Visitor returns the name of the sandbox that has the address from which a connection came to the
+// door; empty: none has, perhaps any more.
+func (h *Host) Visitor(remote net.Addr) string {
+	a, ok := remote.(*net.TCPAddr)
+	d := h.theDoor()
+	if !ok || d == nil {
+		return ""
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.rooms[a.AddrPort().Addr().Unmap()]; r != nil {
+		return r.sandbox
+	}
+	return ""
 }
 
 func (h *Host) theDoor() *door {

@@ -26,7 +26,7 @@ func answerDoor(t *testing.T, h *Host) (at string, open *atomic.Int64) {
 				return
 			}
 			open.Add(1)
-			fmt.Fprintf(c, "hello %s\n", c.(*Visit).Sandbox())
+			fmt.Fprintf(c, "hello %s\n", h.Visitor(c.RemoteAddr()))
 			go func() {
 				io.Copy(io.Discard, c)
 				c.Close()

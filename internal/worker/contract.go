@@ -31,6 +31,11 @@ func inContract(rev *faas.Revision, inv *faas.Invocation, loading bool, err erro
 // call finds in it what its contract tells of calls already while it loads.
 func (w *Worker) environ(in *instance, rev *faas.Revision, secrets map[string]string) map[string]string {
 	env := runtimes.Environ(rev, secrets)
+	if rev.Network == faas.NetworkEgress && w.cfg.Server != nil {
+		if at := w.cfg.Server(); at != "" {
+			env["BRASA_SERVER"] = at
+		}
+	}
 	if rev.Contract == faas.ContractNative || in.pool == nil || in.pool.rt.Style == runtimes.StyleExec { // which is told of its one call
 		return env
 	}

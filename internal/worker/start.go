@@ -346,8 +346,8 @@ func (w *Worker) spec(ctx context.Context, rev *faas.Revision, rt *runtimes.Runt
 		Name: in.id, Hostname: hostname(rev.Name.Function), Args: args, Env: env, Dir: "/code",
 		Mounts: trees,
 		Tmp:    int64(rev.Limits.Tmp), Memory: int64(rev.Limits.Memory), CPU: rev.Limits.CPU, PIDs: rev.Limits.PIDs,
-		Network: rev.Network == faas.NetworkEgress,
-		Conn:    rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines || rt.Style == runtimes.StyleLoop,
+		Network: rev.Network == faas.NetworkEgress, Door: rev.Network == faas.NetworkEgress,
+		Conn: rt.Style == runtimes.StyleFrames || rt.Style == runtimes.StyleLines || rt.Style == runtimes.StyleLoop,
 	}
 	if rev.Code != "" {
 		in.code = trees[0].Source
@@ -452,7 +452,7 @@ func hostname(name string) string {
 	b := []byte(name)
 	for i, c := range b {
 		switch {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-' && i > 0:
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-' && i > 0 && i < len(b)-1:
 		case c >= 'A' && c <= 'Z':
 			b[i] = c + 'a' - 'A'
 		default:

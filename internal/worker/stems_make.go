@@ -69,7 +69,7 @@ func (w *Worker) newStem(ctx context.Context, s *stems, fork bool) (*instance, e
 	spec := sandbox.Spec{
 		Name: in.id, Hostname: "function", Args: s.how.Args, Env: s.how.Env, Dir: "/tmp",
 		Tmp: int64(l.Tmp), Memory: int64(l.Memory), CPU: l.CPU, PIDs: l.PIDs,
-		Network: s.class.network == faas.NetworkEgress, Conn: true,
+		Network: s.class.network == faas.NetworkEgress, Door: s.class.network == faas.NetworkEgress, Conn: true,
 	}
 	for _, m := range s.how.Mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target})

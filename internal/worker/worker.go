@@ -57,6 +57,9 @@ type Config struct {
 	// Resolve returns a function's active revision, for instances that are made before a call asks
 	// for them; nil: none are made of functions that have no instance.
 	Resolve func(faas.Name) (*faas.Revision, error)
+	// Server returns the address by which functions with a network call this server; nil, and empty: they
+	// can't. It is asked once instances may be made.
+	Server func() string
 	// Available returns what the machine's memory could still be used for, 0 if that is not known;
 	// default what the kernel says.
 	Available func() faas.Bytes
