@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -213,7 +214,11 @@ func mentions(tree fs.FS, word string) bool {
 
 // Packages that OpenWhisk's images bring, and that code relies on without bringing them itself.
 var (
-	nodeBrings   = []string{"openwhisk"}
+	// Of the versions that the images have: later ones of redis and uuid are called in another way.
+	nodeBrings = map[string]string{
+		"openwhisk": "openwhisk", "body-parser": "body-parser@1.18.3", "express": "express@4.16.4",
+		"serialize-error": "serialize-error@3.0.0", "redis": "redis@2.8.0", "uuid": "uuid@3.3.0",
+	}
 	pythonBrings = map[string]string{
 		"requests": "requests", "httplib2": "httplib2", "simplejson": "simplejson", "bs4": "beautifulsoup4", "lxml": "lxml",
 		"dateutil": "python-dateutil", "kafka": "kafka-python", "scrapy": "scrapy", "twisted": "twisted", "netifaces": "netifaces",
@@ -271,13 +276,21 @@ func bringsGson(jar string) bool {
 }
 
 func (a *action) nodeLacks() (names []string) {
+	var manifest struct {
+		Dependencies map[string]any `json:"dependencies"`
+	}
+	if b, err := os.ReadFile(filepath.Join(a.src, "package.json")); err == nil {
+		_ = json.Unmarshal(b, &manifest) // one that can't be read names nothing
+	}
 	_, _ = eachFile(a.src, func(p string, size faas.Bytes) error { // what can't be read lacks nothing
 		if ext := path.Ext(p); ext != ".js" && ext != ".cjs" && ext != ".mjs" || size > maxPython {
 			return nil
 		}
 		b, err := os.ReadFile(p)
 		for _, m := range required.FindAllSubmatch(b, -1) {
-			if name := string(m[1]); slices.Contains(nodeBrings, name) && !slices.Contains(names, name) {
+			module, _, _ := strings.Cut(string(m[1]), "/")
+			name := nodeBrings[module]
+			if name != "" && manifest.Dependencies[module] == nil && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}

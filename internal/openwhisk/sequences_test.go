@@ -36,7 +36,7 @@ func TestSequencesAreChecked(t *testing.T) {
 		{item: 155, method: "PUT", path: "_/actions/long", body: sequence(repeated("/_/a", 50)...), status: 200},
 		{item: 153, method: "PUT", path: "_/actions/s", body: sequence("/_/a", "/guest/b"), status: 200,
 			want: `{"exec":{"kind":"sequence","components":["/guest/a","/guest/b"],"code":"<absent>"},"annotations":[{"key":"provide-api-key","value":false},{"key":"exec","value":"sequence"}]}`},
-		{item: 153, method: "GET", path: "_/actions/s", status: 200, want: `{"exec":{"kind":"sequence","components":["/guest/a","/guest/b"]}}`},
+		{item: 153, method: "GET", path: "_/actions/s", status: 200, want: `{"exec":{"kind":"sequence","components":["/guest/a","/guest/b"]},"no_code":"<absent>"}`},
 		{item: 153, method: "POST", path: "_/actions/s?blocking=true&result=true", body: `{"x":1}`, status: 200, want: `{"x":1}`},
 		{item: 156, method: "PUT", path: "_/actions/self", body: sequence("/_/self"), status: 400},
 		{item: 156, method: "PUT", path: "_/actions/s?overwrite=true", body: sequence("/_/a", "/_/s"), status: 400},

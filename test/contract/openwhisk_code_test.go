@@ -87,6 +87,7 @@ func TestOpenWhiskCode(t *testing.T) {
 	}
 	for _, c := range []struct{ name, language, code string }{
 		{"node, what images bring", runtimes.Node, "const ow = require('openwhisk')\nconst main = () => ({ client: typeof ow })"},
+		{"node, of the version that images have", runtimes.Node, "const v4 = require('uuid/v4'), redis = require('redis')\nconst main = () => ({ client: v4().length === 36 && typeof redis.print })"},
 		{"python, what images bring", runtimes.Python, "import simplejson\n\ndef main(args):\n    return {'client': 'function' if simplejson.dumps({}) == '{}' else ''}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
