@@ -113,6 +113,16 @@ func (c *Catalog) provider(name faas.Name) faas.Name {
 	return faas.Name{Namespace: to.Namespace, Package: to.Name, Function: name.Function}
 }
 
+// Open says whether functions of a namespace may call what a name means: what is their own namespace's, and
+// what others share.
+func (c *Catalog) Open(from string, name faas.Name) bool {
+	if name.Namespace == from {
+		return true
+	}
+	p := c.packageOf(name.Namespace, name.Package)
+	return p != nil && p.Shared
+}
+
 // Params returns what is put beneath the fields of an input of the function that was called by name:
 // the parameters of the package, of the binding through which it was named, and of the revision, each
 // over the ones before. nil: there are none. What it returns is shared and must not be changed.

@@ -70,6 +70,9 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 			}
 			return nil, s.missing(i, err)
 		}
+		if !d.cfg.Catalog.Open(rev.Name.Namespace, name) { // any more
+			return nil, s.failed(i, faas.Errorf(faas.Failed, "call step", "it is of another namespace, which does not share it"))
+		}
 		step := s.step(i, header, body, length)
 		if err := d.chains.follow(step, inv); err != nil {
 			return nil, s.failed(i, err)

@@ -5,11 +5,15 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
+
+// platformVariable is how the names of variables begin that tell an action of its call: nobody else sets them.
+const platformVariable = "__OW_"
 
 // Env is what an action finds in its environment during a call besides what its runtime knows by
 // itself. The key of the namespace is there only if the action asks for it with the annotation
@@ -24,7 +28,7 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		env["__OW_TRANSACTION_ID"] = id[0]
 	}
 	for k, v := range s.packageEnvironment(inv.Function.Name) {
-		if _, own := rev.Env[k]; !own {
+		if _, own := rev.Env[k]; !own && !strings.HasPrefix(k, platformVariable) {
 			env[k] = v
 		}
 	}

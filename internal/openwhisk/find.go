@@ -262,7 +262,8 @@ func (s *Server) nativeExec(rev *faas.Revision) execution {
 
 // packageEnvironment is what the parameters for initialization of a function's package put into the
 // environment, those of a binding over those of what it is bound to. Unlike an action's own they come with
-// each call, since they may change without it.
+// each call, since they may change without it. A binding to another's package gives values to those that this
+// has: whoever binds it decides about arguments, and not about how programs behave that its code starts.
 func (s *Server) packageEnvironment(name faas.Name) map[string]string {
 	if name.Package == "" {
 		return nil
@@ -277,8 +278,11 @@ func (s *Server) packageEnvironment(name faas.Name) map[string]string {
 			env = s.packageRecord(b.Namespace, to).Parameters.environment()
 		}
 	}
+	foreign := pkg.Binding != nil && pkg.Binding.Namespace != name.Namespace
 	for k, v := range s.packageRecord(name.Namespace, pkg).Parameters.environment() {
-		env[k] = v
+		if _, has := env[k]; has || !foreign {
+			env[k] = v
+		}
 	}
 	return env
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/auth"
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -277,7 +278,7 @@ func (s *Server) arguments(c *call) (map[string]json.RawMessage, error) {
 		return map[string]json.RawMessage{}, nil
 	}
 	var args map[string]json.RawMessage
-	if err := json.Unmarshal(b, &args); err != nil || args == nil {
+	if err := json.Unmarshal(b, &args); err != nil || args == nil || !utf8.Valid(b) {
 		return nil, errNotJSON
 	}
 	return args, nil

@@ -97,6 +97,9 @@ func (s *Server) webCaller(c *call, t *target) (user string, err error) {
 	known := false
 	if c.r.Header.Get("Authorization") != "" && s.authenticate(c) == nil {
 		user, known = c.who.Namespace, true
+		if faas.NativeName(user) != t.rev.Name.Namespace {
+			c.r.Header.Del("Authorization") // it opens all of the caller's namespace, and is not for the code of others
+		}
 	}
 	want := t.meta.annotation("require-whisk-auth")
 	switch v := want.(type) {

@@ -100,10 +100,11 @@ func webBody(body []byte, media string) (map[string]json.RawMessage, error) {
 		return map[string]json.RawMessage{}, nil
 	case isJSON(media):
 		var args map[string]json.RawMessage
-		if json.Unmarshal(body, &args) == nil && args != nil {
+		valid := utf8.Valid(body)
+		if valid && json.Unmarshal(body, &args) == nil && args != nil {
 			return args, nil
 		}
-		if !json.Valid(body) {
+		if !valid || !json.Valid(body) {
 			return nil, errNotJSON
 		}
 	case media == "application/x-www-form-urlencoded":

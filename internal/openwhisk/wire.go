@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -40,9 +41,25 @@ func (p *parameters) UnmarshalJSON(b []byte) error {
 		if e.Value == nil {
 			e.Value = json.RawMessage("null")
 		}
-		p.set(parameter{*e.Key, e.Value, e.Init, e.Encryption})
+		*p = append(*p, parameter{*e.Key, e.Value, e.Init, e.Encryption})
 	}
+	*p = p.last()
 	return nil
+}
+
+// last leaves of entries with one key the last one, in the place of the first. There may be a million.
+func (p parameters) last() parameters {
+	at := make(map[string]int, len(p))
+	out := p[:0]
+	for _, v := range p {
+		if i, again := at[v.Key]; again {
+			out[i] = v
+			continue
+		}
+		at[v.Key] = len(out)
+		out = append(out, v)
+	}
+	return out
 }
 
 var errNoKey = reject(http.StatusBadRequest, "The request content was malformed: parameters and annotations are lists of objects with a key and a value.")
@@ -87,20 +104,17 @@ func (p parameters) truthy(key string) bool {
 
 // with returns a copy with the entries of more over those of p, and without the keys of gone.
 func (p parameters) with(more parameters, gone []string) parameters {
+	without := make(map[string]bool, len(gone))
+	for _, key := range gone {
+		without[key] = true
+	}
 	out := parameters{}
 	for _, v := range p {
-		kept := true
-		for _, key := range gone {
-			kept = kept && key != v.Key
-		}
-		if kept {
+		if !without[v.Key] {
 			out = append(out, v)
 		}
 	}
-	for _, v := range more {
-		out.set(v)
-	}
-	return out
+	return append(out, more...).last()
 }
 
 // size is how many bytes they count for their limit.
@@ -246,6 +260,9 @@ func (c *call) decode(v any) error {
 	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
 		return errUnsupported
 	}
+	if !utf8.Valid(b) {
+		return reject(http.StatusBadRequest, "The request content was malformed: it is not UTF-8.")
+	}
 	if err := json.Unmarshal(b, v); err != nil {
 		if r, ok := err.(*rejection); ok {
 			return r
@@ -272,8 +289,8 @@ func nextVersion(was string, sent *string) (string, error) {
 		if parts := strings.Split(*sent, "."); len(parts) <= 3 {
 			ok := true
 			for _, p := range parts {
-				n, err := strconv.Atoi(p)
-				ok = ok && err == nil && n >= 0
+				_, err := strconv.ParseUint(p, 10, 31) // digits alone, and far from where adding to it ends
+				ok = ok && err == nil
 			}
 			if ok { // clients leave out what is 0 at the end
 				return *sent + strings.Repeat(".0", 3-len(parts)), nil

@@ -58,3 +58,12 @@ func TestWhatAHostCannotDoIsNoSurprise(t *testing.T) {
 		t.Errorf("another failure: logged at %v, want %v", got, slog.LevelWarn)
 	}
 }
+
+// Every name of a function makes a name of a host.
+func TestHostnames(t *testing.T) {
+	for name, want := range map[string]string{"f": "f", "a-b": "a-b", "foo-": "foox", "-": "x", "_a": "xa", "A.b-C": "axb-c", "a--": "a-x"} {
+		if got := hostname(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package openwhisk_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// One who sends as many annotations as a request holds keeps no processor at work for long: each is
+// looked at once.
+func TestManyAnnotationsAreReadOnce(t *testing.T) {
+	w := open(t, nil)
+	var list, gone strings.Builder
+	for i := range 500_000 {
+		fmt.Fprintf(&list, `,{"key":"%x","value":1}`, i)
+		if i < 150_000 {
+			fmt.Fprintf(&gone, `,"%x"`, i)
+		}
+	}
+	many := list.String()[1:]
+	some := many[:strings.Index(many, `,{"key":"8000"`)]
+	w.play([]step{
+		{item: 29, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"annotations":[`+many+`]`), status: 413},
+		{item: 29, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"annotations":[`+some+`]`), status: 200},
+		{item: 34, method: "PUT", path: "_/actions/a?overwrite=true", body: `{"annotations":[` + some + `],"delAnnotations":[` + gone.String()[1:] + `]}`, status: 200},
+		{item: 111, method: "PUT", path: "_/packages/p", body: `{"parameters":[` + some + `]}`, status: 200},
+		{item: 111, method: "PUT", path: "_/packages/b", body: `{"binding":{"namespace":"_","name":"p"},"parameters":[` + some + `]}`, status: 200},
+		{item: 111, method: "GET", path: "_/packages/b", status: 200},
+	})
+}
+
+// Of two entries with a key the last counts, in the place of the first.
+func TestTheLastOfEqualKeysCounts(t *testing.T) {
+	w := open(t, nil)
+	w.play([]step{
+		{method: "PUT", path: "_/packages/p", body: `{"annotations":[{"key":"a","value":1},{"key":"b","value":2},{"key":"a","value":3}]}`, status: 200,
+			want: `{"annotations":[{"key":"a","value":3},{"key":"b","value":2}]}`},
+	})
+}
+
+func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
+	w := open(t, nil)
+	bad := "{\"a\":\"\xff\"}"
+	w.play([]step{
+		{method: "PUT", path: "_/actions/a", body: with(nodeCode, `"annotations":[{"key":"web-export","value":true}]`), status: 200},
+		{method: "POST", path: "_/actions/a?blocking=true", body: bad, status: 400},
+		{method: "POST", path: "/api/v1/web/guest/default/a", body: bad, status: 400},
+		{method: "PUT", path: "_/packages/p", body: "{\"annotations\":[{\"key\":\"a\",\"value\":\"\xff\"}]}", status: 400},
+	})
+}
+
+func TestVersionsAreDigits(t *testing.T) {
+	w := open(t, nil)
+	for _, v := range []string{"+1.0.0", "-0.0.0", "9223372036854775807.0.0", "0.0.9223372036854775807", "1..0"} {
+		w.play([]step{{method: "PUT", path: "_/packages/p", body: `{"version":"` + v + `"}`, status: 400}})
+	}
+}
+
+// A package that is no longer shared is closed to those whose sequences lead into it.
+func TestSequencesKeepOutOfWhatIsNoLongerShared(t *testing.T) {
+	w := open(t, nil)
+	w.play([]step{
+		{item: 116, who: "other", method: "PUT", path: "_/packages/p", body: `{"publish":true}`, status: 200},
+		{item: 116, who: "other", method: "PUT", path: "_/actions/p/a", body: nodeCode, status: 200},
+		{item: 116, who: "other", method: "PUT", path: "_/actions/own", body: sequence("/_/p/a"), status: 200},
+		{item: 116, method: "PUT", path: "_/actions/s", body: sequence("/other/p/a"), status: 200},
+		{item: 116, method: "PUT", path: "_/actions/around", body: sequence("/_/s"), status: 200},
+		{item: 116, method: "POST", path: "_/actions/s?blocking=true", body: `{}`, status: 200},
+		{item: 116, who: "other", method: "PUT", path: "_/packages/p?overwrite=true", body: `{"publish":false}`, status: 200},
+		{item: 116, method: "POST", path: "_/actions/s?blocking=true", body: `{}`, status: 403},
+		{item: 116, method: "POST", path: "_/actions/around?blocking=true", body: `{}`, status: 502},
+		{item: 116, who: "other", method: "POST", path: "_/actions/own?blocking=true", body: `{}`, status: 200},
+	})
+	if n := len(w.calls("other/p/a")); n != 2 {
+		t.Errorf("the action was called %d times, want 2", n)
+	}
+}
+
+// Whoever binds a package of another namespace does not say what its actions find in their environment,
+// save for what that package lets be said; nobody says in whose name a call is.
+func TestBindingsDoNotSetTheEnvironmentOfOthers(t *testing.T) {
+	w := open(t, nil)
+	param := func(key, value string) string { return fmt.Sprintf(`{"key":%q,"value":%q,"init":true}`, key, value) }
+	w.play([]step{
+		{who: "other", method: "PUT", path: "_/packages/p", body: `{"publish":true,"parameters":[` + param("MODE", "plain") + `]}`, status: 200},
+		{who: "other", method: "PUT", path: "_/actions/p/a", body: nodeCode, status: 200},
+		{method: "PUT", path: "_/packages/b", status: 200, body: `{"binding":{"namespace":"other","name":"p"},"parameters":[` +
+			param("MODE", "mine") + "," + param("PATH", "/tmp") + "," + param("NODE_OPTIONS", "--require /tmp/x") + "," + param("__OW_NAMESPACE", "other") + "," + param("__OW_API_KEY", "x") + `]}`},
+		{method: "POST", path: "_/actions/b/a?blocking=true", body: `{}`, status: 200},
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	env := w.envs["other/p/a"]
+	for k, want := range map[string]string{"MODE": "mine", "PATH": "", "NODE_OPTIONS": "", "__OW_NAMESPACE": "guest", "__OW_API_KEY": ""} {
+		if env[k] != want {
+			t.Errorf("%s is %q, want %q", k, env[k], want)
+		}
+	}
+}
+
+// The key with which somebody calls another's web action opens more than that: its code does not see it.
+func TestWebActionsOfOthersDoNotSeeKeys(t *testing.T) {
+	w := open(t, nil)
+	w.play([]step{{item: 186, who: "other", method: "PUT", path: "_/actions/a", status: 200,
+		body: with(nodeCode, `"annotations":[{"key":"web-export","value":true},{"key":"require-whisk-auth","value":true}]`)}})
+	for who, sees := range map[string]bool{"guest": false, "other": true} {
+		a := w.send(who, "GET", "/api/v1/web/other/default/a.json", "")
+		var args struct {
+			User    string            `json:"__ow_user"`
+			Headers map[string]string `json:"__ow_headers"`
+		}
+		if err := json.Unmarshal([]byte(a.body), &args); a.status != 200 || err != nil || args.User != who {
+			t.Fatalf("%s: status %d: %s", who, a.status, a.body)
+		}
+		if got := args.Headers["authorization"] != ""; got != sees {
+			t.Errorf("%s: the action sees the key: %v, want %v", who, got, sees)
+		}
+	}
+}
