@@ -293,6 +293,7 @@ func (d *Daemon) openMachine(ctx context.Context, n *node, closing *closers) (er
 				return n.whisk.Next(ctx, inv, action)
 			},
 		},
+		Steps: map[string]int{faas.ContractOpenWhisk: d.cfg.OpenWhisk.Sequence},
 		Note: map[string]func(*faas.Revision, *faas.Invocation) json.RawMessage{
 			faas.ContractOpenWhisk: func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage { return n.whisk.Note(rev, inv) },
 		},

@@ -20,6 +20,7 @@ const maxComposition = time.Hour
 
 // composition is what has been called in one run of a conductor, of those that it leads to as well.
 type composition struct {
+	most       int // functions that may be called
 	parts      int // functions that conductors have named, without those that are conductors
 	conductors int // calls of conductors
 }
@@ -48,11 +49,11 @@ type decision struct {
 // attempt that was interrupted begins anew.
 //
 // The protocol and its bounds are those of OpenWhisk's conductors: of n functions, and 2n+1 calls of
-// conductors, where n is faas.MaxSteps, counted over everything that the outermost one leads to.
+// conductors, where n is Config.Steps, counted over everything that the outermost one leads to.
 func (d *Dispatcher) runConductor(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	c := &conductor{d: d, rev: rev, inv: inv}
 	if c.all, _ = ctx.Value(compositionKey{}).(*composition); c.all == nil {
-		c.all = &composition{}
+		c.all = &composition{most: d.mostSteps(rev)}
 		ctx = context.WithValue(ctx, compositionKey{}, c.all)
 	}
 	if inv.Body != nil {
@@ -65,8 +66,8 @@ func (d *Dispatcher) runConductor(ctx context.Context, rev *faas.Revision, inv *
 	plain := *rev
 	plain.Conductor = false
 	for {
-		if c.all.conductors > 2*faas.MaxSteps {
-			return failure(fmt.Sprintf("The composition has called conductors more than %d times.", 2*faas.MaxSteps+1)), nil
+		if c.all.conductors > 2*c.all.most {
+			return failure(fmt.Sprintf("The composition has called conductors more than %d times.", 2*c.all.most+1)), nil
 		}
 		c.all.conductors++
 		res, b, err := c.call(ctx, &plain, inv.Function.Name)
@@ -102,8 +103,8 @@ func (c *conductor) step(ctx context.Context, named, params json.RawMessage) []b
 	if err != nil {
 		return object("error", fmt.Sprintf("The composition cannot call %q: %s", action, faas.AsError(err).Message()))
 	}
-	if c.all.parts >= faas.MaxSteps {
-		return object("error", fmt.Sprintf("The composition has called as many functions as it may, %d.", faas.MaxSteps))
+	if c.all.parts >= c.all.most {
+		return object("error", fmt.Sprintf("The composition has called as many functions as it may, %d.", c.all.most))
 	}
 	if !rev.Conductor { // the calls of those are counted by themselves
 		c.all.parts++

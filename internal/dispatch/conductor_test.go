@@ -138,6 +138,83 @@ func TestAConductorDecidesTheNextStep(t *testing.T) {
 	}
 }
 
+// What a contract allows bounds sequences, and all that conductors lead to: n functions, and 2n+1 calls of
+// conductors.
+func TestAContractBoundsItsSteps(t *testing.T) {
+	nested := 0
+	n := &steps{does: map[string]func(context.Context, *faas.Invocation) (*faas.Result, error){
+		"echo":    conducts(func(a map[string]any) string { b, _ := json.Marshal(a); return string(b) }),
+		"forever": conducts(func(map[string]any) string { return `{"action":"echo"}` }),
+		"nests":   conducts(func(map[string]any) string { nested++; return `{"action":"nests"}` }),
+		"s":       nil, "deep": nil,
+	}}
+	names := map[string]*faas.Async{}
+	for name := range n.does {
+		names["default/"+name] = nil
+	}
+	c := deployed(t, names)
+	publish := func(name string, change func(*faas.Revision)) {
+		t.Helper()
+		_, was, err := c.Resolve(faas.Ref{Name: faas.Name{Namespace: "default", Function: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rev := *was
+		rev.ID = ""
+		change(&rev)
+		if _, err := c.Publish(t.Context(), &rev, catalog.PublishOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sequence := func(contract string, names ...string) func(*faas.Revision) {
+		return func(rev *faas.Revision) {
+			rev.Contract, rev.Sequence, rev.Code, rev.Runtime = contract, &faas.Sequence{}, "", faas.RuntimeSequence
+			for _, name := range names {
+				rev.Sequence.Steps = append(rev.Sequence.Steps, faas.Name{Namespace: "default", Function: name})
+			}
+		}
+	}
+	d := dispatch.New(dispatch.Config{Catalog: c, Node: n, Recorder: &memo{}, Steps: map[string]int{faas.ContractOpenWhisk: 3}})
+	// runs says how often each function ran.
+	runs := func(name string) (map[string]int, int, error) {
+		inv := call("default/"+name, faas.Wait{})
+		inv.Wait, inv.Kind, inv.Body, inv.Length = nil, faas.KindInvoke, strings.NewReader(`{}`), 2
+		res, err := d.Invoke(t.Context(), inv)
+		if err != nil {
+			return nil, 0, err
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		ran := map[string]int{}
+		for _, s := range inv.Report.Steps {
+			ran[s.Function]++
+		}
+		return ran, res.Status, nil
+	}
+	for contract, most := range map[string]int{faas.ContractOpenWhisk: 3, "": faas.MaxSteps} {
+		conductor := func(rev *faas.Revision) { rev.Conductor, rev.Contract = true, contract }
+		publish("forever", conductor)
+		if ran, status, err := runs("forever"); err != nil || status != 502 || ran["echo"] != most || ran["forever"] != 2*most+1 {
+			t.Errorf("contract %q: %v, %d, %v; want %d functions and %d calls of the conductor", contract, ran, status, err, most, 2*most+1)
+		}
+		publish("nests", conductor)
+		nested = 0
+		if _, _, err := runs("nests"); err != nil || nested > 2*most+1 || contract != "" && nested <= 2*most { // longer chains end before
+			t.Errorf("contract %q: %d calls of conductors in conductors, %v; want %d", contract, nested, err, 2*most+1)
+		}
+		publish("s", sequence(contract, "echo", "echo", "echo"))
+		publish("deep", sequence(contract, "s"))
+		if ran, _, err := runs("deep"); err != nil || ran["s"] != 1 {
+			t.Errorf("contract %q: a sequence as long as may be: %v, %v", contract, ran, err)
+		}
+		publish("s", sequence(contract, "echo", "echo", "echo", "echo"))
+		_, _, err := runs("deep")
+		if long := contract == faas.ContractOpenWhisk; long != (faas.CodeOf(err) == faas.Failed) {
+			t.Errorf("contract %q: a sequence that became longer: %v", contract, err)
+		}
+	}
+}
+
 // makeConductor makes one of a function that is deployed.
 func makeConductor(t *testing.T, c *catalog.Catalog, name string) {
 	t.Helper()

@@ -61,6 +61,10 @@ type Config struct {
 	// Next says, by the contract of a conductor, which function it names. It may be nil: names are native
 	// ones of the conductor's namespace.
 	Next map[string]func(ctx context.Context, inv *faas.Invocation, action string) (faas.Name, error)
+	// Steps says, by its contract, how many functions a sequence may call, those of sequences within it
+	// included, and how many may be called by all that a conductor leads to. Default faas.MaxSteps, which
+	// bounds sequences in any case.
+	Steps map[string]int
 	// Note says, by the contract of a revision, what is kept with the record of a call that brings no
 	// note of its own. It may be nil, and return nil.
 	Note   map[string]func(rev *faas.Revision, inv *faas.Invocation) json.RawMessage

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,13 +45,18 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 		}
 	}
 	if !inv.Part { // sequences within it may have become longer, or lead back to it, since it was made
-		if _, err := d.cfg.Catalog.Steps(rev.Name, rev.Sequence); faas.CodeOf(err) == faas.Invalid {
+		steps, err := d.cfg.Catalog.Steps(rev.Name, rev.Sequence)
+		if faas.CodeOf(err) == faas.Invalid {
 			e := *faas.AsError(err)
 			if rev.Contract == faas.ContractOpenWhisk {
 				return failure(e.Message()), nil
 			}
 			e.Code = faas.Failed
 			return nil, &e
+		}
+		if most := d.mostSteps(rev); err == nil && len(steps) > most {
+			return nil, faas.Errorf(faas.Failed, "run sequence", "the sequence calls %d functions, those of sequences within it included, and may call %d", len(steps), most).
+				WithLimit("sequence_steps").WithFix("have one of its functions call the rest")
 		}
 	}
 	header, body, length := inv.Header, inv.Body, inv.Length
@@ -155,6 +161,11 @@ func (s *sequence) step(i int, header map[string][]string, body io.Reader, lengt
 func (s *sequence) id(i int) faas.ID {
 	way := &faas.Sequence{Steps: s.rev.Sequence.Steps[:i+1]}
 	return derived(s.inv.ID, "step "+strconv.Itoa(i+1)+", "+way.String())
+}
+
+// mostSteps is how many functions a sequence, or all that a conductor leads to, may call.
+func (d *Dispatcher) mostSteps(rev *faas.Revision) int {
+	return cmp.Or(d.cfg.Steps[rev.Contract], faas.MaxSteps)
 }
 
 // requestHeader names the request that all steps belong to.
