@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -101,26 +102,6 @@ func (s *Server) apiManagement(c *call, action string) error {
 	return errNotFound
 }
 
-// apiCreate is what clients send to make an API, or an operation of one.
-type apiCreate struct {
-	Doc struct {
-		Name     string            `json:"apiName"`
-		BasePath string            `json:"gatewayBasePath"`
-		Path     string            `json:"gatewayPath"`
-		Method   string            `json:"gatewayMethod"`
-		Swagger  string            `json:"swagger"`
-		Params   []json.RawMessage `json:"pathParameters"`
-		Action   struct {
-			Name          string `json:"name"`
-			Namespace     string `json:"namespace"`
-			BackendMethod string `json:"backendMethod"`
-			BackendURL    string `json:"backendUrl"`
-			Key           string `json:"authkey"`
-			Secret        any    `json:"secureKey"`
-		} `json:"action"`
-	} `json:"apidoc"`
-}
-
 var verbs = []string{"get", "put", "post", "delete", "patch", "head", "options"}
 
 func badAPI(format string, args ...any) error {
@@ -132,15 +113,14 @@ func (s *Server) createAPI(c *call) error {
 	if err != nil {
 		return err
 	}
-	var in apiCreate
-	if json.Unmarshal(b, &in) != nil {
-		return errNotJSON
+	d, err := readAPI(b)
+	if err != nil {
+		return err
 	}
-	d := &in.Doc
 	namespace := c.who.Namespace
 	var doc swaggerDoc
-	if d.Swagger != "" {
-		if doc, err = readSwagger(d.Swagger); err != nil {
+	if len(d.Swagger) > 0 {
+		if doc, err = readSwagger(unquoted(d.Swagger)); err != nil {
 			return err
 		}
 		return s.putAPI(c, &gatewayAPI{Namespace: namespace, Doc: doc})
@@ -160,12 +140,9 @@ func (s *Server) createAPI(c *call) error {
 	if !packaged {
 		pkg, name = "", d.Action.Name
 	}
-	owner := d.Action.Namespace
+	owner := d.Action.Namespace // a web action may be another's: its URL is open to all
 	if owner == "" || owner == "_" {
 		owner = namespace
-	}
-	if owner != namespace {
-		return errForbidden
 	}
 	api := &gatewayAPI{Namespace: namespace, Doc: swaggerDoc{Swagger: "2.0", BasePath: d.BasePath, Info: swaggerInfo{Title: d.BasePath, Version: "1.0.0"}}}
 	if was := s.findAPI(namespace, d.BasePath); was != nil {
@@ -184,7 +161,7 @@ func (s *Server) createAPI(c *call) error {
 		path = swaggerPath{}
 		api.Doc.Paths[d.Path] = path
 	}
-	backend := withResponseType(d.Action.BackendURL, c.query.Get("responsetype"))
+	backend := withResponseType(strings.Replace(d.Action.BackendURL, "/web/_/", "/web/"+url.PathEscape(owner)+"/", 1), c.query.Get("responsetype"))
 	path[method], err = json.Marshal(map[string]any{
 		"operationId": operationID(method, d.Path), "responses": map[string]any{"default": map[string]string{"description": "Default response"}},
 		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": backend},
@@ -225,31 +202,6 @@ func (a *gatewayAPI) clone() (*gatewayAPI, error) {
 	}
 	out := &gatewayAPI{}
 	return out, json.Unmarshal(b, out)
-}
-
-// readSwagger reads a description that was sent whole.
-func readSwagger(text string) (swaggerDoc, error) {
-	var doc swaggerDoc
-	if err := json.Unmarshal([]byte(text), &doc); err != nil {
-		return doc, badAPI("its description is no JSON of Swagger: %v", err)
-	}
-	switch {
-	case !strings.HasPrefix(doc.BasePath, "/"):
-		return doc, badAPI("its description has no basePath that begins with a slash")
-	case doc.Info.Title == "":
-		return doc, badAPI("its description has no info.title")
-	case len(doc.Paths) == 0:
-		return doc, badAPI("its description has no paths")
-	}
-	for path := range doc.Paths {
-		if !strings.HasPrefix(path, "/") {
-			return doc, badAPI("the path %.80q does not begin with a slash", path)
-		}
-	}
-	if doc.Swagger == "" {
-		doc.Swagger = "2.0"
-	}
-	return doc, nil
 }
 
 func (s *Server) putAPI(c *call, api *gatewayAPI) error {

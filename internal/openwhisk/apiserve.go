@@ -77,7 +77,11 @@ func (s *Server) gateway(c *call, tenant string, rest []string) error {
 	}
 	web := *c
 	web.r, web.query = r, query
-	web.rest = []string{"web", api.Namespace, pkg, op.Whisk.Action + ext}
+	namespace := op.Whisk.Namespace
+	if namespace == "" || namespace == "_" {
+		namespace = api.Namespace
+	}
+	web.rest = []string{"web", namespace, pkg, op.Whisk.Action + ext}
 	if len(params) > 0 { // as upstream's gateway: the path with its base, and none where it says nothing
 		web.rest = append(web.rest, rest...)
 	}

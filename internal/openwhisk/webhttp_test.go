@@ -400,8 +400,27 @@ func TestAPIGateway(t *testing.T) {
 			body: `{"apidoc":{"namespace":"guest","swagger":"{\"swagger\":\"2.0\",\"basePath\":\"/sw\",\"x-own\":1,\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{\"/x\":{\"get\":{\"operationId\":\"g\",\"x-openwhisk\":{\"action\":\"books\",\"namespace\":\"guest\",\"package\":\"\",\"url\":\"http://h/api/v1/web/guest/default/books.json\"}}}}}"}}`},
 		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":{"swagger":"{\"basePath\":\"x\"}"}}`},
 		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":{"swagger":"no"}}`},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":{"swagger":{"basePath":"/x","info":{"title":"t"}}}}`},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 400, body: `{"apidoc":5}`},
+		{item: 227, method: "POST", path: manage + "createApi.http", status: 200, want: `{"apidoc":{"basePath":"/object"}}`,
+			body: `{"apidoc":{"namespace":"_","swagger":{"swagger":"2.0","basePath":"/object","info":{"title":"o","version":"1"},"paths":{"/x":{"get":{"operationId":"g","x-openwhisk":{"action":"books","namespace":"_","url":"http://h/api/v1/web/_/default/books.json"}}}}}}}`},
+		{item: 221, method: "POST", path: manage + "createApi.http", status: 200, // all of it as text; the action's namespace is told
+			want: `{"apidoc":{"basePath":"/text","paths":{"/x":{"get":{"x-openwhisk":{"namespace":"guest","url":"http://example.test/api/v1/web/guest/default/books.http"}}}}}}`,
+			body: `{"apidoc":"{\"namespace\":\"_\",\"gatewayBasePath\":\"/text\",\"gatewayPath\":\"/x\",\"gatewayMethod\":\"get\",\"action\":{\"name\":\"books\",\"namespace\":\"_\",\"backendUrl\":\"http://example.test/api/v1/web/_/default/books.http\"}}"}`},
+		{item: 221, who: "other", method: "POST", path: manage + "createApi.http", status: 200, // for an action of another namespace
+			want: `{"namespace":"other","apidoc":{"paths":{"/x":{"get":{"x-openwhisk":{"namespace":"guest"}}}}}}`,
+			body: `{"apidoc":{"namespace":"_","gatewayBasePath":"/theirs","gatewayPath":"/x","gatewayMethod":"get","action":{"name":"books","namespace":"guest","backendUrl":"http://example.test/api/v1/web/guest/default/books.http"}}}`},
 		{item: 224, method: "GET", path: manage + "getApi.http?basepath=t", status: 200, want: `{"apis":[{"value":{"apidoc":{"basePath":"/sw"}}}]}`},
 	})
+	for _, base := range []string{"/object", "/text"} {
+		if a := w.sendAs("", "GET", strings.Replace(at, "/club", base, 1)+"/x?q=7", "", nil); a.status != 200 || !strings.Contains(a.body, `"q": "7"`) {
+			t.Errorf("items 221, 227: %s: %d %s", base, a.status, a.body)
+		}
+	}
+	theirs := w.send("other", "GET", manage+"getApi.http", "").json.(map[string]any)["apis"].([]any)[0].(map[string]any)["value"].(map[string]any)["gwApiUrl"].(string)
+	if a := w.sendAs("", "GET", strings.TrimPrefix(theirs, "http://example.test")+"/x?q=7", "", nil); a.status != 200 || !strings.Contains(a.body, `"q": "7"`) {
+		t.Errorf("item 229: an action of another namespace: %d %s", a.status, a.body)
+	}
 	sw := strings.Replace(at, "/club", "/sw", 1)
 	if a := w.sendAs("", "GET", sw+"/x", "", nil); a.status != 200 || !strings.Contains(a.body, `"body"`) { // item 228: .json shows all of the result
 		t.Errorf("item 228: %d %s", a.status, a.body)
