@@ -32,6 +32,15 @@ type note struct {
 	Trigger   bool            `json:"trigger,omitempty"`   // a trigger's
 }
 
+// unlogged says that the action's limit of logs is 0: nothing is kept of what it writes, nor said about
+// that.
+func (n *note) unlogged() bool {
+	var limits struct {
+		Logs *int64 `json:"logs"`
+	}
+	return !n.Trigger && json.Unmarshal(n.Limits, &limits) == nil && limits.Logs != nil && *limits.Logs == 0
+}
+
 // Words for how a call ended.
 const (
 	statusSuccess   = "success"
@@ -257,7 +266,7 @@ func (s *Server) logs(a *faas.Activation, mayMiss bool) []string {
 		return out
 	}
 	n := noteOf(a)
-	if n.Sequence { // it called nothing
+	if n.Sequence || n.unlogged() { // a sequence that called nothing
 		return out
 	}
 	last := a.Timing.Begin
