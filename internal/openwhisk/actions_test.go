@@ -97,6 +97,7 @@ func TestBadActionsAreRefused(t *testing.T) {
 		{item: 26, method: "PUT", path: "_/actions/a", body: `not JSON`, status: 400},
 		{item: 26, method: "PUT", path: "_/actions/a", body: `[]`, status: 400},
 		{item: 26, method: "PUT", path: "_/actions/a", status: 400},
+		{item: 26, method: "GET", path: "_/actions/a", status: 404},
 		{item: 27, method: "PUT", path: "_/actions/a", body: `{"exec":{"code":"a"}}`, status: 400, want: `{"error":"~nodejs:20"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: `{"exec":{"kind":5,"code":"a"}}`, status: 400, want: `{"error":"~nodejs:20"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: exec("cobol:60", "a"), status: 400, want: `{"error":"~python:3.10"}`},
@@ -132,7 +133,60 @@ func TestCodeIsBounded(t *testing.T) { // item 29
 	w.play([]step{
 		{item: 29, method: "PUT", path: "_/actions/a", body: exec("nodejs:20", strings.Repeat("x", 1000)), status: 200},
 		{item: 29, method: "PUT", path: "_/actions/b", body: exec("nodejs:20", strings.Repeat("x", 1001)), status: 413, want: `{"error":"~1001"}`},
+		{item: 29, method: "GET", path: "_/actions/b", status: 404},
+		{item: 29, method: "PUT", path: "_/actions/a?overwrite=true", body: exec("nodejs:20", strings.Repeat("x", 1001)), status: 413, want: `{"error":"~1000"}`},
+		{item: 29, method: "GET", path: "_/actions/a", status: 200, want: `{"version":"0.0.1"}`},
 	})
+}
+
+// Each family's default is what the family alone stands for; items 2, 27 and 33.
+func TestDefaultKinds(t *testing.T) {
+	found, err := registry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := open(t, func(c *openwhisk.Config) {
+		c.Ready = func(language string) error { _, err := found.Lookup(language); return err }
+	})
+	var info struct {
+		Runtimes map[string][]struct {
+			Kind, Image         *string
+			Deprecated, Default *bool
+			RequireMain         bool
+		}
+	}
+	w.must(json.Unmarshal([]byte(w.send("", "GET", "/", "").body), &info))
+	refused := w.send("guest", "PUT", "_/actions/none", exec("cobol:60", "a")).body
+	if len(info.Runtimes["nodejs"]) == 0 || len(info.Runtimes["python"]) == 0 {
+		t.Fatalf("item 2: runtimes %+v", info.Runtimes)
+	}
+	for family, kinds := range info.Runtimes {
+		defaults := 0
+		for _, k := range kinds {
+			if k.Kind == nil || k.Image == nil || k.Deprecated == nil || k.Default == nil {
+				t.Fatalf("item 2: a kind of %s without its fields: %+v", family, k)
+			}
+			if listed := strings.Contains(refused, " "+*k.Kind+",") || strings.Contains(refused, " "+*k.Kind+"\""); listed == *k.Deprecated {
+				t.Errorf("item 27: %s is among the valid kinds: %t; %s", *k.Kind, listed, refused)
+			}
+			if !*k.Default {
+				continue
+			}
+			defaults++
+			body, fields := exec(family+":default", ""), ""
+			if k.RequireMain {
+				body, fields = strings.Replace(body, `"code"`, `"main":"Main","code"`, 1), `"main":"Main",`
+			}
+			want := fmt.Sprintf(`{"exec":{%s"kind":%q},"annotations":[{"key":"provide-api-key","value":false},{"key":"exec","value":%q}]}`, fields, *k.Kind, *k.Kind)
+			w.play([]step{
+				{item: 33, method: "PUT", path: "_/actions/" + family, body: body, status: 200, want: want},
+				{item: 33, method: "GET", path: "_/actions/" + family + "?code=false", status: 200, want: want},
+			})
+		}
+		if defaults != 1 {
+			t.Errorf("item 2: %d defaults of %s", defaults, family)
+		}
+	}
 }
 
 func TestNames(t *testing.T) {

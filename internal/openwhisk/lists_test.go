@@ -1,6 +1,7 @@
 package openwhisk_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -47,6 +48,23 @@ func TestLists(t *testing.T) {
 		{item: 148, method: "GET", path: "_/rules", status: 200, want: `[{"name":"r","namespace":"guest","version":"0.0.1","publish":false,"annotations":[],"updated":"<any>","status":"<absent>","trigger":{"path":"guest","name":"t"},"action":{"path":"guest","name":"a"}}]`},
 		{item: 148, method: "GET", path: "_/rules/r", status: 200, want: `{"status":"active"}`},
 	})
+}
+
+func TestPagesOfLists(t *testing.T) { // item 41
+	w := open(t, nil)
+	for i := range 201 {
+		_, err := w.catalog.Publish(t.Context(), &faas.Revision{
+			Name: faas.Name{Namespace: "guest", Function: fmt.Sprintf("a%d", i)}, Runtime: "node", Limits: faas.DefaultLimits(), Contract: faas.ContractOpenWhisk,
+		}, catalog.PublishOptions{})
+		w.must(err)
+	}
+	for query, want := range map[string]int{"": 30, "?limit=0": 200, "?limit=200": 200, "?limit=1": 1, "?limit=0&skip=1": 200, "?limit=0&skip=199": 2, "?skip=201": 0} {
+		a := w.send("guest", "GET", "_/actions"+query, "")
+		if list, ok := a.json.([]any); !ok || len(list) != want {
+			t.Errorf("item 41: %q lists %d, want %d: %.200s", query, len(list), want, a.body)
+		}
+	}
+	w.play([]step{{item: 42, method: "GET", path: "_/actions?count=true", status: 200, want: `{"actions":201}`}})
 }
 
 func TestFunctionsThatWereMadeAnotherWay(t *testing.T) {
