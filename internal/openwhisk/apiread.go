@@ -71,4 +71,3 @@ func readSwagger(text []byte) (swaggerDoc, error) {
 	}
 	return doc, nil
 }
-
