@@ -73,6 +73,10 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 		_, err := r.Lookup(h.Language)
 		return Plan{}, err
 	}
+	if h.Language == Swift {
+		return Plan{}, faas.Errorf(faas.Invalid, detectOp, "Swift is built here for actions of OpenWhisk alone").
+			WithFix("compile the program and deploy it as an executable; or make it an action: wsk action create")
+	}
 	p.Handler, p.Command = h.Handler, h.Command
 	switch {
 	case len(h.Command) > 0:
@@ -104,8 +108,13 @@ func (r *Registry) Plan(tree fs.FS, h Hints) (Plan, error) {
 		p.Source = p.Runtime
 	}
 	if p.Build = p.Source != ""; p.Build {
-		if _, err := r.Lookup(p.Source); err != nil {
+		from, err := r.Lookup(p.Source)
+		if err != nil {
 			return Plan{}, err
+		}
+		if p.Source == DotNet && from.Compiler == "" {
+			return Plan{}, faas.Errorf(faas.Unavailable, detectOp, "this host has a runtime of .NET %s and no SDK, which projects are built with", from.Version).
+				WithFix("install the SDK: https://dot.net/download; or publish the project elsewhere as a self-contained program and deploy that")
 		}
 	}
 	if len(p.Command) == 0 && rt.Style != StyleFrames && !p.Build {

@@ -16,6 +16,7 @@ func testRegistry() *Registry {
 	r := &Registry{found: map[string]*Runtime{}, missing: map[string]string{}, programs: map[string]string{"sh": "/usr/bin/sh", "python3": "/usr/bin/python3", "node": "/usr/bin/node"}}
 	for _, n := range names {
 		r.found[n.name] = &Runtime{Name: n.name, Version: "1", Style: styleOf(n.name), others: r.programs}
+		r.found[n.name].Compiler = "/usr/bin/" + n.name
 	}
 	return r
 }

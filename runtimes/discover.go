@@ -55,9 +55,12 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r := &Registry{found: make(map[string]*Runtime), missing: make(map[string]string), programs: make(map[string]string)}
 	for name, find := range map[string]func(context.Context, Config, string) (*Runtime, error){
-		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, PHP: findPHP, Rust: findRust, DotNet: findDotNet, Wasm: findWasm,
+		Python: findPython, Node: findNode, Go: findGo, Java: findJava, Ruby: findRuby, PHP: findPHP, Rust: findRust, DotNet: findDotNet, Swift: findSwift, Wasm: findWasm,
 	} {
 		rt, err := find(ctx, cfg, filepath.Join(dir, name))
+		if err == nil {
+			err = checkRoot(rt)
+		}
 		if err != nil {
 			r.missing[name] = err.Error()
 			cfg.Logger.Debug("runtime not found", "runtime", name, "why", err)
@@ -150,6 +153,19 @@ func rootOf(prefix string) string {
 		return ""
 	}
 	return prefix
+}
+
+// ownDirs are those that every sandbox has for itself, so that it sees nothing of the host's there.
+var ownDirs = []string{"/tmp", "/dev", "/proc", "/sys", "/run", CodeDir, BootDir}
+
+// checkRoot says whether sandboxes can see what a runtime needs of the host.
+func checkRoot(rt *Runtime) error {
+	for _, dir := range ownDirs {
+		if rt.RootDir == dir || strings.HasPrefix(rt.RootDir, dir+"/") {
+			return fmt.Errorf("%s lies in %s, of which a sandbox has its own", rt.RootDir, dir)
+		}
+	}
+	return nil
 }
 
 // unpack writes a bootstrap where sandboxes can read it. The file is replaced in one step,

@@ -16,6 +16,11 @@ func TestDotNetSaysWhatToInstall(t *testing.T) {
 	_, err := r.Detect(files(map[string]string{"app.csproj": `<Project Sdk="Microsoft.NET.Sdk"/>`, "Program.cs": ""}), "")
 	e := faas.AsError(err)
 	if e == nil || e.Code != faas.Unavailable || !strings.Contains(e.Fix, "dot.net") {
+		t.Errorf("without .NET: %v (%+v), want Unavailable and where to get one", err, e)
+	}
+	r.found[DotNet] = &Runtime{Name: DotNet, Version: "8.0.11"} // published assemblies run with it
+	_, err = r.Detect(files(map[string]string{"app.csproj": `<Project Sdk="Microsoft.NET.Sdk"/>`, "Program.cs": ""}), "")
+	if e = faas.AsError(err); e == nil || e.Code != faas.Unavailable || !strings.Contains(e.Message(), "no SDK") || !strings.Contains(e.Fix, "dot.net") {
 		t.Errorf("without an SDK: %v (%+v), want Unavailable and where to get one", err, e)
 	}
 }

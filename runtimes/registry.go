@@ -17,6 +17,7 @@ const (
 	PHP        = "php"
 	Rust       = "rust"
 	DotNet     = "dotnet"
+	Swift      = "swift"
 	Wasm       = "wasm"
 	Executable = "exec"
 	JSONLines  = "lines"
@@ -42,7 +43,8 @@ var names = []language{
 	{Ruby, "Ruby", "install Ruby 3.0 or newer: apt-get install ruby"},
 	{PHP, "PHP", "install PHP 8.1 or newer for the command line: apt-get install php-cli"},
 	{Rust, "Rust", "install Rust with cargo: https://rustup.rs, or apt-get install cargo"},
-	{DotNet, ".NET", "install the .NET SDK, 8 or newer, which Debian does not have: https://dot.net/download, into /usr/share/dotnet"},
+	{DotNet, ".NET", "install the .NET SDK, 8 or newer, which Debian does not have: https://dot.net/download, into /usr/share/dotnet; a runtime of it is enough for assemblies that are published elsewhere"},
+	{Swift, "Swift (actions of OpenWhisk)", "install Swift 5.5 or newer: https://swift.org/install, or apt-get install swiftlang where Debian has it (13 and newer)"},
 	{Wasm, "WebAssembly (WASI preview 1)", "run the brasa program itself as the server"},
 	{Executable, "executable, one process per call", ""},
 	{JSONLines, "executable, one JSON line per call", ""},
@@ -56,7 +58,7 @@ var names = []language{
 // styleOf returns the style of a language by its name.
 func styleOf(name string) Style {
 	switch name {
-	case Executable, Rust, DotNet: // what Rust is built to
+	case Executable, Rust: // what Rust is built to
 		return StyleExec
 	case JSONLines:
 		return StyleLines
@@ -66,7 +68,7 @@ func styleOf(name string) Style {
 		return StyleAction
 	case Lambda:
 		return StyleEvents
-	case ActionLoop:
+	case ActionLoop, Swift: // what Swift is built to
 		return StyleLoop
 	}
 	return StyleFrames

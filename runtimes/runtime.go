@@ -63,6 +63,7 @@ type Runtime struct {
 	args    []string // of the interpreter
 	others  map[string]string
 	reseeds error // see Reseeds
+	plain   bool  // of .NET: it knows no cultures here
 }
 
 // Mount is a host directory that a sandbox needs, read-only.
@@ -103,6 +104,14 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		}
 		var more []string
 		args, more = rt.javaCommand(memory)
+		env = append(env, more...)
+	case DotNet:
+		var memory faas.Bytes
+		if rev != nil {
+			memory = rev.Limits.Memory
+		}
+		var more []string
+		args, more = rt.dotnetCommand(memory)
 		env = append(env, more...)
 	case Ruby, PHP:
 		args = append([]string{rt.Program}, rt.args...)

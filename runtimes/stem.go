@@ -42,6 +42,9 @@ func (rt *Runtime) Stem(rev *faas.Revision) (Stem, bool) {
 	if rt.Name == Java {
 		return rt.javaStem(rev), true
 	}
+	if rt.Name == DotNet {
+		return rt.dotnetStem(rev), true
+	}
 	s := Stem{Class: rt.Name}
 	s.Args, s.Env, s.Mounts = rt.Command(nil)
 	if rt.zygote != "" {

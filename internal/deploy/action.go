@@ -125,15 +125,17 @@ func (d *Deployer) actionPlan(req *Request) (runtimes.Plan, error) {
 	plan := runtimes.Plan{Handler: cmp.Or(req.Handler, "main"), Why: "the kind is given"}
 	language := strings.ToLower(req.Language)
 	switch language {
-	case "swift", runtimes.DotNet:
-		return plan, faas.Errorf(faas.Invalid, opAction, "this server has no toolchain for actions in %s", req.Language).
-			WithFix("bring an image that has one, or a compiled program that speaks ActionLoop")
 	case runtimes.Java:
 		if req.Handler == "" {
 			return plan, faas.Errorf(faas.Invalid, opAction, "an action in Java must say its main class")
 		}
 		plan.Runtime = runtimes.Java
-	case runtimes.Go, runtimes.Rust:
+	case runtimes.DotNet:
+		if req.Handler == "" {
+			return plan, faas.Errorf(faas.Invalid, opAction, "an action in .NET must say its main method: Assembly::Namespace.Type::Method")
+		}
+		plan.Runtime = runtimes.DotNet
+	case runtimes.Go, runtimes.Rust, runtimes.Swift:
 		plan.Source, plan.Runtime = language, runtimes.ActionLoop
 	case NativeAction:
 		plan.Runtime = runtimes.Executable

@@ -22,7 +22,7 @@ import (
 	"github.com/brasa-dev/brasa/runtimes"
 )
 
-// Actions in Go and Rust are functions that a program around them calls: it speaks ActionLoop, is laid
+// Actions in Go, Rust and Swift are functions that a program around them calls: it speaks ActionLoop, is laid
 // beside them here, and built with them.
 
 //go:embed launcher/launcher.go.txt
@@ -42,6 +42,8 @@ func (a *action) builder() builder {
 		return d.buildGo
 	case a.plan.Source == runtimes.Rust:
 		return d.buildRust
+	case a.plan.Source == runtimes.Swift:
+		return d.buildSwift
 	case a.plan.Runtime == runtimes.Python && d.cfg.Sandbox != nil:
 		return d.compilePython
 	case a.plan.Runtime == runtimes.Node && d.cfg.Sandbox != nil:
@@ -58,8 +60,11 @@ func (a *action) launch() error {
 	a.plan.Build = true
 	a.plan.Env[runtimes.LoopAck] = "1"
 	launch := a.launchRust
-	if a.plan.Source == runtimes.Go {
+	switch a.plan.Source {
+	case runtimes.Go:
 		launch = a.launchGo
+	case runtimes.Swift:
+		launch = a.launchSwift
 	}
 	err := launch()
 	a.plan.Handler = "" // what is built is the program around it

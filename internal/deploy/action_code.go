@@ -24,7 +24,7 @@ import (
 // actionFiles are what the one file of an action is called, by the language.
 var actionFiles = map[string]string{
 	runtimes.Python: "__main__.py", runtimes.Node: "index.js", runtimes.PHP: "index.php", runtimes.Ruby: "main.rb", runtimes.Go: "exec.go",
-	runtimes.Rust: "lib.rs", runtimes.ActionLoop: actionEntry, NativeAction: actionEntry, runtimes.Java: "Main.java",
+	runtimes.Rust: "lib.rs", runtimes.Swift: "main.swift", runtimes.DotNet: "action", runtimes.ActionLoop: actionEntry, NativeAction: actionEntry, runtimes.Java: "Main.java",
 }
 
 // actionJar is what the archive of an action in Java is called.
@@ -73,7 +73,7 @@ func (a *action) unpack(ctx context.Context) error {
 		if err := artifact.CheckLinks(root.FS()); err != nil {
 			return err
 		}
-	case isProgram(head) && (language == runtimes.Go || language == runtimes.Rust):
+	case isProgram(head) && (language == runtimes.Go || language == runtimes.Rust || language == runtimes.Swift):
 		name = actionEntry
 		fallthrough
 	default:
@@ -124,7 +124,9 @@ func (a *action) settleEntry() error {
 			return faas.Errorf(faas.Invalid, opAction, "the code of an action in Java must be a jar")
 		}
 		return nil
-	case runtimes.Go, runtimes.Rust:
+	case runtimes.DotNet:
+		return a.dotnetEntry()
+	case runtimes.Go, runtimes.Rust, runtimes.Swift:
 		if !a.exists(actionEntry) {
 			return a.launch()
 		}
@@ -247,7 +249,7 @@ func (a *action) install(ctx context.Context) error {
 		}
 		req.Install.With = append(slices.Clone(req.Install.With), gson)
 	default:
-		if a.plan.Source == "" {
+		if a.plan.Source == "" || a.plan.Source == runtimes.Swift { // whose packages the archive brings
 			return nil
 		}
 		return a.need(ctx)

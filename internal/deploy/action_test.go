@@ -108,7 +108,7 @@ func TestWhatIsWrongWithARequestForAnActionIsSaid(t *testing.T) {
 		adjust func(*deploy.Request)
 		want   faas.Code
 	}{
-		"a language that there is not": {func(r *deploy.Request) { r.Language = "swift" }, faas.Invalid},
+		"a language that there is not": {func(r *deploy.Request) { r.Language = "cobol" }, faas.Invalid},
 		"no language":                  {func(r *deploy.Request) { r.Language = "" }, faas.Invalid},
 		"no main class":                {func(r *deploy.Request) { r.Language = runtimes.Java }, faas.Invalid},
 		"another contract":             {func(r *deploy.Request) { r.Contract = "lambda" }, faas.Invalid},

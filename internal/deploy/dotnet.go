@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 	"github.com/brasa-dev/brasa/internal/install"
@@ -62,6 +63,23 @@ func (d *Deployer) buildDotNet(ctx context.Context, _ Request, plan *runtimes.Pl
 	}
 	plan.Entry, plan.Handler = runtimes.GoBinary, ""
 	return out, nil
+}
+
+// dotnetEntry finds the assembly of an action, which comes published: its main begins with the assembly's name.
+func (a *action) dotnetEntry() error {
+	const form = "Assembly::Namespace.Type::Method"
+	parts := strings.Split(a.plan.Handler, "::")
+	switch {
+	case a.exists(actionFiles[runtimes.DotNet]):
+		return faas.Errorf(faas.Invalid, opAction, "the code of an action in .NET must be a zip of what dotnet publish has made")
+	case len(parts) != 3:
+		return faas.Errorf(faas.Invalid, opAction, "main is %q; of an action in .NET it must have the form %s", a.plan.Handler, form)
+	}
+	a.plan.Entry = parts[0] + ".dll"
+	if !a.exists(a.plan.Entry) {
+		return faas.Errorf(faas.Invalid, opAction, "the archive does not include %s at its top", a.plan.Entry)
+	}
+	return nil
 }
 
 // The packages are asked for again, of those that are there: what that writes lies beside the source.

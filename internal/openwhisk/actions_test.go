@@ -101,7 +101,6 @@ func TestBadActionsAreRefused(t *testing.T) {
 		{item: 27, method: "PUT", path: "_/actions/a", body: `{"exec":{"code":"a"}}`, status: 400, want: `{"error":"~nodejs:20"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: `{"exec":{"kind":5,"code":"a"}}`, status: 400, want: `{"error":"~nodejs:20"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: exec("cobol:60", "a"), status: 400, want: `{"error":"~python:3.10"}`},
-		{item: 27, method: "PUT", path: "_/actions/a", body: exec("swift:5.3", "a"), status: 400, want: `{"error":"~toolchain"}`},
 		{item: 28, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"parameters":{"a":1}`), status: 400},
 		{item: 28, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"parameters":[{"value":1}]`), status: 400},
 		{item: 28, method: "PUT", path: "_/actions/a", body: with(nodeCode, `"annotations":"x"`), status: 400},

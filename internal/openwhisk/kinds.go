@@ -3,6 +3,8 @@ package openwhisk
 import (
 	"errors"
 	"strings"
+
+	"github.com/brasa-dev/brasa/internal/faas"
 )
 
 // kind is a kind of action: a language in a version, as clients name it.
@@ -104,18 +106,22 @@ func (s *Server) manifest() map[string][]runtimeInfo {
 	return all
 }
 
-// lacks says why this machine can't run a kind; nil if it can.
+// lacks says why this machine can't run a kind, and what to do; nil if it can.
 func (s *Server) lacks(k kind) error {
-	switch {
-	case k.Family == "swift" || k.Family == "dotnet":
-		return errNoToolchain
-	case s.cfg.Ready == nil || k.Language == "":
+	if s.cfg.Ready == nil || k.Language == "" {
 		return nil
 	}
-	return s.cfg.Ready(k.Language)
+	err := s.cfg.Ready(k.Language)
+	if err == nil {
+		return nil
+	}
+	e := faas.AsError(err)
+	text := e.Message()
+	if e.Fix != "" {
+		text += "; " + e.Fix
+	}
+	return errors.New(text + "; or bring an image that has it, as kind blackbox")
 }
-
-var errNoToolchain = errors.New("this server has no toolchain for it; bring an image, as kind blackbox")
 
 // kindNames are the kinds that actions can be made of here, for people.
 func (s *Server) kindNames() string {

@@ -60,18 +60,24 @@ func TestPackagesOfAServerThatLacksALanguage(t *testing.T) {
 			if language == "python" {
 				return errors.New("it is not installed")
 			}
+			if language == "swift" {
+				return faas.Errorf(faas.Unavailable, "look up runtime", "no swiftc anywhere").WithFix("install Swift 5.5")
+			}
 			return nil
 		}
 	})
 	w.play([]step{
 		{item: 119, method: "GET", path: "whisk.system/packages", status: 200, want: `[{"name":"alarms"}]`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: pyCode, status: 400, want: `{"error":"~it is not installed"}`},
+		{item: 27, method: "PUT", path: "_/actions/a", body: exec("swift:5.3", "a"), status: 400, want: `{"error":"~kind 'swift:5.3' can't be run here: no swiftc anywhere; install Swift 5.5; or bring an image that has it, as kind blackbox"}`},
+		{item: 27, method: "PUT", path: "_/actions/a", body: exec("swift:default", "a"), status: 400, want: `{"error":"~no swiftc anywhere"}`},
+		{item: 27, method: "PUT", path: "_/actions/a", body: exec("dotnet:3.1", "a"), status: 400, want: `{"error":"~main"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
 	})
 	a := w.send("", "GET", "/", "")
 	m, _ := a.json.(map[string]any)
 	families, _ := m["runtimes"].(map[string]any)
-	if families["python"] != nil || families["nodejs"] == nil {
+	if families["python"] != nil || families["swift"] != nil || families["dotnet"] == nil || families["nodejs"] == nil {
 		t.Errorf("item 2: runtimes %v", families)
 	}
 }
