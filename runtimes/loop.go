@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -96,6 +97,9 @@ func (l *Loop) RoundTrip(ctx context.Context, inv *faas.Invocation, _ LogSink) (
 	if err != nil {
 		return nil, &faas.Error{Code: faas.Internal, Op: op, Err: err}
 	}
+	if err := l.drop(); err != nil {
+		return nil, withOp(err, op)
+	}
 	_ = l.sender.send(append(line, '\n')) // the reader sees the same end
 	answer, size, err := l.read(ctx)
 	switch {
@@ -110,6 +114,41 @@ func (l *Loop) RoundTrip(ctx context.Context, inv *faas.Invocation, _ LogSink) (
 	}
 	res, err := actionResult(op, answer, l.limit)
 	return judged(l.rev, op, res, err)
+}
+
+// drop throws away what the process has written since its last answer: this call has asked for none of it,
+// and would get it in place of its own answer.
+func (l *Loop) drop() error {
+	n := int64(l.in.Buffered())
+	_, _ = l.in.Discard(l.in.Buffered()) // that many are there
+	raw, ok := l.conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	c, err := raw.SyscallConn()
+	if err != nil {
+		return nil // it is closed, and whoever reads an answer sees it
+	}
+	var some []byte
+	for n <= l.limit {
+		got := 0
+		err := c.Read(func(fd uintptr) bool {
+			var one [1]byte // mostly there is nothing, and nothing to make room for
+			if some == nil {
+				if got, _ = syscall.Read(int(fd), one[:]); got > 0 {
+					some = make([]byte, readBuffer)
+				}
+				return true
+			}
+			got, _ = syscall.Read(int(fd), some)
+			return true // whether or not there was something: the descriptor does not block
+		})
+		if err != nil || got <= 0 {
+			return nil
+		}
+		n += int64(got)
+	}
+	return faas.Errorf(faas.Failed, "", "the action wrote %d bytes and more that no call had asked for", n)
 }
 
 // judged makes an error of an action's own error where the code was deployed as a function of ours.

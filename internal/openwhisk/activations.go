@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -103,7 +104,9 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 		return reject(http.StatusBadRequest, "The name of activations is an action's, or a package's and an action's with a slash between them.")
 	}
 	out := []*activation{}
+	var whole []faas.ID // those that are told with docs
 	n := 0
+search:
 	for !hidden {
 		page, next, err := s.cfg.Journal.Find(c.ctx, q)
 		if err != nil {
@@ -117,18 +120,13 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 			if count || n <= skip {
 				continue
 			}
-			if !docs {
-				out = append(out, s.summary(act))
+			if docs {
+				whole = append(whole, act.ID)
 			} else {
-				whole, err := s.cfg.Journal.Get(c.ctx, q.Namespace, act.ID) // lists leave long answers and logs out
-				if err != nil {
-					continue // it was too old in the meantime
-				}
-				out = append(out, s.record(whole, true))
+				out = append(out, s.summary(act))
 			}
-			if len(out) == limit {
-				writeJSON(c.w, http.StatusOK, out)
-				return nil
+			if len(out)+len(whole) == limit {
+				break search
 			}
 		}
 		if next == "" {
@@ -140,7 +138,38 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 		writeJSON(c.w, http.StatusOK, map[string]int{"activations": max(n-skip, 0)})
 		return nil
 	}
+	if docs {
+		return s.tellWhole(c, q.Namespace, whole)
+	}
 	writeJSON(c.w, http.StatusOK, out)
+	return nil
+}
+
+// tellWhole answers with whole records. They are read and written one by one: each may have megabytes of logs.
+func (s *Server) tellWhole(c *call, native string, ids []faas.ID) error {
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(http.StatusOK)
+	sep := "["
+	for _, id := range ids {
+		act, err := s.cfg.Journal.Get(c.ctx, native, id) // lists leave long answers and logs out
+		if err != nil {
+			continue // it was too old in the meantime
+		}
+		b, err := json.Marshal(s.record(act, true))
+		if err != nil { // not possible: all that is written was built here or read from JSON
+			continue
+		}
+		if _, err := c.w.Write(append([]byte(sep), b...)); err != nil {
+			return nil // nobody is left to hear of it
+		}
+		sep = ","
+	}
+	if sep == "[" {
+		sep = "[]"
+	} else {
+		sep = "]"
+	}
+	_, _ = c.w.Write([]byte(sep)) // the same
 	return nil
 }
 
