@@ -104,11 +104,22 @@ func (c *chains) link(inv *faas.Invocation) error {
 
 // follow makes inv the next call after cause.
 func (c *chains) follow(inv, cause *faas.Invocation) error {
+	return c.count(inv, cause, cause.Function.Name.Path())
+}
+
+// within makes inv a part of cause, of which there are not too many already: it is counted, and does not
+// make the way to it longer.
+func (c *chains) within(inv, cause *faas.Invocation) error {
+	return c.count(inv, cause)
+}
+
+// count makes inv a call that cause led to, and counts it. The way to it is that to cause and further.
+func (c *chains) count(inv, cause *faas.Invocation, further ...string) error {
 	before := cause.Chain
 	if before == nil {
 		before = &faas.Chain{Root: cause.ID, Calls: 1}
 	}
-	inv.Chain = &faas.Chain{Root: before.Root, Path: append(slices.Clone(before.Path), cause.Function.Name.Path())}
+	inv.Chain = &faas.Chain{Root: before.Root, Path: append(slices.Clone(before.Path), further...)}
 	c.mu.Lock()
 	b := c.roots[before.Root]
 	if b == nil {

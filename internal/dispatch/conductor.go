@@ -153,7 +153,7 @@ func (c *conductor) call(ctx context.Context, rev *faas.Revision, name faas.Name
 	if c.inv.Wait != nil {
 		inv.Wait = &faas.Wait{}
 	}
-	if err := c.d.chains.follow(inv, c.inv); err != nil {
+	if err := c.d.chains.within(inv, c.inv); err != nil {
 		return nil, nil, err
 	}
 	var act *faas.Activation

@@ -52,7 +52,11 @@ func TestAConductorDecidesTheNextStep(t *testing.T) {
 		// once calls what its argument names, and says what it hears.
 		"once": conducts(func(a map[string]any) string {
 			if call, ok := a["call"]; ok && a["state"] == nil {
-				return fmt.Sprintf(`{"action":%q,"params":7,"state":1}`, call)
+				b, err := json.Marshal(call)
+				if err != nil {
+					return err.Error()
+				}
+				return fmt.Sprintf(`{"action":%s,"params":7,"state":1}`, b)
 			}
 			delete(a, "state")
 			b, err := json.Marshal(map[string]any{"heard": a})
@@ -118,6 +122,7 @@ func TestAConductorDecidesTheNextStep(t *testing.T) {
 		`{"call":"bad"}`:            `{"heard":{"error":"not today"}}`,
 		`{"call":"/other/echo"}`:    `{"heard":{"error":"The composition cannot call \"/other/echo\": `,
 		`{"call":"nothing"}`:        `{"heard":{"error":"The composition cannot call \"nothing\": `,
+		`{"call":5}`:                `{"heard":{"error":"The composition cannot call 5: `,
 		`{"call":"not a name / /"}`: `{"heard":{"error":"The composition cannot call`,
 	} {
 		if _, _, body := invokeWith("once", name); !strings.HasPrefix(body, want) {

@@ -162,8 +162,8 @@ func errorField(b []byte) json.RawMessage {
 
 // times are those that a record tells, in milliseconds.
 type times struct {
-	start, duration, wait, init int64
-	cold                        bool
+	start, end, duration, wait, init int64
+	cold                             bool
 }
 
 func timesOf(a *faas.Activation) times {
@@ -185,6 +185,11 @@ func timesOf(a *faas.Activation) times {
 		t.init = max(init.Milliseconds(), 1)
 	}
 	t.duration = max((init + run).Milliseconds(), t.init)
+	t.end = t.start + t.duration
+	if len(a.Steps) > 0 { // of which some waited; the duration is the sum of theirs
+		t.start = a.Timing.Begin.UnixMilli()
+		t.end = t.start + max(a.Timing.Total.Milliseconds(), t.duration)
+	}
 	return t
 }
 
@@ -239,8 +244,7 @@ func (s *Server) record(a *faas.Activation, withLogs bool) *activation {
 		out.Namespace = a.Namespace
 	}
 	if !n.Trigger {
-		end := t.start + t.duration
-		out.End, out.Duration = &end, &t.duration
+		out.End, out.Duration = &t.end, &t.duration
 	}
 	return out
 }

@@ -51,7 +51,7 @@ func TestSequencesAreChecked(t *testing.T) {
 		{item: 157, method: "PUT", path: "_/actions/whole", body: sequence("/_/half", "/_/half"), status: 200},
 		{item: 157, method: "PUT", path: "_/actions/more", body: sequence("/_/half", "/_/half", "/_/a"), status: 400},
 		{item: 157, method: "PUT", path: "_/actions/half?overwrite=true", body: sequence(repeated("/_/a", 26)...), status: 200},
-		{item: 157, method: "POST", path: "_/actions/whole?blocking=true", body: `{}`, status: 502},
+		{item: 157, method: "POST", path: "_/actions/whole?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","result":{"error":"~50"}}}`},
 	})
 }
 
@@ -71,7 +71,7 @@ func TestSequencesWhoseActionsAreGone(t *testing.T) { // item 160
 		{item: 160, method: "PUT", path: "_/actions/b", body: nodeCode, status: 200},
 		{item: 160, method: "PUT", path: "_/actions/s", body: sequence("/_/a", "/_/b"), status: 200},
 		{item: 160, method: "DELETE", path: "_/actions/b", status: 200},
-		{item: 160, method: "POST", path: "_/actions/s?blocking=true", body: `{}`, status: 502, want: `{"response":{"success":false,"result":{"error":"~b"}}}`},
+		{item: 160, method: "POST", path: "_/actions/s?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","success":false,"result":{"error":"~b"}}}`},
 	})
 	a := w.send("guest", "POST", "_/actions/s", `{}`)
 	m, _ := a.json.(map[string]any)
@@ -79,7 +79,36 @@ func TestSequencesWhoseActionsAreGone(t *testing.T) { // item 160
 	if a.status != 202 || id == "" {
 		t.Fatalf("nobody waits: status %d: %s", a.status, a.body)
 	}
-	if r := w.record("guest", id); contains(r, map[string]any{"response": map[string]any{"success": false}}, "") != nil {
+	if r := w.record("guest", id); contains(r, map[string]any{"response": map[string]any{"status": "application error"}, "logs": []any{"<any>"}}, "") != nil {
 		t.Errorf("record %v", r)
+	}
+}
+
+// What is changed while a sequence runs counts for the actions that are not yet called.
+func TestSequencesCallWhatThereIsWhenTheirTurnComes(t *testing.T) {
+	w := open(t, nil)
+	begun, release := make(chan struct{}, 1), make(chan struct{})
+	w.do("guest/a", func(args map[string]any) (any, error) {
+		begun <- struct{}{}
+		<-release
+		return args, nil
+	})
+	w.play([]step{
+		{item: 153, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
+		{item: 153, method: "PUT", path: "_/actions/b", body: nodeCode, status: 200},
+		{item: 153, method: "PUT", path: "_/actions/s", body: sequence("/_/a", "/_/b"), status: 200},
+	})
+	id := w.send("guest", "POST", "_/actions/s", `{"x":1}`).id()
+	<-begun
+	w.play([]step{{item: 153, method: "PUT", path: "_/actions/b?overwrite=true", body: `{"parameters":[{"key":"new","value":true}]}`, status: 200, want: `{"version":"0.0.2"}`}})
+	close(release)
+	r := w.recordOf(id)
+	m, _ := r.json.(map[string]any)
+	logs, _ := m["logs"].([]any)
+	if len(logs) != 2 || contains(m, map[string]any{"response": map[string]any{"result": map[string]any{"x": 1.0, "new": true}}}, "") != nil {
+		t.Fatalf("record %s", r.body)
+	}
+	if part := w.recordOf(fmt.Sprint(logs[1])); contains(part.json, map[string]any{"name": "b", "version": "0.0.2"}, "") != nil {
+		t.Errorf("second action: %s", part.body)
 	}
 }
