@@ -18,6 +18,8 @@ type call struct {
 	inv *faas.Invocation
 	log *runtimes.Log
 	cpu time.Duration // of the instance, when the call began
+	// from is the instance from which it came; empty: from none.
+	from string
 	// slow says that the call has lost a stem already and takes no other.
 	slow bool
 	// foreign says that its function's contract is another platform's, whose callers are told how long
@@ -121,6 +123,7 @@ func (w *Worker) run(ctx context.Context, in *instance, c *call) (*faas.Result, 
 	if alone && in.out != nil {
 		in.out.aim(c.log)
 	}
+	w.serves(in, c)
 	began := time.Now()
 	c.cpu = in.opened(began)
 	res, err := in.conn.RoundTrip(ctx, c.inv, c.log)

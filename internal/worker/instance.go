@@ -181,6 +181,7 @@ const (
 func (w *Worker) release(in *instance, c *call, next fate, held faas.Bytes) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.served(c)
 	p := in.pool
 	clean := c.inv.Kind == faas.KindProof // nothing of the function ran but its load
 	if !clean {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"container/list"
+	"iter"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -32,6 +33,17 @@ type line struct{ l list.List }
 
 func (q *line) push(wt *waiter) { wt.elem = q.l.PushBack(wt) }
 func (q *line) len() int        { return q.l.Len() }
+
+// all goes through those who wait, the first first.
+func (q *line) all() iter.Seq[*waiter] {
+	return func(yield func(*waiter) bool) {
+		for e := q.l.Front(); e != nil; e = e.Next() {
+			if !yield(e.Value.(*waiter)) {
+				return
+			}
+		}
+	}
+}
 
 // first returns the first waiter, or nil.
 func (q *line) first() *waiter {

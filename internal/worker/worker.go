@@ -94,6 +94,7 @@ type Worker struct {
 	shelf      shelf                        // guarded by mu
 
 	processors processors
+	nested     nested
 
 	upSeen, idleSeen time.Duration // of the machine, when busyNow looked; Run's alone
 
@@ -151,6 +152,7 @@ func (w *Worker) Run(ctx context.Context) error {
 				tended = now
 				w.survey()
 				w.tend(now)
+				w.untangle(now)
 				w.tellStray()
 				w.save(false)
 			}
