@@ -107,6 +107,7 @@ type Server struct {
 	huma     huma.API
 	uploads  *places
 	hooks    *places
+	subjects sync.Mutex    // held while keys of subjects are made or deleted, and what namespaces keep of them
 	drained  chan struct{} // closed when streams that have no end of their own are to end
 	drain    func()        // closes drained, once
 	document []byte        // the OpenAPI document as JSON

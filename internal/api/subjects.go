@@ -2,11 +2,15 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/auth"
+	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
 
@@ -77,6 +81,8 @@ func (s *Server) subjectRoutes() {
 		if namespace == "" {
 			namespace = in.Subject
 		}
+		s.subjects.Lock()
+		defer s.subjects.Unlock()
 		native := faas.NativeName(namespace)
 		if _, err := s.cfg.Catalog.CreateNamespace(ctx, native); err != nil && faas.CodeOf(err) != faas.Conflict {
 			return NewSubject{}, err
@@ -104,8 +110,35 @@ func (s *Server) subjectRoutes() {
 		SubjectPath
 		Namespace string `query:"namespace" doc:"Of which the key is deleted; all when left out"`
 	}) (Done, error) {
-		return Done{}, s.cfg.Subjects.Delete(ctx, in.Subject, in.Namespace)
+		s.subjects.Lock()
+		defer s.subjects.Unlock()
+		was, err := s.cfg.Subjects.Get(in.Subject)
+		if err != nil {
+			return Done{}, err
+		}
+		if err := s.cfg.Subjects.Delete(ctx, in.Subject, in.Namespace); err != nil {
+			return Done{}, err
+		}
+		for _, key := range was.Keys {
+			if in.Namespace == "" || in.Namespace == key.Namespace {
+				err = errors.Join(err, s.forgetKey(ctx, key))
+			}
+		}
+		return Done{}, err
 	})
+}
+
+// forgetKey deletes the secret in which a namespace keeps a key, if it is this one.
+func (s *Server) forgetKey(ctx context.Context, key auth.SubjectKey) error {
+	native := faas.NativeName(key.Namespace)
+	if !slices.ContainsFunc(s.cfg.Catalog.Secrets(native), func(i catalog.SecretInfo) bool { return i.Name == auth.SubjectSecret }) {
+		return nil
+	}
+	values, _, err := s.cfg.Catalog.OpenSecrets(ctx, native, []string{auth.SubjectSecret})
+	if err != nil || !strings.HasPrefix(values[auth.SubjectSecret], key.UUID+":") {
+		return err
+	}
+	return s.cfg.Catalog.DeleteSecret(ctx, native, auth.SubjectSecret)
 }
 
 // SpaceLimits are what a namespace of OpenWhisk has in place of the server's limits. What is left out is

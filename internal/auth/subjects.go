@@ -56,7 +56,8 @@ type subjectKeyRecord struct {
 }
 
 // SubjectSecret is the name of the secret in which a namespace keeps the last key, as UUID:KEY, that was
-// made of it for a subject: actions that ask for it find it in their environment.
+// made of it for a subject: actions that ask for it find it in their environment as long as it opens the
+// namespace. It goes with the key.
 const SubjectSecret = "OPENWHISK_API_KEY"
 
 const (
@@ -187,6 +188,18 @@ func (s *Subjects) Authenticate(uuid, key, remote string) (Subject, error) {
 		return Subject{}, faas.Errorf(faas.Overloaded, "authenticate", "too many wrong keys came from this address").
 			WithLimit("failed_attempts").WithFix("wait %d seconds, then send the right key", int(wait.Seconds())+1)
 	}
+	who, ok := s.Whose(uuid, key)
+	if !ok {
+		s.guesses.wrong(remote)
+		return Subject{}, bad
+	}
+	s.guesses.right(remote, hash)
+	return who, nil
+}
+
+// Whose returns whose key it is, if it opens anything: a blocked subject's does not. It is for keys that
+// this server keeps; those that are sent are for Authenticate.
+func (s *Subjects) Whose(uuid, key string) (Subject, bool) {
 	s.mu.RLock()
 	k := s.byUUID[uuid]
 	s.mu.RUnlock()
@@ -202,11 +215,9 @@ func (s *Subjects) Authenticate(uuid, key, remote string) (Subject, error) {
 	sum := sha256.Sum256([]byte(key))
 	same := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(want)) == 1
 	if !same || found == nil || k.Blocked || len(key) != subjectKeyLength {
-		s.guesses.wrong(remote)
-		return Subject{}, bad
+		return Subject{}, false
 	}
-	s.guesses.right(remote, hash)
-	return Subject{Name: k.Name, Namespace: found.Namespace, UUID: uuid, Key: key}, nil
+	return Subject{Name: k.Name, Namespace: found.Namespace, UUID: uuid, Key: key}, true
 }
 
 // Put makes a key of a subject for a namespace, and the subject if there is none, and returns it

@@ -43,7 +43,12 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 			if err != nil {
 				return nil, err
 			}
-			env["__OW_API_KEY"] = values[auth.SubjectSecret]
+			value := values[auth.SubjectSecret]
+			uuid, key, _ := strings.Cut(value, ":")
+			// One of a blocked subject, say, would only have the action refused.
+			if who, ok := s.cfg.Subjects.Whose(uuid, key); ok && faas.NativeName(who.Namespace) == owner {
+				env["__OW_API_KEY"] = value
+			}
 		}
 	}
 	return env, nil

@@ -136,15 +136,30 @@ func TestParametersOfCalls(t *testing.T) {
 	if _, has := keyed["__OW_API_KEY"]; has {
 		t.Error("item 63: a key where the namespace keeps none")
 	}
-	if _, err := w.catalog.PutSecret(t.Context(), "guest", "OPENWHISK_API_KEY", []byte("u:k")); err != nil {
+	if _, err := w.catalog.PutSecret(t.Context(), "guest", "OPENWHISK_API_KEY", []byte(w.subjects["other"].UUID+":"+w.subjects["other"].Key)); err != nil {
 		t.Fatal(err)
 	}
-	w.send("guest", "POST", "_/actions/k?blocking=true", `{}`)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.envs["guest/k"]["__OW_API_KEY"] != "u:k" {
-		t.Errorf("item 63: %v", w.envs["guest/k"])
+	finds := func(when, want string) {
+		t.Helper()
+		w.send("guest", "POST", "_/actions/k?blocking=true", `{}`)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if got := w.envs["guest/k"]["__OW_API_KEY"]; got != want {
+			t.Errorf("item 63: %s it finds %q, want %q", when, got, want)
+		}
 	}
+	finds("of a key of another namespace", "")
+	guest := w.subjects["guest"].UUID + ":" + w.subjects["guest"].Key
+	if _, err := w.catalog.PutSecret(t.Context(), "guest", "OPENWHISK_API_KEY", []byte(guest)); err != nil {
+		t.Fatal(err)
+	}
+	finds("of its own key", guest)
+	w.must(w.keys.Block(t.Context(), "guest", true))
+	if _, ok := w.keys.Whose(w.subjects["guest"].UUID, w.subjects["guest"].Key); ok {
+		t.Error("a key of a blocked subject opens its namespace")
+	}
+	w.must(w.keys.Block(t.Context(), "guest", false))
+	finds("of the key of a subject that was blocked", guest)
 }
 
 func TestActivations(t *testing.T) {
