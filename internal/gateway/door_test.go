@@ -567,8 +567,27 @@ func TestWhatOutlastsTheGraceIsCutOff(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { speakTLS(t, nil) })
+	// The listener by which functions call speaks no TLS, and is of the same server.
+	for range 2 { // either may be served first
+		t.Run("beside another", func(t *testing.T) {
+			inside, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			speakTLS(t, inside)
+		})
+	}
+}
+
+func speakTLS(t *testing.T, inside net.Listener) {
 	cert, key := certificate(t)
-	d := gatewaytest.Open(t, gatewaytest.Options{Gateway: func(c *gateway.Config) { c.Cert, c.Key = cert, key }})
+	d := gatewaytest.Open(t, gatewaytest.Options{Gateway: func(c *gateway.Config) {
+		c.Cert, c.Key = cert, key
+		if inside != nil {
+			c.Inside, c.Visitor = func() net.Listener { return inside }, func(net.Addr) string { return "" }
+		}
+	}})
 	pool := x509.NewCertPool()
 	b, err := os.ReadFile(cert)
 	if err != nil {

@@ -105,7 +105,9 @@ func New(cfg Config) (*Gateway, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read certificate: %w", err)
 		}
-		g.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		// The protocols are said here and not left to the server: it looks for them only once, when
+		// the first of its listeners is served, which may be the one that has no TLS.
+		g.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	return g, nil
 }
