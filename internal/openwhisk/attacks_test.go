@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/brasa-dev/brasa/internal/openwhisk"
 )
 
 // One who sends as many annotations as a request holds keeps no processor at work for long: each is
@@ -116,5 +119,26 @@ func TestWebActionsOfOthersDoNotSeeKeys(t *testing.T) {
 		if got := args.Headers["authorization"] != ""; got != sees {
 			t.Errorf("%s: the action sees the key: %v, want %v", who, got, sees)
 		}
+	}
+}
+
+// Alarms are fires as all others: a namespace has no more of them in a minute by having many alarms.
+func TestAlarmsCountAsFires(t *testing.T) {
+	w := open(t, func(c *openwhisk.Config) { c.Limits.FiresPerMinute = 1 })
+	w.play([]step{{item: 180, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200}})
+	for i := range 8 {
+		name := fmt.Sprintf("t%d", i)
+		w.play([]step{
+			{item: 180, method: "PUT", path: "_/triggers/" + name, body: `{}`, status: 200},
+			{item: 180, method: "PUT", path: "_/rules/r" + name, body: `{"trigger":"/_/` + name + `","action":"/_/a"}`, status: 200},
+		})
+		if a := w.feed("alarm", "CREATE", "/_/"+name, map[string]any{"cron": "* * * * * *"}); a.status != 200 {
+			t.Fatalf("alarm %d: status %d: %s", i, a.status, a.body)
+		}
+	}
+	w.until("an alarm has fired", func() bool { return len(w.calls("guest/a")) > 0 })
+	time.Sleep(2500 * time.Millisecond)      // in which each of them is due twice
+	if n := len(w.calls("guest/a")); n > 2 { // the clock's minute may have turned
+		t.Errorf("%d calls, want one a minute", n)
 	}
 }

@@ -211,6 +211,10 @@ func (s *Server) firedBySource(ctx context.Context, t *faas.Trigger, e faas.Even
 		trigger: &trig{t, s.triggerRecord(namespace, t)}, payload: map[string]json.RawMessage{},
 	}
 	if a := f.trigger.record.Alarm; a != nil {
+		// An alarm fires as a request would. What is beyond the limit is made up for when there is room again.
+		if err := s.throttle.fire(namespace, s.limitsOf(namespace)); err != nil {
+			return nil, faas.Errorf(faas.Overloaded, "fire trigger", "%s", err)
+		}
 		f.payload = a.Payload
 	} else if len(e.Data) > 0 && (json.Unmarshal(e.Data, &f.payload) != nil || f.payload == nil) {
 		f.payload = map[string]json.RawMessage{"payload": quoted(string(e.Data))}

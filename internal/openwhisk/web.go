@@ -35,7 +35,7 @@ func (s *Server) web(c *call) error {
 	if p.pkg == "default" {
 		p.pkg = ""
 	}
-	if !validName(p.namespace) || p.pkg != "" && !validName(p.pkg) || !validName(p.name) {
+	if !validName(p.namespace) || !validName(c.rest[1]) || !validName(p.name) {
 		return errNotFound
 	}
 	owner := auth.Subject{Name: p.namespace, Namespace: p.namespace}

@@ -3,6 +3,7 @@ package openwhisk
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -122,5 +123,30 @@ func TestMatchPath(t *testing.T) {
 		if got != c.want || fmt.Sprint(params) != c.params {
 			t.Errorf("items 229, 230: %v is %q with %v, want %q with %s", c.rest, got, params, c.want, c.params)
 		}
+	}
+}
+
+// What an action answers with does not become many times as long, nor more than a client takes.
+func TestRenderIsBounded(t *testing.T) {
+	deep := strings.Repeat("[", 5000) + strings.Repeat("1,", 1000) + `"\\\"[{"` + strings.Repeat("]", 5000)
+	for _, result := range []string{deep, `{"a":` + deep + `}`} {
+		p, err := render(json.RawMessage(result), ".json")
+		if err != nil || len(p.body) > 16*len(result) || !json.Valid(p.body) {
+			t.Errorf("%d bytes became %d, %v", len(result), len(p.body), err)
+		}
+	}
+	many, values := map[string]string{}, []string{}
+	for i := range 300 {
+		many[fmt.Sprintf("X-%d", i)], values = "v", append(values, "v")
+	}
+	for name, headers := range map[string]any{"many": many, "values": map[string]any{"X": values}, "long": map[string]string{"X": strings.Repeat("v", 1<<17)}} {
+		b, _ := json.Marshal(map[string]any{"headers": headers})
+		if _, err := render(b, ".http"); asRejection(err) == nil || asRejection(err).status != 400 {
+			t.Errorf("%s headers: %v", name, err)
+		}
+	}
+	p, err := render(json.RawMessage(`{"headers":{"connection":"x-a","upgrade":"h2c","trailer":"x","TE":"x","X-Request-ID":"mine","x-openwhisk-activation-id":"mine","x-a":"b"}}`), ".http")
+	if err != nil || len(p.header) != 1 || p.header.Get("X-A") != "b" {
+		t.Errorf("headers %v, %v", p.header, err)
 	}
 }

@@ -72,6 +72,30 @@ func render(value json.RawMessage, ext string) (*page, error) {
 	return p, nil
 }
 
+// serversHeaders are those that no action sets: they are of the connection, or say what the server knows.
+var serversHeaders = []string{
+	"Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"X-Request-Id", activationHeader,
+}
+
+// What an action may give of headers; clients take no more either.
+const (
+	maxHeaderLines = 200
+	maxHeaderBytes = 64 << 10
+)
+
+// headersFit says whether headers are no more than an action may give.
+func headersFit(h http.Header) bool {
+	lines, size := 0, 0
+	for name, values := range h {
+		for _, v := range values {
+			lines++
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return lines <= maxHeaderLines && size <= maxHeaderBytes
+}
+
 // renderHTTP makes a page of a result that has statusCode, headers and body.
 func renderHTTP(p *page, fields map[string]json.RawMessage) error {
 	bad := badAnswer(".http")
@@ -93,11 +117,15 @@ func renderHTTP(p *page, fields map[string]json.RawMessage) error {
 				return bad
 			}
 		}
+		if !headersFit(p.header) {
+			return bad
+		}
 	}
 	said := p.header.Get("Content-Type")
 	p.header.Del("Content-Type")
-	p.header.Del("Content-Length") // ours to say
-	p.header.Del("Transfer-Encoding")
+	for _, name := range serversHeaders {
+		p.header.Del(name)
+	}
 	body, has := fields["body"]
 	if !has || string(body) == "null" || string(body) == `""` {
 		if !given {
@@ -201,7 +229,33 @@ func addHeader(h http.Header, name string, value any) bool {
 	return false
 }
 
+// maxIndent is how many times as long JSON may become by being indented: each line of what lies a thousand
+// deep begins with thousands of spaces, and there may be half a million lines.
+const maxIndent = 8
+
+// pretty indents JSON; what would become too long by that stays as it is.
 func pretty(b []byte) []byte {
+	deep, more, text := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{' || c == '[':
+			deep++
+			more += 2 * deep
+		case c == '}' || c == ']':
+			deep--
+			more += 2 * deep
+		case c == ',':
+			more += 2 * deep
+		}
+	}
+	if more > maxIndent*(len(b)+1<<10) {
+		return b
+	}
 	var out bytes.Buffer
 	if json.Indent(&out, b, "", "  ") != nil {
 		return b
