@@ -33,6 +33,7 @@ func (s *Server) Env(ctx context.Context, rev *faas.Revision, inv *faas.Invocati
 		}
 	}
 	if m.truthy("provide-api-key") {
+		env["__OW_API_KEY"] = "" // else its process would keep the one of the call before
 		owner := inv.Owner
 		if owner == "" {
 			owner = rev.Name.Namespace
