@@ -239,11 +239,15 @@ func foreign(op string, res *http.Response, body []byte) error {
 	if len(first) > 120 {
 		first = first[:120]
 	}
-	return &faas.Error{Code: codeOfStatus(res.StatusCode), Op: op, Err: &Remote{
+	e := &faas.Error{Code: codeOfStatus(res.StatusCode), Op: op, Err: &Remote{
 		Text:   fmt.Sprintf("%s answered %s without an envelope; is it a brasa server? It begins: %q", res.Request.URL.Host, res.Status, first),
 		ID:     res.Header.Get(HeaderRequestID),
 		Status: res.StatusCode,
 	}}
+	if bytes.HasSuffix(first, []byte("to an HTTPS server.")) { // as net/http says it
+		return e.WithFix("it speaks TLS; say so: --server https://%s", res.Request.URL.Host)
+	}
+	return e
 }
 
 func jsonBody(v any) io.Reader {

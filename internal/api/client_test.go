@@ -3,6 +3,10 @@ package api_test
 import (
 	"bytes"
 	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/brasa-dev/brasa/internal/api"
@@ -38,5 +42,22 @@ func TestARefusalOfALargeInputIsHeard(t *testing.T) {
 			}
 			owner.Close()
 		}
+	}
+}
+
+// Whoever speaks without TLS to a server that has it is told so.
+func TestAServerOfTLSIsNamed(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	c, err := api.NewClient("http://"+s.Listener.Addr().String(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Version(t.Context())
+	if want := "--server " + s.URL; !strings.Contains(faas.AsError(err).Fix, want) {
+		t.Errorf("%v: fix %q, want %q in it", err, faas.AsError(err).Fix, want)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,6 +72,29 @@ func TestEveryOutcomeHasItsExitCode(t *testing.T) {
 		p, _, _ := printer(cli.Table)
 		if got := p.Fail(cli.While(fmt.Errorf("wrapped: %w", c.err), "try")); got != c.want {
 			t.Errorf("exit code of %v: got %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestErrorsOfTLSSayWhatToDo(t *testing.T) {
+	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	secure, plain := httptest.NewTLSServer(nothing), httptest.NewServer(nothing)
+	defer secure.Close()
+	defer plain.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, c := range []struct{ server, fix string }{
+		{secure.URL, "SSL_CERT_FILE="},
+		{strings.Replace(plain.URL, "http:", "https:", 1), "--server " + plain.URL},
+		{"http://127.0.0.1:1", "brasa serve"},
+	} {
+		res, err := (&http.Client{}).Get(c.server)
+		if err == nil {
+			_ = res.Body.Close()
+			t.Fatalf("%s answers", c.server)
+		}
+		f := cli.Explain(&cli.UnreachableError{Server: c.server, Err: err})
+		if len(f.Fix) != 1 || !strings.Contains(f.Fix[0], c.fix) {
+			t.Errorf("%v: fix %q, want %q in it", err, f.Fix, c.fix)
 		}
 	}
 }

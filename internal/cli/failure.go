@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -62,7 +64,7 @@ func Explain(err error) Failure {
 	}
 	if u, ok := errors.AsType[*UnreachableError](err); ok {
 		f.Code, f.Exit, f.Because = "unreachable", ExitUnreachable, u.Error()
-		f.addFix("start one with: brasa serve   (or brasa dev), or say where it is: --server URL")
+		f.addFix(reach(u))
 		return f
 	}
 	if e, ok := errors.AsType[*faas.Error](err); ok {
@@ -84,6 +86,17 @@ func Explain(err error) Failure {
 		f.Code, f.Exit = "usage", ExitUsage
 	}
 	return f
+}
+
+// reach says what to do when no answer came.
+func reach(u *UnreachableError) string {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](u.Err); ok {
+		return "if the certificate is the server's own, have it trusted by the environment: SSL_CERT_FILE=CERTIFICATE"
+	}
+	if errors.Is(u.Err, http.ErrSchemeMismatch) {
+		return "it speaks no TLS; say so: --server " + strings.Replace(u.Server, "https://", "http://", 1)
+	}
+	return "start one with: brasa serve   (or brasa dev), or say where it is: --server URL"
 }
 
 func (f *Failure) addFix(fix string) {
