@@ -67,7 +67,7 @@ func actions() []action {
 			syntax: "PK\x03\x04 is no jar", quitsAs: "Action$Quits", hangsAs: "Action$Hangs", lacks: []string{"reject"},
 		},
 		{
-			language: runtimes.Rust, file: "action.rs", compile: crateOf,
+			language: runtimes.Rust, file: "action.rs", main: "niam", compile: crateOf,
 			syntax: "pub fn main(", lacks: []string{"reject", "throw", "run at load"},
 		},
 		{
