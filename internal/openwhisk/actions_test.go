@@ -119,8 +119,13 @@ func TestBadActionsAreRefused(t *testing.T) {
 	if a := w.sendAs("guest", "PUT", "_/actions/a", nodeCode, nil); a.status != 415 {
 		t.Errorf("item 25: without a content type: status %d", a.status)
 	}
-	if a := w.sendAs("guest", "PUT", "_/actions/a", nodeCode, map[string]string{"Content-Type": "text/plain"}); a.status != 415 {
-		t.Errorf("item 25: as text: status %d", a.status)
+	for _, body := range []string{nodeCode, ""} {
+		if a := w.sendAs("guest", "PUT", "_/actions/a", body, map[string]string{"Content-Type": "text/plain"}); a.status != 415 || !strings.Contains(a.body, `"code":`) {
+			t.Errorf("item 25: %q as text: status %d", body, a.status)
+		}
+	}
+	if a := w.sendAs("guest", "PUT", "_/actions/a", "", nil); a.status != 400 {
+		t.Errorf("item 25: nothing: status %d", a.status)
 	}
 	if a := w.sendAs("guest", "PUT", "_/actions/c", nodeCode, map[string]string{"Content-Type": "Application/JSON; charset=utf-8"}); a.status != 200 {
 		t.Errorf("item 25: with a charset: status %d", a.status)
@@ -416,17 +421,25 @@ func TestDeprecatedKinds(t *testing.T) { // item 45
 	w := open(t, nil)
 	w.play([]step{{item: 45, method: "PUT", path: "_/actions/old", body: exec("nodejs:6", "x"), status: 400, want: `{"error":"~deprecated"}`}})
 	// One that was made when the kind was not deprecated yet.
-	_, err := w.catalog.Publish(t.Context(), &faas.Revision{
-		Name: faas.Name{Namespace: "guest", Function: "old"}, Runtime: "node", Limits: faas.DefaultLimits(), Contract: faas.ContractOpenWhisk,
-		Origin: &faas.Origin{Dialect: "openwhisk", Document: []byte(`{"namespace":"guest","name":"old","version":"0.0.1","exec":{"kind":"nodejs:6"}}`)},
-	}, catalog.PublishOptions{})
-	w.must(err)
+	old := func() {
+		_, err := w.catalog.Publish(t.Context(), &faas.Revision{
+			Name: faas.Name{Namespace: "guest", Function: "old"}, Runtime: "node", Limits: faas.DefaultLimits(), Contract: faas.ContractOpenWhisk,
+			Origin: &faas.Origin{Dialect: "openwhisk", Document: []byte(`{"namespace":"guest","name":"old","version":"0.0.1","exec":{"kind":"nodejs:6"}}`)},
+		}, catalog.PublishOptions{})
+		w.must(err)
+	}
+	old()
 	w.play([]step{
 		{item: 45, method: "GET", path: "_/actions/old", status: 200, want: `{"exec":{"kind":"nodejs:6"}}`},
 		{item: 45, method: "PUT", path: "_/actions/old?overwrite=true", body: exec("nodejs:6", "y"), status: 400},
 		{item: 45, method: "PUT", path: "_/actions/old?overwrite=true", body: `{"publish":true}`, status: 400},
 		{item: 45, method: "POST", path: "_/actions/old", body: `{}`, status: 400},
 		{item: 45, method: "DELETE", path: "_/actions/old", status: 200, want: `{"exec":{"kind":"nodejs:6"}}`},
+	})
+	old()
+	w.play([]step{ // of a kind that there is it may become
+		{item: 45, method: "PUT", path: "_/actions/old?overwrite=true", body: nodeCode, status: 200, want: `{"version":"0.0.2","exec":{"kind":"nodejs:20"}}`},
+		{item: 45, method: "POST", path: "_/actions/old?blocking=true", status: 200},
 	})
 }
 

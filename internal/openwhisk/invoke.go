@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +34,7 @@ type meta struct {
 	Version     string          `json:"version"`
 	Annotations []keyValue      `json:"annotations"`
 	Limits      json.RawMessage `json:"limits"`
+	Parameters  parameters      `json:"parameters"` // those for initialization alone
 	Exec        struct {
 		Kind string `json:"kind"`
 	} `json:"exec"`
@@ -66,6 +69,7 @@ func (m *meta) truthy(key string) bool {
 func metaOf(rev *faas.Revision) meta {
 	var m meta
 	if rev.Origin != nil && rev.Origin.Dialect == dialect && json.Unmarshal(rev.Origin.Document, &m) == nil && m.Name != "" {
+		m.Parameters = slices.DeleteFunc(m.Parameters, func(p parameter) bool { return !p.Init })
 		return m
 	}
 	m.Namespace, m.Name, m.Version, m.Exec.Kind = rev.Name.Namespace, rev.Name.Function, "0.0.1", rev.Runtime
@@ -293,16 +297,29 @@ func (s *Server) mayOverride(t *target, args map[string]json.RawMessage) error {
 }
 
 func (s *Server) overridesNothing(t *target, args map[string]json.RawMessage) error {
+	for _, p := range t.meta.Parameters {
+		if _, named := args[p.Key]; named && string(p.Value) != "null" {
+			return errFinal
+		}
+	}
 	for k, v := range s.cfg.Catalog.Params(t.path.function(), t.rev) {
 		if _, named := args[k]; named && string(v) != "null" {
-			return reject(http.StatusBadRequest, "The request defines parameters that are not allowed (e.g., reserved properties).")
+			return errFinal
 		}
 	}
 	return nil
 }
 
+var errFinal = reject(http.StatusBadRequest, "The request defines parameters that are not allowed (e.g., reserved properties).")
+
 // invocation makes a call of an action for who asks.
 func (s *Server) invocation(who auth.Subject, t *target, args map[string]json.RawMessage) *faas.Invocation {
+	for i, p := range t.meta.Parameters { // which a running action never gets, whoever gives them
+		if i == 0 {
+			args = maps.Clone(args)
+		}
+		delete(args, p.Key)
+	}
 	body, err := json.Marshal(args)
 	if err != nil { // not possible: each value was read from JSON
 		body = []byte("{}")

@@ -119,6 +119,9 @@ func TestParametersOfCalls(t *testing.T) {
 		{item: 57, method: "POST", path: "_/actions/pf/f?blocking=true&result=true", body: `{"c":2,"n":4}`, status: 200, want: `{"a":1,"c":2,"n":4}`},
 		{item: 58, method: "PUT", path: "_/actions/i", body: `{"exec":{"kind":"nodejs:default","code":"function main(a){return a}"},"parameters":[{"key":"INIT","value":"v","init":true},{"key":"b","value":2}]}`, status: 200},
 		{item: 58, method: "POST", path: "_/actions/i?blocking=true&result=true", body: `{}`, status: 200, want: `{"b":2,"INIT":"<absent>"}`},
+		{item: 58, method: "POST", path: "_/actions/i?blocking=true&result=true", body: `{"INIT":"other","c":3}`, status: 200, want: `{"b":2,"c":3,"INIT":"<absent>"}`},
+		{item: 57, method: "PUT", path: "_/actions/i?overwrite=true", body: `{"annotations":[{"key":"final","value":true}]}`, status: 200},
+		{item: 57, method: "POST", path: "_/actions/i?blocking=true&result=true", body: `{"INIT":"other"}`, status: 400},
 		{item: 63, method: "PUT", path: "_/actions/k", body: `{"exec":{"kind":"nodejs:default","code":"function main(a){return a}"},"annotations":[{"key":"provide-api-key","value":true}]}`, status: 200},
 		{item: 63, method: "POST", path: "_/actions/k?blocking=true", body: `{}`, status: 200},
 	})

@@ -253,12 +253,12 @@ func (c *call) decode(v any) error {
 	if err != nil {
 		return err
 	}
+	media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
+	if media = strings.TrimSpace(media); !strings.EqualFold(media, "application/json") && (media != "" || len(b) > 0) {
+		return errUnsupported
+	}
 	if len(bytes.TrimSpace(b)) == 0 {
 		return reject(http.StatusBadRequest, "The request has no content, and needs a JSON object.")
-	}
-	media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
-		return errUnsupported
 	}
 	if !utf8.Valid(b) {
 		return reject(http.StatusBadRequest, "The request content was malformed: it is not UTF-8.")
