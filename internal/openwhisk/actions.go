@@ -4,31 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"hash/maphash"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/deploy"
 	"github.com/brasa-dev/brasa/internal/faas"
 )
-
-// locks let one at a time change an entity, so that of two who make it one is refused.
-type locks struct {
-	seed maphash.Seed
-	once sync.Once
-	all  [256]sync.Mutex
-}
-
-// lock returns when nobody else changes the entity, until what it returns is called.
-func (l *locks) lock(p path) (unlock func()) {
-	l.once.Do(func() { l.seed = maphash.MakeSeed() })
-	m := &l.all[maphash.String(l.seed, p.String())%uint64(len(l.all))]
-	m.Lock()
-	return m.Unlock
-}
 
 // actions answers what is asked of a namespace's actions.
 func (s *Server) actions(c *call, namespace string) error {
@@ -138,13 +121,17 @@ func (s *Server) putAction(c *call, p path) error {
 		}
 	}
 	if p.pkg != "" {
+		defer s.locks.share(path{namespace: p.namespace, name: p.pkg})() // nobody deletes it meanwhile
 		if err := s.changesIn(p); err != nil {
 			return err
 		}
-	} else if err := s.otherKind(p, entityAction); err != nil {
-		return err
 	}
 	defer s.locks.lock(p)()
+	if p.pkg == "" {
+		if err := s.otherKind(p, entityAction); err != nil {
+			return err
+		}
+	}
 	was, err := s.actionAt(p)
 	switch {
 	case err == nil && !overwrite:

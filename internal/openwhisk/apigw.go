@@ -19,6 +19,7 @@ type gatewayAPI struct {
 	// Secrets are those with which actions are called that ask for one, by "METHOD PATH". Clients are not
 	// shown them.
 	Secrets map[string]string `json:"secrets,omitempty"`
+	size    int               // of what is kept of it
 }
 
 // swaggerDoc is the description of an API in the form of Swagger 2.0. Fields that are not known here are
@@ -118,6 +119,7 @@ func (s *Server) createAPI(c *call) error {
 		return err
 	}
 	namespace := c.who.Namespace
+	defer s.locks.lock(apiLock(namespace))()
 	var doc swaggerDoc
 	if len(d.Swagger) > 0 {
 		if doc, err = readSwagger(unquoted(d.Swagger)); err != nil {
@@ -204,9 +206,45 @@ func (a *gatewayAPI) clone() (*gatewayAPI, error) {
 	return out, json.Unmarshal(b, out)
 }
 
+// apiLock is what those who change the APIs of a namespace lock: an operation is added to what is there.
+func apiLock(namespace string) path { return path{namespace: namespace, pkg: "/api"} }
+
+// What a namespace may have of APIs. Each of their requests looks through them, and a list tells all.
+const (
+	maxAPIs     = 500
+	maxAPIBytes = 16 * faas.MiB // of all their descriptions
+	maxBasePath = 1 << 10
+)
+
+// mayKeepAPI refuses what is more than a namespace may have.
+func (s *Server) mayKeepAPI(api *gatewayAPI, size int) error {
+	if n := len(api.Doc.BasePath); n > maxBasePath {
+		return tooLarge("The base path", int64(n), maxBasePath)
+	}
+	if size > int(s.cfg.Limits.Payload) {
+		return tooLarge("The API's description", int64(size), int64(s.cfg.Limits.Payload))
+	}
+	n, all := 1, size
+	for _, other := range s.apis.of(faas.NativeName(api.Namespace)) {
+		if other.Doc.BasePath != api.Doc.BasePath {
+			n, all = n+1, all+other.size
+		}
+	}
+	if n > maxAPIs {
+		return reject(http.StatusTooManyRequests, "The namespace has %d APIs, and may have no more.", maxAPIs)
+	}
+	if all > int(maxAPIBytes) {
+		return tooLarge("What describes the namespace's APIs", int64(all), int64(maxAPIBytes))
+	}
+	return nil
+}
+
 func (s *Server) putAPI(c *call, api *gatewayAPI) error {
 	b, err := json.Marshal(api)
 	if err != nil {
+		return err
+	}
+	if err := s.mayKeepAPI(api, len(b)); err != nil {
 		return err
 	}
 	key := apiKey(api.Namespace, api.Doc.BasePath)
@@ -306,6 +344,7 @@ func (a *gatewayAPI) keep(path, method string) {
 
 func (s *Server) deleteAPI(c *call) error {
 	base, path, method := c.query.Get("basepath"), c.query.Get("relpath"), strings.ToLower(c.query.Get("operation"))
+	defer s.locks.lock(apiLock(c.who.Namespace))()
 	was := s.findAPI(c.who.Namespace, base)
 	if was == nil {
 		return reject(http.StatusNotFound, "API does not exist for the base path %s.", base)

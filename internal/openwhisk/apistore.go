@@ -65,7 +65,7 @@ func (a *apis) learn(r store.Record) {
 		delete(a.all[namespace], string(base))
 		return
 	}
-	api := &gatewayAPI{}
+	api := &gatewayAPI{size: len(r.Value)}
 	if json.Unmarshal(r.Value, api) != nil {
 		return
 	}

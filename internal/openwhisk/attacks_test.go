@@ -3,7 +3,9 @@ package openwhisk_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,4 +143,95 @@ func TestAlarmsCountAsFires(t *testing.T) {
 	if n := len(w.calls("guest/a")); n > 2 { // the clock's minute may have turned
 		t.Errorf("%d calls, want one a minute", n)
 	}
+}
+
+// atOnce makes requests at the same time, and returns the statuses.
+func (w *world) atOnce(n int, request func(i int) (method, path, body string)) []int {
+	out := make([]int, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			method, path, body := request(i)
+			out[i] = w.send("guest", method, path, body).status
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// Of several who make entities of one name at the same time, of whatever kinds, one succeeds.
+func TestANameIsOfOneEntity(t *testing.T) {
+	w := open(t, nil)
+	for i := range 20 {
+		got := w.atOnce(6, func(j int) (string, string, string) {
+			switch j % 3 {
+			case 0:
+				return "PUT", fmt.Sprintf("_/actions/n%d", i), nodeCode
+			case 1:
+				return "PUT", fmt.Sprintf("_/packages/n%d", i), `{}`
+			}
+			return "PUT", fmt.Sprintf("_/triggers/n%d", i), `{}`
+		})
+		slices.Sort(got)
+		if want := []int{200, 409, 409, 409, 409, 409}; !slices.Equal(got, want) {
+			t.Errorf("name %d: statuses %v, want %v", i, got, want)
+		}
+	}
+}
+
+// An action that is made while its package is deleted goes with it, or is refused.
+func TestNoActionIsLeftOfADeletedPackage(t *testing.T) {
+	w := open(t, nil)
+	for range 10 {
+		w.play([]step{{item: 99, method: "PUT", path: "_/packages/p", body: `{}`, status: 200}})
+		got := w.atOnce(5, func(j int) (string, string, string) {
+			if j == 4 {
+				return "DELETE", "_/packages/p?force=true", ""
+			}
+			return "PUT", fmt.Sprintf("_/actions/p/a%d", j), nodeCode
+		})
+		if a := w.send("guest", "GET", "_/packages/p", ""); got[4] != 200 || a.status != 404 {
+			t.Fatalf("statuses %v; the package then: %d: %s", got, a.status, a.body)
+		}
+	}
+}
+
+// Operations that are added to an API at the same time are all there, and there are no more APIs than
+// requests can be looked up in.
+func TestAPIsAreBounded(t *testing.T) {
+	w := open(t, func(c *openwhisk.Config) { c.Limits.Payload = 64 << 10 })
+	const create, list = "/api/v1/web/whisk.system/apimgmt/createApi.http", "/api/v1/web/whisk.system/apimgmt/getApi.http"
+	body := func(base, path string) string {
+		return fmt.Sprintf(`{"apidoc":{"namespace":"guest","gatewayBasePath":%q,"gatewayPath":%q,"gatewayMethod":"GET","id":"API:guest:x","action":{"name":"a","namespace":"guest","backendMethod":"GET","backendUrl":"http://example.test/api/v1/web/guest/default/a.http","authkey":"x"}}}`, base, path)
+	}
+	for _, status := range w.atOnce(20, func(i int) (string, string, string) { return "POST", create, body("/base", fmt.Sprintf("/p%d", i)) }) {
+		if status != 200 {
+			t.Fatalf("status %d", status)
+		}
+	}
+	var all struct {
+		APIs []struct {
+			Value struct {
+				Doc struct {
+					Paths map[string]any `json:"paths"`
+				} `json:"apidoc"`
+			} `json:"value"`
+		} `json:"apis"`
+	}
+	a := w.send("guest", "GET", list, "")
+	if err := json.Unmarshal([]byte(a.body), &all); err != nil || len(all.APIs) != 1 || len(all.APIs[0].Value.Doc.Paths) != 20 {
+		t.Errorf("%d paths, want 20: %v", len(all.APIs[0].Value.Doc.Paths), err)
+	}
+	w.play([]step{
+		{item: 226, method: "POST", path: create, body: body("/"+strings.Repeat("b", 2000), "/p"), status: 413},
+		{item: 226, method: "POST", path: create, body: body("/long", "/"+strings.Repeat("p", 20<<10)), status: 200},
+		{item: 226, method: "POST", path: create, body: body("/long", "/"+strings.Repeat("q", 20<<10)), status: 413},
+	})
+	for i := range 498 {
+		w.play([]step{{item: 226, method: "POST", path: create, body: body(fmt.Sprintf("/b%d", i), "/p"), status: 200}})
+	}
+	w.play([]step{
+		{item: 226, method: "POST", path: create, body: body("/more", "/p"), status: 429},
+		{item: 226, method: "POST", path: create, body: body("/b7", "/q"), status: 200},
+	})
 }

@@ -120,9 +120,6 @@ func (s *Server) putPackage(c *call, p path) error {
 			}
 		}
 	}
-	if err := s.otherKind(p, entityPackage); err != nil {
-		return err
-	}
 	if b := in.Binding; b != nil && (b.Name != "" || b.Namespace != "") {
 		if b.Namespace == "_" || b.Namespace == "" {
 			b.Namespace = c.who.Namespace
@@ -134,6 +131,9 @@ func (s *Server) putPackage(c *call, p path) error {
 		in.Binding = nil // clients send an empty one for none
 	}
 	defer s.locks.lock(p)()
+	if err := s.otherKind(p, entityPackage); err != nil {
+		return err
+	}
 	was, err := s.packageAt(p.namespace, p.name)
 	switch {
 	case err == nil && was.pkg != nil && !overwrite:

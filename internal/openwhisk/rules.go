@@ -154,10 +154,10 @@ func (s *Server) putRule(c *call, p path) error {
 			return err
 		}
 	}
+	defer s.locks.lock(p)()
 	if err := s.otherKind(p, entityRule); err != nil {
 		return err
 	}
-	defer s.locks.lock(p)()
 	var r ruleRecord
 	rule := &faas.Rule{Namespace: faas.NativeName(p.namespace), Name: faas.NativeName(p.name)}
 	was, err := s.findRule(p)

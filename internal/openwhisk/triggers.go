@@ -118,10 +118,10 @@ func (s *Server) putTrigger(c *call, p path) error {
 			return err
 		}
 	}
+	defer s.locks.lock(p)()
 	if err := s.otherKind(p, entityTrigger); err != nil {
 		return err
 	}
-	defer s.locks.lock(p)()
 	var before triggerRecord
 	t := &faas.Trigger{Namespace: faas.NativeName(p.namespace), Name: faas.NativeName(p.name)}
 	was, err := s.findTrigger(p)
