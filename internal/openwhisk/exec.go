@@ -60,7 +60,7 @@ func (s *Server) readExec(raw json.RawMessage, namespace string) (*code, error) 
 		Components json.RawMessage `json:"components"`
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
-		return nil, malformed("exec: %v", err)
+		return nil, unreadable("exec", err)
 	}
 	name, ok := in.Kind.(string)
 	if !ok || name == "" {

@@ -2,7 +2,9 @@ package openwhisk
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -267,9 +269,20 @@ func (c *call) decode(v any) error {
 		if r, ok := err.(*rejection); ok {
 			return r
 		}
-		return reject(http.StatusBadRequest, "The request content was malformed: %v", err)
+		return unreadable("", err)
 	}
 	return nil
+}
+
+// unreadable refuses JSON that can't be read. at is where in the request it lies; empty: it is all of it.
+func unreadable(at string, err error) error {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok { // which names types of ours
+		if e.Field != "" {
+			at = strings.TrimPrefix(at+"."+e.Field, ".")
+		}
+		return reject(http.StatusBadRequest, "The request content was malformed: %q has a value of the wrong type, %s.", cmp.Or(at, "."), e.Value)
+	}
+	return reject(http.StatusBadRequest, "The request content was malformed: %v", err)
 }
 
 // checkSize refuses what is larger than parameters and annotations may be, each.
