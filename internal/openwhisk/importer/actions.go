@@ -77,6 +77,8 @@ func (im *importing) action(d *document, note func(string, ...any)) error {
 	}
 	if d.Exec.Kind == "sequence" {
 		d.Exec.Code, d.Exec.Binary, d.Limits = nil, false, nil // made by the server
+		// OpenWhisk shows the components as a parameter too, and calls none of them with it.
+		d.Parameters = slices.DeleteFunc(d.Parameters, func(p keyValue) bool { return p.Key == "_actions" })
 	}
 	im.cut(d.Limits, note)
 	if _, said := d.annotation("provide-api-key"); !said {
