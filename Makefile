@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner node-addon jar check-jar clean
+.PHONY: all build run test test-deps lint bench bench-json spawner check-spawner node-addon jar check-jar check-dll clean
 
 all: build
 
@@ -25,7 +25,7 @@ run: build
 test-deps:
 	@sh ./test/deps.sh
 
-test: test-deps check-spawner check-jar lint
+test: test-deps check-spawner check-jar check-dll lint
 	$(GO) test -timeout 20m ./...
 
 lint:
@@ -58,6 +58,10 @@ jar:
 # Fail if the committed jar is not what the source builds.
 check-jar:
 	@sh runtimes/java/build.sh -check
+
+# Fail if the committed bootstrap of .NET is not what the source builds.
+check-dll:
+	@sh runtimes/dotnet/build.sh -check
 
 clean:
 	rm -rf bin

@@ -99,7 +99,7 @@ func eventuallyCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// server [ARG...] starts a server of the script's own, and makes a subject there.
+// server [NAME=VALUE...] [ARG...] starts a server of the script's own, and makes a subject there.
 func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	if neg || s.own != nil {

@@ -64,6 +64,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("PATH", binaries+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NO_COLOR", "1")
+	env.Setenv("DOTNET", dotnetSDK())
 	env.Setenv("NODE_PATH", filepath.Join(modules, "node_modules"))
 	s := &story{env: env, name: scriptName(env.WorkDir), keys: map[string]string{}}
 	env.Values[storyKey{}] = s
@@ -90,7 +91,7 @@ func condition(cond string) (bool, error) {
 	switch cond {
 	case "server":
 		return shared != nil, nil
-	case "wsk", "wskdeploy", "goclient", "npm":
+	case "wsk", "wskdeploy", "goclient", "npm", "dotnet":
 		return clients[cond]() == nil, nil
 	}
 	if program, ok := strings.CutPrefix(cond, "kind:"); ok {
@@ -101,7 +102,7 @@ func condition(cond string) (bool, error) {
 
 // hasKind says whether this machine runs actions of a family.
 func hasKind(family string) (bool, error) {
-	program := map[string]string{"nodejs": "node", "python": "python3", "go": "go", "java": "javac", "php": "php", "ruby": "ruby", "rust": "cargo"}[family]
+	program := map[string]string{"nodejs": "node", "python": "python3", "go": "go", "java": "javac", "php": "php", "ruby": "ruby", "rust": "cargo", "swift": "swiftc"}[family]
 	if program == "" {
 		return false, fmt.Errorf("unknown family %q", family)
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,7 +47,10 @@ func (o *output) text() string {
 	return o.all.String()
 }
 
-// startServer starts a server and waits until it takes calls.
+// variable is how an argument begins that is one of a server's environment.
+var variable = regexp.MustCompile(`^[A-Z_]+=`)
+
+// startServer starts a server and waits until it takes calls. Arguments such as NAME=VALUE go into its environment.
 func startServer(data string, args ...string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,6 +67,13 @@ func startServer(data string, args ...string) (*server, error) {
 	s := &server{done: make(chan struct{}), url: "http://" + address, data: data}
 	s.cmd = exec.Command(filepath.Join(binaries, "brasa"), append([]string{"serve", "--listen", address, "--data", data}, args...)...)
 	s.cmd.Env = append(os.Environ(), "NO_COLOR=1", "BRASA_PREFIX=o"+port)
+	s.cmd.Args = slices.DeleteFunc(s.cmd.Args, func(arg string) bool {
+		if !variable.MatchString(arg) {
+			return false
+		}
+		s.cmd.Env = append(s.cmd.Env, arg)
+		return true
+	})
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
