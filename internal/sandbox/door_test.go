@@ -123,6 +123,30 @@ print(len(ok))'`, withDoor)
 	})
 }
 
+// What a server leaves that was killed and does not come back is in nobody's way, though the next one
+// has its addresses.
+func TestDoorBesideALeftTable(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	newWorld(t)
+	cfg := testConfig(t)
+	cfg.Egress.Subnet = netip.MustParsePrefix("100.99.8.0/24")
+	cfg.Egress.Door = true
+	left := cfg
+	left.Prefix = "gone"
+	must(t, left.applyDefaults())
+	if err := writeRules(left, doorPort, true); err != nil {
+		t.Skip(err)
+	}
+	defer removeRules(left.Prefix)
+	h := runHost(t, cfg)
+	at, _ := answerDoor(t, h)
+	if got := visitWith(t, h, Spec{Network: true, Door: true}, at)[at]; !strings.HasPrefix(got, "hello") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestDoorIsOptional(t *testing.T) {
 	if !inOwnNetwork(t) {
 		return

@@ -30,7 +30,7 @@ import (
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> ct state established,related accept
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> add @visits { ip saddr ct count over <m> } drop
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> accept
-//	    iifname != brasa-* ip daddr <gateway> drop            # nobody else asks there
+//	    iifgroup != <ours> ip daddr <gateway> drop            # nobody else asks there
 //	    iifname brasa-* drop                                  # the host, at any of its addresses
 //	  }
 //	  chain forward { hook forward
@@ -111,7 +111,9 @@ func writeRules(cfg Config, door uint16, guard bool) error {
 		w.rule(input, to, accept)
 	}
 	w.rule(input, in, drop)
-	w.rule(input, w.name(expr.MetaKeyIIFNAME, expr.CmpOpNeq), family(unix.NFPROTO_IPV4), daddr(), equal(gateway[:]), drop)
+	// By group: if this server is killed and does not come back, another may have the address one day, and
+	// this rule is still there.
+	w.rule(input, notOurGroup(expr.MetaKeyIIFGROUP), family(unix.NFPROTO_IPV4), daddr(), equal(gateway[:]), drop)
 
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
 	w.rule(forward, in, out, drop)
