@@ -345,6 +345,9 @@ func (a *gatewayAPI) keep(path, method string) {
 func (s *Server) deleteAPI(c *call) error {
 	base, path, method := c.query.Get("basepath"), c.query.Get("relpath"), strings.ToLower(c.query.Get("operation"))
 	defer s.locks.lock(apiLock(c.who.Namespace))()
+	if method != "" && path == "" { // it would else be all of the API
+		return reject(http.StatusBadRequest, "The path is missing whose operation is to be deleted.")
+	}
 	was := s.findAPI(c.who.Namespace, base)
 	if was == nil {
 		return reject(http.StatusNotFound, "API does not exist for the base path %s.", base)

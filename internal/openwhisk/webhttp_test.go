@@ -392,6 +392,7 @@ func TestAPIGateway(t *testing.T) {
 		{item: 224, method: "GET", path: manage + "getApi.http?basepath=/club&relpath=/books&operation=post", status: 200, want: `{"apis":[{"value":{"apidoc":{"paths":{"/books":{"post":"<any>"},"/books/{isbn}":"<absent>"}}}}]}`},
 		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club&relpath=/books&operation=post", status: 200, want: `{}`},
 		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club&relpath=/books&operation=post", status: 404},
+		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club&operation=get", status: 400},
 		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club", status: 200},
 		{item: 225, method: "DELETE", path: manage + "deleteApi.http?basepath=/club", status: 404},
 		{item: 225, who: "nobody", method: "DELETE", path: manage + "deleteApi.http?basepath=/safe", status: 401},
