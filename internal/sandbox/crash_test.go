@@ -93,11 +93,15 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 			// Without anyone's help, as soon as the kernel has got round to it.
 			waitFor(t, "processes to end", func() bool { return len(marked(t, mark)) == 0 })
 
-			// The next server finds and removes what only a server can.
+			// The next server finds and removes what only a server can, also if it is called otherwise.
+			was := cfg.Prefix
+			if point == "ready" {
+				cfg.Prefix += "d"
+			}
 			h, err := New(cfg)
 			must(t, err)
 			defer h.Close()
-			if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + cfg.Prefix); len(left) != 0 {
+			if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + was); len(left) != 0 {
 				t.Errorf("cgroups left: %v", left)
 			}
 			for _, d := range h.layout.dirs() {
@@ -114,7 +118,7 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 			if on, _ := forwarding(); on != before {
 				t.Errorf("forwarding is %v, was %v", on, before)
 			}
-			waitFor(t, "interfaces to go", func() bool { return len(ourLinks(t, cfg.Prefix)) == 0 })
+			waitFor(t, "interfaces to go", func() bool { return len(ourLinks(t, was)) == 0 })
 			if point != "live" {
 				return
 			}

@@ -45,8 +45,7 @@ func takeLease(cfg Config) (*lease, error) {
 		return nil, fmt.Errorf("lock %s: another server uses this directory: %w", path, err)
 	}
 	l := &lease{cfg: cfg, file: file}
-	l.name, err = net.Listen("unix", fmt.Sprintf("@%s-sandbox-%d", cfg.Prefix, hostUser("/proc/self/uid_map", os.Getuid())))
-	if err != nil {
+	if l.name, err = takeName(cfg.Prefix); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("another server on this machine uses the prefix %q: %w", cfg.Prefix, err)
 	}
@@ -64,6 +63,8 @@ func takeLease(cfg Config) (*lease, error) {
 
 // cleanUp removes what the last holder left.
 func (l *lease) cleanUp(log *slog.Logger) error {
+	before, done := l.otherName()
+	defer done()
 	dirs := l.held.Cgroups
 	if layout, err := lookCgroups(ownCgroups(), l.cfg.Prefix); err == nil {
 		dirs = append(dirs, layout.dirs()...)
@@ -71,7 +72,7 @@ func (l *lease) cleanUp(log *slog.Logger) error {
 	var errs []error
 	for _, d := range dirs {
 		// The lease is a file: believe it only as far as it names directories of ours.
-		if filepath.Base(d) != l.cfg.Prefix || !strings.HasPrefix(d, "/sys/fs/cgroup/") {
+		if base := filepath.Base(d); base != l.cfg.Prefix && (before == "" || base != before) || !strings.HasPrefix(d, "/sys/fs/cgroup/") {
 			continue
 		}
 		if _, err := os.Stat(d); err != nil {
@@ -82,6 +83,9 @@ func (l *lease) cleanUp(log *slog.Logger) error {
 	}
 	if l.held.Network {
 		errs = append(errs, removeNetwork(l.cfg.Prefix))
+		if before != "" {
+			errs = append(errs, removeNetwork(before))
+		}
 	}
 	if l.held.Forwarding {
 		errs = append(errs, setForwarding(false))
@@ -89,6 +93,24 @@ func (l *lease) cleanUp(log *slog.Logger) error {
 	l.held = leaseState{Prefix: l.cfg.Prefix}
 	errs = append(errs, l.save())
 	return errors.Join(errs...)
+}
+
+// otherName returns the last holder's prefix if that was another than ours and no other server has it
+// now, which is seen to until done.
+func (l *lease) otherName() (prefix string, done func()) {
+	if l.held.Prefix == l.cfg.Prefix || !prefixForm.MatchString(l.held.Prefix) {
+		return "", func() {}
+	}
+	name, err := takeName(l.held.Prefix)
+	if err != nil {
+		return "", func() {}
+	}
+	return l.held.Prefix, func() { name.Close() }
+}
+
+// takeName takes a prefix for this process.
+func takeName(prefix string) (net.Listener, error) {
+	return net.Listen("unix", fmt.Sprintf("@%s-sandbox-%d", prefix, hostUser("/proc/self/uid_map", os.Getuid())))
 }
 
 // write notes the cgroups before the first is made.
