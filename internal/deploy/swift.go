@@ -99,13 +99,18 @@ func swiftMain(tree fs.FS) (string, error) {
 // program alone.
 //
 // The compiler runs confined like a function, without a network, and so do a package's manifest and plug-ins: they see
-// the source and the toolchain.
-func (d *Deployer) buildSwift(ctx context.Context, _ Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
+// the source, the toolchain and their own namespace's cache of compiled headers, which is what a poisoned entry could
+// reach.
+func (d *Deployer) buildSwift(ctx context.Context, req Request, plan *runtimes.Plan, deps *deps, dir, src string) (string, error) {
 	rt, err := d.cfg.Runtimes.Lookup(runtimes.Swift)
 	if err != nil {
 		return "", err
 	}
 	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
+	cache, err := d.buildDirs("swiftcache", req.Name.Namespace, out)
+	if err != nil {
+		return "", err
+	}
 	in, err := os.OpenRoot(src)
 	if err != nil {
 		return "", fmt.Errorf("read source: %w", err)
@@ -113,9 +118,6 @@ func (d *Deployer) buildSwift(ctx context.Context, _ Request, plan *runtimes.Pla
 	defer in.Close()
 	if err := os.CopyFS(work, in.FS()); err != nil {
 		return "", fmt.Errorf("copy source: %w", err)
-	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return "", err
 	}
 	script := swiftCompile
 	if _, err := os.Stat(filepath.Join(src, swiftManifest)); err == nil {
@@ -131,13 +133,15 @@ func (d *Deployer) buildSwift(ctx context.Context, _ Request, plan *runtimes.Pla
 		Mounts: []sandbox.Mount{
 			{Source: work, Target: "/src", Writable: true},
 			{Source: out, Target: "/out", Writable: true},
+			{Source: cache, Target: "/cache", Writable: true},
 		},
 		Tmp: int64(faas.GiB), Memory: int64(d.cfg.Build.Memory), CPU: d.cfg.Build.CPU, PIDs: d.cfg.Build.PIDs, Files: 4096,
 	}
 	spec.Mounts = append(spec.Mounts, deps.mounts()...)
 	if err := d.runBuild(ctx, spec, log); err != nil {
 		if swiftRemote.MatchString(log.String()) && faas.CodeOf(err) == faas.Failed {
-			return "", faas.AsError(err).WithFix("packages are not got here: bring them in the archive, as .package(path:), or compile the action elsewhere and send the program as exec")
+			e := faas.AsError(err)
+			return "", faas.Errorf(e.Code, e.Op, "packages are not got here: bring them in the archive, as .package(path:), or compile the action elsewhere and send the program as exec; %s", e.Message())
 		}
 		return "", err
 	}
@@ -149,9 +153,9 @@ func (d *Deployer) buildSwift(ctx context.Context, _ Request, plan *runtimes.Pla
 const (
 	swiftCompile = `bin=$1 dir=$2 name=$3 product=$4
 find "$dir" -name '*.swift' >/tmp/files
-"$bin/swiftc" -O -swift-version 5 -suppress-warnings -module-name "$product" -o "/out/$name" @/tmp/files`
+"$bin/swiftc" -O -swift-version 5 -suppress-warnings -module-cache-path /cache -module-name "$product" -o "/out/$name" @/tmp/files`
 	swiftPackage = `bin=$1 name=$3 product=$4
-"$bin/swift-build" -c release --disable-sandbox --scratch-path /tmp/build
+"$bin/swift-build" -c release --disable-sandbox --scratch-path /tmp/build -Xswiftc -module-cache-path -Xswiftc /cache
 [ -f "/tmp/build/release/$product" ] || { echo "error: the package has no executable product $product"; exit 1; }
 cp "/tmp/build/release/$product" "/out/$name"`
 )

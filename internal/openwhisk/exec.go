@@ -1,10 +1,13 @@
 package openwhisk
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/deploy"
@@ -97,14 +100,41 @@ func (s *Server) readExec(raw json.RawMessage, namespace string) (*code, error) 
 	switch {
 	case out.kind.Deprecated:
 		return nil, malformed("runtime '%s' is deprecated: an action of it can be read and deleted, and neither made nor changed nor called", out.kind.Name)
-	case s.lacks(out.kind) != nil:
+	case s.lacks(out.kind) != nil && !out.compiled():
 		return nil, malformed("kind '%s' can't be run here: %v; there are %s", out.kind.Name, s.lacks(out.kind), s.kindNames())
 	case in.Code == nil:
 		return nil, malformed("'code' must be a string defined in 'exec' for '%s' actions", out.kind.Name)
 	case out.kind.Main && out.exec.Main == "":
 		return nil, malformed("'main' must be a string defined in 'exec' for '%s' actions", out.kind.Name)
 	}
+	if s.lacks(out.kind) != nil {
+		out.language = runsLoop
+	}
 	return out, nil
+}
+
+// compiled says whether the code is a program, in a language whose programs speak ActionLoop: that needs no
+// toolchain.
+func (c *code) compiled() bool {
+	if !slices.Contains([]string{"go", "rust", "swift"}, c.kind.Family) || !c.exec.Binary {
+		return false
+	}
+	const magic = "\x7fELF"
+	if bytes.HasPrefix(c.bytes, []byte(magic)) {
+		return true
+	}
+	z, err := zip.NewReader(bytes.NewReader(c.bytes), int64(len(c.bytes)))
+	if err != nil {
+		return false
+	}
+	f, err := z.Open("exec")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(magic))
+	_, err = io.ReadFull(f, head)
+	return err == nil && string(head) == magic
 }
 
 // readCode decodes code. What is base64 of an archive or a program is that, whether or not it is said.

@@ -1,6 +1,7 @@
 package openwhisk_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"testing"
 
@@ -71,6 +72,9 @@ func TestPackagesOfAServerThatLacksALanguage(t *testing.T) {
 		{item: 27, method: "PUT", path: "_/actions/a", body: pyCode, status: 400, want: `{"error":"~it is not installed"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: exec("swift:5.3", "a"), status: 400, want: `{"error":"~kind 'swift:5.3' can't be run here: no swiftc anywhere; install Swift 5.5; or bring an image that has it, as kind blackbox"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: exec("swift:default", "a"), status: 400, want: `{"error":"~no swiftc anywhere"}`},
+		{item: 27, method: "PUT", path: "_/actions/p", body: exec("swift:5.3", base64.StdEncoding.EncodeToString([]byte("PK\x03\x04 no archive"))), status: 400, want: `{"error":"~no swiftc"}`},
+		{item: 27, method: "PUT", path: "_/actions/p", body: exec("swift:5.3", base64.StdEncoding.EncodeToString([]byte("\x7fELF"))), status: 200, want: `{"exec":{"kind":"swift:5.3","binary":true}}`},
+		{item: 27, method: "PUT", path: "_/actions/q", body: exec("python:3.11", base64.StdEncoding.EncodeToString([]byte("\x7fELF"))), status: 400},
 		{item: 27, method: "PUT", path: "_/actions/a", body: exec("dotnet:3.1", "a"), status: 400, want: `{"error":"~main"}`},
 		{item: 27, method: "PUT", path: "_/actions/a", body: nodeCode, status: 200},
 	})
