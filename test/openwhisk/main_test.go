@@ -91,6 +91,8 @@ func condition(cond string) (bool, error) {
 	switch cond {
 	case "server":
 		return shared != nil, nil
+	case "inside": // functions get to the server
+		return shared != nil && !strings.Contains(shared.out.text(), "have no way out"), nil
 	case "wsk", "wskdeploy", "goclient", "npm", "dotnet":
 		return clients[cond]() == nil, nil
 	}
