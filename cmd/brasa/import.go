@@ -127,7 +127,7 @@ func (f *importFlags) run(ctx context.Context, client *api.Client, from importer
 		return report, err
 	}
 	if namespace == "" {
-		if namespace, err = importer.Namespace(ctx, &from); err != nil {
+		if namespace, err = f.sourceNamespace(ctx, client, from); err != nil {
 			return nil, err
 		}
 	}
@@ -150,6 +150,31 @@ func (f *importFlags) run(ctx context.Context, client *api.Client, from importer
 	}
 	to.Auth = made
 	return importer.Run(ctx, importer.Config{From: from, To: to})
+}
+
+// sourceNamespace returns the name that the source gives its namespace, if that may be taken for the target's. The
+// source may be in anybody's hands: what is there already under the name may be somebody else's, to whom the
+// import, and with --keep-key whoever knows the old key, would have access.
+func (f *importFlags) sourceNamespace(ctx context.Context, client *api.Client, from importer.Endpoint) (string, error) {
+	name, err := importer.Namespace(ctx, &from)
+	if err != nil {
+		return "", err
+	}
+	if f.keepKey {
+		here := importer.Endpoint{URL: client.Server(), Auth: from.Auth}
+		if own, err := importer.Namespace(ctx, &here); err == nil && own == name {
+			return name, nil // an import before this one has taken the key over
+		}
+	}
+	_, err = client.Namespace(ctx, faas.NativeName(name))
+	switch {
+	case err == nil || name == "whisk.system":
+		return "", faas.Errorf(faas.Conflict, "", "%s calls its namespace %q, and there is one of that name here already", from.URL, name).
+			WithFix("if it is to go there: -n %s; else name another with -n", name)
+	case faas.CodeOf(err) != faas.NotFound:
+		return "", err
+	}
+	return name, nil
 }
 
 // minSubject is the length of the shortest name of a subject.

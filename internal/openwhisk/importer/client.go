@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Endpoint is an installation of OpenWhisk, or what speaks as one.
@@ -24,6 +25,11 @@ const (
 	own = api + "/namespaces/_/"
 	// maxAnswer is more than any entity has: code is of 48 MiB at most, and a third more in base64.
 	maxAnswer = 128 << 20
+	// maxWait is how long a request may take, with its answer.
+	maxWait      = 10 * time.Minute
+	maxRedirects = 5
+	// maxListed is more entities than any namespace has: a list without end is no list.
+	maxListed = 100_000
 )
 
 // refusal is an answer with a status that is no success.
@@ -56,6 +62,8 @@ func (e *Endpoint) do(ctx context.Context, method, path string, body, out any) e
 		}
 		in = bytes.NewReader(b)
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(e.URL, "/")+path, in)
 	if err != nil {
 		return err
@@ -66,9 +74,15 @@ func (e *Endpoint) do(ctx context.Context, method, path string, body, out any) e
 	if user, key, ok := strings.Cut(e.Auth, ":"); ok {
 		req.SetBasicAuth(user, key)
 	}
-	client := e.HTTP
-	if client == nil {
-		client = http.DefaultClient
+	client := http.Client{}
+	if e.HTTP != nil {
+		client = *e.HTTP
+	}
+	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects || req.URL.Host != via[0].URL.Host { // not wherever the source sends us from here
+			return errors.New("it sends elsewhere, to " + req.URL.Host)
+		}
+		return nil
 	}
 	res, err := client.Do(req)
 	if err != nil {
@@ -117,6 +131,9 @@ func (e *Endpoint) list(ctx context.Context, collection string) ([]listed, error
 			return nil, fmt.Errorf("list %s: %w", collection, err)
 		}
 		all = append(all, some...)
+		if len(all) > maxListed {
+			return nil, fmt.Errorf("list %s: there is no end to them after %d", collection, len(all))
+		}
 		if len(some) < page {
 			return all, nil
 		}

@@ -176,6 +176,13 @@ func (im *importing) entity(ctx context.Context, collection, name, label string,
 	note := func(format string, args ...any) { e.Notes = append(e.Notes, fmt.Sprintf(format, args...)) }
 	defer func() { im.done(e) }()
 	doc = new(document)
+	for _, part := range strings.Split(name, "/") {
+		if part == "" || part == "." || part == ".." { // they would name something else in a path
+			e.Outcome = Skipped
+			note("it is no name of an entity")
+			return nil, false
+		}
+	}
 	if err := im.From.do(ctx, http.MethodGet, at(collection, name), nil, doc); err != nil {
 		e.Outcome = Failed
 		note("read it at the source: %v", err)
