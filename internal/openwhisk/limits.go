@@ -2,6 +2,7 @@ package openwhisk
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -72,7 +73,7 @@ func (s *Server) namespaceLimits(c *call, namespace string) error {
 		"invocationsPerMinute": l.InvocationsPerMinute, "concurrentInvocations": l.Concurrent, "firesPerMinute": l.FiresPerMinute,
 		"minActionMemory": mib(l.MemoryMin), "maxActionMemory": mib(l.MemoryMax), "minActionTimeout": l.TimeoutMin.Milliseconds(), "maxActionTimeout": l.TimeoutMax.Milliseconds(),
 		"minActionLogs": mib(l.LogsMin), "maxActionLogs": mib(l.LogsMax), "minActionConcurrency": l.ConcurrencyMin, "maxActionConcurrency": l.ConcurrencyMax,
-		"maxParameterSize": l.Parameters, "storeActivations": !own.Hidden,
+		"maxParameterSize": fmt.Sprintf("%d B", int64(l.Parameters)), "storeActivations": !own.Hidden,
 	}
 	if len(own.Kinds) > 0 {
 		answer["allowedKinds"] = own.Kinds
