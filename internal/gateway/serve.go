@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -77,7 +78,8 @@ func (g *Gateway) identify(r *http.Request, path string, c *api.Caller) error {
 	if registry(path) {
 		header = auth.FromBasic(header)
 	}
-	c.Identity, c.Refused = g.cfg.Keys.Authenticate(r.Context(), header, r.RemoteAddr)
+	// An instance's address is another's one day, which must not wait for what this one has guessed.
+	c.Identity, c.Refused = g.cfg.Keys.Authenticate(r.Context(), header, cmp.Or(faas.InstanceOf(r.Context()), r.RemoteAddr))
 	return nil
 }
 

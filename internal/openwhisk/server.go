@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -134,7 +135,7 @@ func (s *Server) authenticate(c *call) error {
 	if !ok {
 		return errUnknown
 	}
-	who, err := s.cfg.Subjects.Authenticate(user, key, c.r.RemoteAddr)
+	who, err := s.cfg.Subjects.Authenticate(user, key, cmp.Or(faas.InstanceOf(c.ctx), c.r.RemoteAddr))
 	if err != nil {
 		if faas.CodeOf(err) == faas.Unauthenticated {
 			return errUnknown
