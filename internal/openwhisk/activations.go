@@ -132,6 +132,9 @@ search:
 		if next == "" {
 			break
 		}
+		if q.Cursor == "" { // one at a time of a namespace looks further, so that none keeps all processors at it
+			defer s.locks.lock(path{namespace: namespace, pkg: "/activations"})()
+		}
 		q.Cursor = next
 	}
 	if count {
