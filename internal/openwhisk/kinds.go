@@ -60,8 +60,13 @@ var kinds = []kind{
 	{Name: "rust:1.34", Language: "rust", Default: true},
 	{Name: "dotnet:3.1", Language: "dotnet", Default: true, Main: true},
 	{Name: "dotnet:6.0", Language: "dotnet", Main: true},
+	{Name: "dotnet:8.0", Language: "dotnet", Main: true},
+	{Name: "dotnet:2.2", Language: "dotnet", Main: true},
 	{Name: "swift:5.3", Language: "swift", Default: true},
 	{Name: "swift:5.7", Language: "swift"},
+	{Name: "swift:5.4", Language: "swift"},
+	{Name: "swift:5.1", Language: "swift"},
+	{Name: "swift:4.2", Language: "swift"},
 }
 
 func init() {
