@@ -164,7 +164,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return nil
 	}})
 	d.ready.Store(true)
-	d.log.Info("node started", "url", d.cfg.URL, "data", d.cfg.Data)
+	d.log.Info("node started", "url", d.cfg.URL, "inside", n.inside, "data", d.cfg.Data)
 	select {
 	case err := <-running.failed:
 		return err

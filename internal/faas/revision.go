@@ -13,7 +13,7 @@ type Network string
 // Networks.
 const (
 	NetworkNone   Network = "none"   // its own loopback and nothing else
-	NetworkEgress Network = "egress" // the outside through a filter, never the host, link-local addresses or other sandboxes
+	NetworkEgress Network = "egress" // the outside through a filter, and of the host this server's API alone; never link-local addresses or other sandboxes
 )
 
 // Reuse says whom the process of an instance may serve after a call.
