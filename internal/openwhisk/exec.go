@@ -171,7 +171,7 @@ func isBinary(b []byte) bool {
 
 // readComponents reads the actions of a sequence, which are named in full.
 func (c *code) readComponents(raw json.RawMessage, namespace string) error {
-	var names []string
+	var names []reference
 	if err := json.Unmarshal(raw, &names); err != nil || raw == nil {
 		return reject(http.StatusBadRequest, "The request content was malformed: 'components' must be defined for a sequence: a list of names such as /_/action.")
 	}
@@ -179,12 +179,9 @@ func (c *code) readComponents(raw json.RawMessage, namespace string) error {
 		return reject(http.StatusBadRequest, "No component specified for the sequence.")
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, "/") {
-			return reject(http.StatusBadRequest, "The request content was malformed: %.80q is not fully qualified, as /_/action and /ns/package/action are.", name)
-		}
-		p, ok := parsePath(name, namespace)
+		p, ok := name.parse(namespace)
 		if !ok {
-			return reject(http.StatusBadRequest, "The request content was malformed: %.80q is no name of an action.", name)
+			return reject(http.StatusBadRequest, "The request content was malformed: %.80q is not the name of an action, fully qualified, as /_/action and /ns/package/action are.", string(name))
 		}
 		c.steps = append(c.steps, p)
 		c.exec.Components = append(c.exec.Components, "/"+p.String())

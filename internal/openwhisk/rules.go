@@ -123,8 +123,16 @@ func (r *reference) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// parse reads a name that has at least a namespace, "_" being own. The slash before that may be left out.
+func (r reference) parse(own string) (path, bool) {
+	if !strings.Contains(string(r), "/") {
+		return path{}, false
+	}
+	return parsePath("/"+strings.TrimPrefix(string(r), "/"), own)
+}
+
 func (r reference) path(what, own string) (path, error) {
-	if p, ok := parsePath(string(r), own); ok && strings.HasPrefix(string(r), "/") && (what == entityAction || p.pkg == "") {
+	if p, ok := r.parse(own); ok && (what == entityAction || p.pkg == "") {
 		return p, nil
 	}
 	return path{}, reject(http.StatusBadRequest, "The request content was malformed: %.80q does not name the %s in full, as /_/name does.", string(r), what)
