@@ -54,7 +54,9 @@ updated, and nothing is deleted: it can be run again as often as one likes. What
 			if a.namespace != "default" || c.Flags().Changed("namespace") {
 				namespace = a.namespace
 			}
-			report, err := f.run(c.Context(), client, from, namespace)
+			begin, done := a.tellImport()
+			report, err := f.run(c.Context(), client, from, namespace, begin)
+			done()
 			if err != nil {
 				return cli.While(importFailure(err, from.URL), "import from %s", from.URL)
 			}
@@ -77,13 +79,35 @@ updated, and nothing is deleted: it can be run again as often as one likes. What
 	return c
 }
 
+// tellImport says on a terminal what is copied, and elsewhere what takes long.
+func (a *app) tellImport() (begin func(kind, name string), done func()) {
+	say, done := a.out.Watch("importing")
+	steps := &stepTeller{say: func(step string) { a.out.Say("importing: %s …", step) }}
+	if !a.out.ErrTTY {
+		end := steps.begin()
+		done = end
+	}
+	return func(kind, name string) {
+		step := kind + " " + cli.CleanLine(name)
+		say("importing " + step)
+		steps.at(step)
+	}, done
+}
+
 // importFailure says who can mend what kept an import from going on.
 func importFailure(err error, from string) error {
 	if importer.Denied(err) {
 		return faas.Errorf(faas.Unauthenticated, "", "%v", err).WithFix("give the key of a namespace there with --auth-file FILE")
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return &cli.UnreachableError{Server: from, Err: op}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, unreached := errors.AsType[*net.OpError](err)
+	switch {
+	case untrusted:
+		return faas.Errorf(faas.Unavailable, "", "%v", err).WithFix("take its certificate all the same with --insecure, or have it trusted by the environment: SSL_CERT_FILE=CERTIFICATE")
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return cli.Usagef("%v", err).WithFix("it speaks no TLS; say so: --from %s", strings.Replace(from, "https://", "http://", 1))
+	case unreached:
+		return faas.Errorf(faas.Unavailable, "", "%v", err).WithFix("check the address of --from, and that this machine reaches it")
 	}
 	return err
 }
@@ -117,10 +141,10 @@ func (f *importFlags) source() (importer.Endpoint, error) {
 }
 
 // run copies, with a key of the target that is made for it.
-func (f *importFlags) run(ctx context.Context, client *api.Client, from importer.Endpoint, namespace string) (report *importer.Report, err error) {
+func (f *importFlags) run(ctx context.Context, client *api.Client, from importer.Endpoint, namespace string, begin func(kind, name string)) (report *importer.Report, err error) {
 	to := importer.Endpoint{URL: client.Server()}
 	if f.dryRun {
-		report, err := importer.Run(ctx, importer.Config{From: from, To: to, DryRun: true})
+		report, err := importer.Run(ctx, importer.Config{From: from, To: to, DryRun: true, Begin: begin})
 		if report.Namespace == "" {
 			report.Namespace = namespace
 		}
@@ -149,7 +173,7 @@ func (f *importFlags) run(ctx context.Context, client *api.Client, from importer
 		return nil, err
 	}
 	to.Auth = made
-	return importer.Run(ctx, importer.Config{From: from, To: to})
+	return importer.Run(ctx, importer.Config{From: from, To: to, Begin: begin})
 }
 
 // sourceNamespace returns the name that the source gives its namespace, if that may be taken for the target's. The

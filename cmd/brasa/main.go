@@ -39,7 +39,8 @@ func run(args []string) int {
 		return cli.ExitOK
 	}
 	err = explained(err)
-	if e, ok := errors.AsType[*faas.Error](err); ok && e.Code == faas.Unauthenticated {
+	_, remote := errors.AsType[*api.Remote](err)
+	if e, ok := errors.AsType[*faas.Error](err); ok && remote && e.Code == faas.Unauthenticated {
 		switch {
 		case a.noKey != "":
 			e.Fix = a.noKey

@@ -405,6 +405,22 @@ func TestAReceiverThatTakesNothingIsCutOff(t *testing.T) {
 	<-closed
 }
 
+func TestAStreamThatTakesNothingIsCutOff(t *testing.T) {
+	cert, key := certificate(t)
+	d := gatewaytest.Open(t, gatewaytest.Options{Gateway: func(c *gateway.Config) { c.Cert, c.Key, c.WriteTimeout = cert, key, 50*time.Millisecond }})
+	closed := make(chan struct{})
+	d.Function("green", "flood", true, func(context.Context, *faas.Invocation) (*faas.Result, error) {
+		return gatewaytest.Streamed(nil, &counting{most: 1 << 40}, func() { close(closed) }), nil
+	})
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	res, err := (&http.Client{Transport: tr}).Do(d.Request(http.MethodGet, "/f/green/flood", "", nil))
+	if err == nil { // else it was cut off before the head was read
+		defer func() { _ = res.Body.Close() }()
+	}
+	<-closed
+}
+
 func TestAHeadThatDoesNotComeEndsTheConnection(t *testing.T) {
 	d := gatewaytest.Open(t, gatewaytest.Options{Gateway: func(c *gateway.Config) { c.HeaderTimeout = 50 * time.Millisecond }})
 	c := d.Raw("GET /v1/version HTTP/1.1\r\nHost: ")
@@ -612,6 +628,41 @@ func speakTLS(t *testing.T, inside net.Listener) {
 	}
 	if _, err := gateway.New(gateway.Config{API: d.API, Keys: d.Keys, Cert: cert}); err == nil {
 		t.Error("a certificate without its key was taken")
+	}
+}
+
+// How long a receiver may leave an answer untaken says nothing of how long there may be none.
+func TestAnAnswerMayTakeLongerThanItMayBeLeft(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	cert, key := certificate(t)
+	d := gatewaytest.Open(t, gatewaytest.Options{Gateway: func(c *gateway.Config) { c.Cert, c.Key, c.WriteTimeout = cert, key, timeout }})
+	d.Function("green", "slow", true, func(context.Context, *faas.Invocation) (*faas.Result, error) {
+		time.Sleep(2 * timeout)
+		r, w := io.Pipe()
+		go func() {
+			_, _ = io.WriteString(w, "a")
+			time.Sleep(2 * timeout)
+			_, _ = io.WriteString(w, "b")
+			_ = w.Close()
+		}()
+		return gatewaytest.Streamed(nil, r, nothing), nil
+	})
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %v", http2), func(t *testing.T) {
+			t.Parallel()
+			tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
+			defer tr.CloseIdleConnections()
+			res, err := (&http.Client{Transport: tr}).Do(d.Request(http.MethodGet, "/f/green/slow", "", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || string(body) != "ab" || (res.ProtoMajor == 2) != http2 {
+				t.Errorf("%s %q, %v", res.Proto, body, err)
+			}
+		})
 	}
 }
 

@@ -115,6 +115,7 @@ type answer struct {
 	control  *http.ResponseController
 	timeout  time.Duration
 	set      *time.Time // when the deadline was set; of the connection, where that has one
+	stream   bool       // of HTTP/2, see rest
 	began    bool
 	hijacked bool
 }
@@ -128,8 +129,12 @@ func newAnswer(w http.ResponseWriter, r *http.Request, timeout time.Duration) *a
 	if r.ProtoMajor == 1 {
 		a.set, _ = r.Context().Value(paceKey{}).(*time.Time)
 	}
+	a.stream = r.ProtoMajor > 1
 	if a.set == nil {
 		a.set = new(time.Time)
+	}
+	if !a.stream {
+		a.pace() // for what the server writes by itself, such as 100 Continue
 	}
 	return a
 }
@@ -146,6 +151,15 @@ func (a *answer) pace() {
 	}
 }
 
+// rest takes the deadline away until more is written. The deadline of a connection counts while
+// something is written to it; that of a stream of HTTP/2 ends the stream, whether or not something is.
+func (a *answer) rest() {
+	if a.stream {
+		*a.set = time.Time{}
+		_ = a.control.SetWriteDeadline(time.Time{})
+	}
+}
+
 // WriteHeader begins the answer.
 func (a *answer) WriteHeader(status int) {
 	a.began = true
@@ -156,6 +170,7 @@ func (a *answer) WriteHeader(status int) {
 func (a *answer) Write(p []byte) (int, error) {
 	a.began = true
 	a.pace()
+	defer a.rest()
 	return a.ResponseWriter.Write(p)
 }
 
@@ -163,6 +178,7 @@ func (a *answer) Write(p []byte) (int, error) {
 func (a *answer) FlushError() error {
 	a.began = true
 	a.pace()
+	defer a.rest()
 	return a.control.Flush()
 }
 

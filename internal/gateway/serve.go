@@ -21,7 +21,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	c := api.Caller{ID: faas.NewID(begin), Begin: begin}
 	answer := newAnswer(w, r, g.cfg.WriteTimeout)
-	answer.pace() // for what the server writes by itself, such as 100 Continue
 	defer answer.end()
 	path := api.EncodedPath(r)
 	refused := g.identify(r, path, &c)

@@ -26,6 +26,9 @@ type Config struct {
 	// To is where it is copied to. Of a dry run its Auth may be empty: the kinds and limits are asked for alone.
 	To     Endpoint
 	DryRun bool
+	// Begin is told of each entity before it is copied, which may take minutes where an action's packages have
+	// to be installed. May be nil.
+	Begin func(kind, name string)
 }
 
 // importing is an import on its way.
@@ -173,6 +176,9 @@ func (im *importing) learn(ctx context.Context) error {
 // entity copies one thing: read it, make of it what the target takes, and put it there if it is not.
 func (im *importing) entity(ctx context.Context, collection, name, label string, adapt func(*document, func(string, ...any)) error) (doc *document, copied bool) {
 	e := Entity{Kind: label, Name: name}
+	if im.Begin != nil {
+		im.Begin(label, name)
+	}
 	note := func(format string, args ...any) { e.Notes = append(e.Notes, fmt.Sprintf(format, args...)) }
 	defer func() { im.done(e) }()
 	doc = new(document)
