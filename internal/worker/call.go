@@ -91,6 +91,7 @@ func (c *call) granted(g grant, waited time.Duration) (*instance, error) {
 	c.took(g.in)
 	c.inv.Timing.Add(faas.PhaseQueue, waited)
 	if first {
+		c.inv.Report.Start = faas.StartPrewarmed
 		c.firstOfNew()
 	}
 	return g.in, nil
