@@ -112,6 +112,8 @@ func condition(cond string) (bool, error) {
 		return shared != nil, nil
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "egress":
+		return shared != nil && !strings.Contains(shared.text(), "have no way out"), nil
 	}
 	if address, ok := strings.CutPrefix(cond, "reach:"); ok {
 		return reach(address), nil
