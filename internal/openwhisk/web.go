@@ -52,7 +52,7 @@ func (s *Server) web(c *call) error {
 	if !s.mayUse(p.namespace, t.meta.Exec.Kind) {
 		return reject(http.StatusForbidden, "Actions of kind %s are not allowed in this namespace.", t.meta.Exec.Kind)
 	}
-	custom := t.meta.truthy("web-custom-options")
+	custom, _ := t.meta.annotation("web-custom-options").(bool)
 	if !custom {
 		webOrigin(c)
 		if c.r.Method == http.MethodOptions {

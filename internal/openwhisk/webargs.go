@@ -21,7 +21,7 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	if err != nil {
 		return nil, err
 	}
-	raw := t.meta.truthy("raw-http")
+	raw, _ := t.meta.annotation("raw-http").(bool)
 	media, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil {
 		media = ""

@@ -58,6 +58,7 @@ func TestWebActionsAreReached(t *testing.T) {
 	w.web("loose", "", `{"key":"require-whisk-auth","value":false}`)
 	w.web("odd", "", `{"key":"require-whisk-auth","value":[1]}`)
 	w.web("raw", `[{"key":"def","value":1}]`, `{"key":"raw-http","value":true}`)
+	w.web("texts", "", `{"key":"raw-http","value":"yes"}`, `{"key":"web-custom-options","value":"yes"}`) // which are not true
 	w.web("custom", "", `{"key":"web-custom-options","value":true}`, `{"key":"require-whisk-auth","value":true}`)
 	for _, c := range []struct {
 		item         int
@@ -132,6 +133,7 @@ func TestWebActionsAreReached(t *testing.T) {
 		{202, "POST", "guest/default/a.json", "<a/>", []string{"Content-Type", "application/atom+xml"}, `{"__ow_body":"<a/>"}`},
 		{203, "POST", "guest/default/raw.json", "\x89PNG", []string{"Content-Type", "image/png"}, `{"__ow_query":"","__ow_body":"iVBORw=="}`},
 		{203, "POST", "guest/default/raw.json", "text", []string{"Content-Type", "text/plain"}, `{"__ow_query":"","__ow_body":"text"}`},
+		{203, "GET", "guest/default/texts.json?a=1", "", nil, `{"a":"1","__ow_query":"<absent>","__ow_body":"<absent>"}`},
 		{203, "GET", "guest/default/raw.json", "", nil, `{"__ow_query":"","__ow_body":""}`},
 	} {
 		a := w.get(c.method, c.path, c.body, c.header...)
@@ -167,6 +169,9 @@ func TestWebActionsAreReached(t *testing.T) {
 	}
 	if a := w.get("GET", "guest/default/a.json", ""); a.header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Authorization") {
 		t.Errorf("item 218: %v", a.header)
+	}
+	if a := w.get("OPTIONS", "guest/default/texts.json", ""); a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("X-Openwhisk-Activation-Id") != "" {
+		t.Errorf("item 220: %d %v", a.status, a.header)
 	}
 	a = w.get("OPTIONS", "guest/default/custom.json", "")
 	if a.status != 200 || a.header.Get("Access-Control-Allow-Origin") != "" || len(w.calls("guest/custom")) != 1 {
