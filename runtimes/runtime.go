@@ -39,7 +39,7 @@ func (s Style) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Runtime is a language at a version, as found on this host. It is fixed after Discover.
 type Runtime struct {
-	Name    string // python, node, go, java, ruby, php, rust, dotnet, wasm, exec, lines, http
+	Name    string // python, node, go, java, ruby, php, rust, dotnet, swift, wasm, exec, lines, http
 	Version string // "3.11.2"; empty where there is none
 	Style   Style
 	Program string // absolute path of the interpreter or toolchain, on the host and in the sandbox
