@@ -133,6 +133,9 @@ func (a *app) describeTrigger(t api.Trigger) string {
 		}
 		line("events", events)
 		line("error", st.Error)
+		if st.PassedWhy != "" {
+			line("passed", fmt.Sprintf("%d over since the server was started, the last %s: %s", st.Passed, cli.Ago(st.PassedLast, now), st.PassedWhy))
+		}
 	}
 	for _, r := range t.Rules {
 		text := r.Function + " by the rule " + r.Name

@@ -37,6 +37,10 @@ type TriggerStatus struct {
 	Events  int64     `json:"events"`
 	Failed  int64     `json:"failed" doc:"Of these, not accepted"`
 	Last    time.Time `json:"last,omitzero" doc:"The newest event"`
+
+	Passed     int64     `json:"passed_over" doc:"Events that no function was called with and that are not told again, since they are too large, for example"`
+	PassedWhy  string    `json:"passed_over_why,omitempty" doc:"Of the newest of these"`
+	PassedLast time.Time `json:"passed_over_last,omitzero" doc:"When that was"`
 }
 
 // Triggers is a list of them.
@@ -310,7 +314,8 @@ func (s *Server) wireTrigger(ctx context.Context, t *faas.Trigger, next int) Tri
 		out.Next = s.cfg.Triggers.Next(t, time.Now(), next)
 		if s.cfg.Triggers != nil {
 			st := s.cfg.Triggers.Status(t.Namespace, t.Name)
-			out.Status = &TriggerStatus{Running: st.Running, Error: st.Error, Since: st.Since, Events: st.Events, Failed: st.Failed, Last: st.Last}
+			out.Status = &TriggerStatus{Running: st.Running, Error: st.Error, Since: st.Since, Events: st.Events, Failed: st.Failed, Last: st.Last,
+				Passed: st.Passed.Events, PassedWhy: st.Passed.Why, PassedLast: st.Passed.Last}
 		}
 	}
 	return out

@@ -341,7 +341,7 @@ func (r *fileRun) consider(ctx context.Context, rel string, tries int) {
 		r.told[rel] = v
 		r.mu.Unlock()
 		if !again {
-			r.o.Log.Warn("a file can't be told of", "path", path.Join(r.config.Path, rel), "cause", err)
+			r.o.PassOver(1, "a file can't be told of", "path", path.Join(r.config.Path, rel), "cause", err)
 		}
 		return
 	}

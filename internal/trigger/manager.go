@@ -67,6 +67,7 @@ type Status struct {
 	Events  int64     // told since the server's start
 	Failed  int64     // of these, not accepted
 	Last    time.Time // when the last one was told; zero: none was
+	Passed  Passed    // told, or not, and given up
 }
 
 // New returns a Manager; nothing is started.
@@ -171,7 +172,9 @@ func (m *Manager) reconcile(ctx context.Context) {
 		own, stop := context.WithCancel(ctx)
 		r := &running{trigger: t, stop: stop, status: Status{Since: m.cfg.Now()}}
 		m.runs[key] = r
-		source, err := m.open(t, m.outside(t))
+		o := m.outside(t)
+		o.passed = func(n int64, why string) { r.pass(n, why, m.cfg.Now()) }
+		source, err := m.open(t, o)
 		if err != nil {
 			// It was checked when it was made, by another version perhaps.
 			r.status.Error = err.Error()
@@ -227,6 +230,9 @@ func (m *Manager) outside(t *faas.Trigger) Outside {
 func (m *Manager) firing(r *running) Fire {
 	return func(ctx context.Context, e faas.Event) (Fired, error) {
 		fired, err := m.Fire(ctx, r.trigger.Namespace, r.trigger.Name, e)
+		if why := fired.uncalled(); err == nil && why != nil {
+			r.pass(1, fmt.Sprintf("no function could be called with event %.200q: %s", e.ID, faas.AsError(why).Message()), m.cfg.Now())
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.status.Events++

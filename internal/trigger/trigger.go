@@ -76,6 +76,8 @@ type Outside struct {
 	Files []Opened
 	Log   *slog.Logger
 	Now   func() time.Time
+
+	passed func(n int64, why string) // nil: nobody counts
 }
 
 // State is a source's memory.

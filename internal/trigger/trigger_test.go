@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -66,6 +67,70 @@ func TestARuleThatCannotBeCalledHoldsUpNoOther(t *testing.T) {
 	}
 	if _, err := h.Manager.Fire(t.Context(), catalog.DefaultNamespace, "nothing", faas.Event{}); faas.CodeOf(err) != faas.NotFound {
 		t.Errorf("a trigger that does not exist: %v", err)
+	}
+}
+
+// puppet is a source that does what it is told.
+type puppet struct {
+	o    trigger.Outside
+	what chan func(o trigger.Outside, fire trigger.Fire)
+}
+
+// Run implements trigger.Source.
+func (s puppet) Run(ctx context.Context, fire trigger.Fire) error {
+	for {
+		select {
+		case do := <-s.what:
+			do(s.o, fire)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// What a source gives up is counted with its trigger, and so is what no function can be called with.
+func TestEventsThatArePassedOverAreCounted(t *testing.T) {
+	what := make(chan func(trigger.Outside, trigger.Fire))
+	h := triggertest.Open(t, trigger.Kind{Name: "told", New: func(o trigger.Outside, _ json.RawMessage) (trigger.Source, error) {
+		return puppet{o, what}, nil
+	}})
+	h.Run()
+	h.Trigger("t", "told", map[string]any{})
+	want := func(after string, events int64, why string) {
+		t.Helper()
+		if p := h.Manager.Status(catalog.DefaultNamespace, "t").Passed; p.Events != events || !strings.HasPrefix(p.Why, why) || p.Last.IsZero() == (events > 0) {
+			t.Errorf("after %s: passed over %+v; want %d, %s", after, p, events, why)
+		}
+	}
+	// do returns when the source has done it.
+	do := func(step func(trigger.Outside, trigger.Fire)) {
+		done := make(chan struct{})
+		what <- func(o trigger.Outside, fire trigger.Fire) {
+			defer close(done)
+			step(o, fire)
+		}
+		<-done
+	}
+	tell := func(id string) {
+		do(func(_ trigger.Outside, fire trigger.Fire) {
+			if _, err := fire(t.Context(), faas.Event{ID: id}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	tell("one")
+	want("an event that f hears of", 0, "")
+	do(func(o trigger.Outside, _ trigger.Fire) { o.PassOver(3, "too large", "bytes", 9, "name", "x") })
+	want("three that are too large", 3, "too large (bytes 9, name x)")
+	if err := h.Catalog.Delete(t.Context(), faas.Name{Namespace: catalog.DefaultNamespace, Function: "f"}); err != nil {
+		t.Fatal(err)
+	}
+	tell("two")
+	want("an event without a function", 4, `no function could be called with event "two": `)
+	do(func(o trigger.Outside, _ trigger.Fire) { o.PassOver(0, strings.Repeat("ä", 2000)) })
+	want("nobody knows how many", 4, "ää")
+	if why := h.Manager.Status(catalog.DefaultNamespace, "t").Passed.Why; len(why) > 1100 || !utf8.ValidString(why) {
+		t.Errorf("a reason of %d bytes is told", len(why))
 	}
 }
 

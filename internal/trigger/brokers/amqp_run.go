@@ -145,7 +145,7 @@ func (s *amqpSource) consume(conn *amqp.Connection) (deliveries <-chan amqp.Deli
 func (r *amqpRun) message(d amqp.Delivery) {
 	log := r.s.o.Log.With("queue", r.s.config.Queue, "routing_key", d.RoutingKey, "message_id", d.MessageId)
 	if size, large := r.guard.large(d.DeliveryTag); large {
-		log.Warn("message rejected: it is larger than an event may be", "bytes", size, "limit", int64(trigger.MaxData))
+		r.s.o.PassOver(1, "message rejected: it is larger than an event may be", "queue", r.s.config.Queue, "routing_key", d.RoutingKey, "message_id", d.MessageId, "bytes", size, "limit", int64(trigger.MaxData))
 		r.answer(log, func() error { return d.Reject(false) })
 		return
 	}

@@ -19,13 +19,14 @@ import (
 )
 
 // rabbit is a RabbitMQ with the user brasa and the password s3cret, all of it in a directory of its
-// own, with a port mapper of its own.
+// own, with a port mapper of its own. Who comes by TLS shows a certificate, which may stand for the password.
 type rabbit struct {
 	*process
 	mapper             *process
 	dir, port, tlsPort string
 	env                []string
-	ca                 string // PEM
+	authority          *authority
+	ca                 string // its certificate, PEM
 }
 
 const rabbitProgram = "/usr/lib/rabbitmq/bin/rabbitmq-server" // what is in the path changes the user
@@ -38,14 +39,17 @@ func startRabbit(t testing.TB) *rabbit {
 		}
 	}
 	r := &rabbit{dir: t.TempDir(), port: freePort(t), tlsPort: freePort(t)}
-	var cert string
-	r.ca, cert = certificates(t)
+	r.authority = newAuthority(t)
+	r.ca = r.authority.ca
 	for name, text := range map[string]string{
 		"rabbitmq.conf": "listeners.tcp.1 = 127.0.0.1:" + r.port + "\nlisteners.ssl.1 = 127.0.0.1:" + r.tlsPort + "\n" +
-			"ssl_options.certfile = " + r.dir + "/cert.pem\nssl_options.keyfile = " + r.dir + "/cert.pem\nssl_options.verify = verify_none\n" +
+			"ssl_options.certfile = " + r.dir + "/cert.pem\nssl_options.keyfile = " + r.dir + "/cert.pem\nssl_options.cacertfile = " + r.dir + "/ca.pem\n" +
+			"ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\nssl_cert_login_from = common_name\n" +
+			"auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\n" +
 			"default_user = brasa\ndefault_pass = s3cret\nlog.console = false\n",
-		"plugins":  "[].\n",
-		"cert.pem": cert,
+		"plugins":  "[rabbitmq_auth_mechanism_ssl].\n",
+		"ca.pem":   r.ca,
+		"cert.pem": r.authority.issue("broker"),
 	} {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -235,12 +235,14 @@ func amqpTooLarge(t *testing.T, r *rabbit) {
 			t.Errorf("the dead letter has %d bytes (%v, %v), want %d", len(d.Body), ok, err, want)
 		}
 	}
+	wantPassed(t, h, "t", 2, "larger than an event may be")
 	// The function is gone.
 	if err := h.Catalog.Delete(t.Context(), faas.Name{Namespace: catalog.DefaultNamespace, Function: "f"}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, ch, "", "poison", amqp.Publishing{Body: []byte("nobody")})
 	triggertest.Until(t, "it is a dead letter", func() bool { n, _ := depth(t, ch, "dead"); return n == 1 })
+	wantPassed(t, h, "t", 3, "no function could be called")
 }
 
 // What can't be queued now is given back after a while, and comes again.
@@ -292,10 +294,28 @@ func amqpTLS(t *testing.T, r *rabbit) {
 	ch := amqpClient(t, r)
 	queue(t, ch, "tls", nil)
 	h := amqpHouse(t)
+	h.Secret("BRASA", r.authority.issue("brasa"))
+	h.Secret("NOBODY", r.authority.issue("nobody"))
+	h.Secret("STRANGER", newAuthority(t).issue("brasa"))
 	h.Run()
-	h.Trigger("t", "amqp", r.config("tls", "url", "amqps://127.0.0.1:"+r.tlsPort+"/%2F", "ca", r.ca), "LOGIN")
+	url := "amqps://127.0.0.1:" + r.tlsPort + "/%2F"
+	by := func(cert string, more ...any) map[string]any {
+		c := r.config("tls", append([]any{"url", url, "ca", r.ca, "cert", cert}, more...)...)
+		return c
+	}
+	// The certificate alone, and one beside the user and the password.
+	h.Trigger("t", "amqp", by("BRASA", "secret", ""), "BRASA")
+	amqpRead(t, ch, "tls", 1)
+	h.Trigger("both", "amqp", by("NOBODY"), "NOBODY", "LOGIN")
+	amqpRead(t, ch, "tls", 2)
 	put(t, ch, "", "tls", amqp.Publishing{Body: []byte("a")})
 	triggertest.Until(t, "the call", func() bool { return made(h)["a"] == 1 })
+	h.Trigger("nobody", "amqp", by("NOBODY", "secret", ""), "NOBODY")
+	wantStatus(t, h, "nobody", "the broker lets us not in")
+	h.Trigger("stranger", "amqp", by("STRANGER"), "STRANGER", "LOGIN")
+	wantStatus(t, h, "stranger", "field cert")
+	h.Trigger("none", "amqp", r.config("tls", "url", url, "ca", r.ca), "LOGIN")
+	wantStatus(t, h, "none", "field cert")
 	h.Trigger("unknown", "amqp", r.config("tls", "url", "amqps://127.0.0.1:"+r.tlsPort), "LOGIN")
 	wantStatus(t, h, "unknown", "certificate", "field ca")
 }
@@ -316,33 +336,4 @@ func amqpRefusals(t *testing.T, r *rabbit) {
 	wantStatus(t, h, "host", "amqp://no-such-host.invalid:5672")
 	wantStatus(t, h, "plain", "amqp://127.0.0.1:"+r.tlsPort, "url")
 	wantStatus(t, h, "secure", "does not speak TLS")
-}
-
-// A broker that is killed in the middle of work is connected to again. A message with an ID is not told
-// twice.
-func amqpComesBack(t *testing.T, r *rabbit) {
-	ch := amqpClient(t, r)
-	queue(t, ch, "back-again", nil)
-	h := amqpHouse(t)
-	work := hold(t, h, "0")
-	h.Run()
-	h.Trigger("t", "amqp", r.config("back-again", "declare", true), "LOGIN")
-	put(t, ch, "", "back-again", amqp.Publishing{MessageId: "0", Body: []byte("0")})
-	triggertest.Until(t, "the first call", func() bool { return made(h)["0"] == 1 })
-	r.kill()
-	wantStatus(t, h, "t", "127.0.0.1:"+r.port, "refused")
-	r.again(t)
-	ch = amqpClient(t, r)
-	// A broker that was killed may have forgotten a young queue, and drops what comes until it is made again.
-	patiently(t, h, "the second call", func() bool {
-		put(t, ch, "", "back-again", amqp.Publishing{MessageId: "1", Body: []byte("1")})
-		return made(h)["1"] == 1
-	})
-	work.release("0")
-	patiently(t, h, "all settled", func() bool { n, _ := depth(t, ch, "back-again"); return n == 0 && running(h, "t") })
-	stopped := h.Run()
-	stopped()
-	if got := made(h); got["0"] != 1 || got["1"] != 1 {
-		t.Errorf("told %v, want each once", got)
-	}
 }

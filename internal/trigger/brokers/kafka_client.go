@@ -141,6 +141,8 @@ func (s *kafkaSource) explain(what string, err error) error {
 		hint = faas.AsError(err).Fix
 	case errors.As(err, &plainText):
 		hint = "the broker speaks no TLS at that port: mend the port in brokers, or leave out tls"
+	case refusesCertificate(err):
+		hint = certificateHint
 	case isCertificate(err) && c.CA == "":
 		hint = "give in ca the certificate of who signed the broker's"
 	case isCertificate(err):

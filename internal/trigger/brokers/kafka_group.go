@@ -70,7 +70,7 @@ func (r *kafkaRun) take(fetches kgo.Fetches) {
 				p.passOver(large)
 			}
 		case errors.As(f.Err, &loss):
-			r.s.o.Log.Warn("the cluster lost messages", "topic", loss.Topic, "partition", loss.Partition, "read_to", loss.ConsumedTo, "goes_on_at", loss.ResetTo)
+			r.s.o.PassOver(0, "the cluster lost messages", "topic", loss.Topic, "partition", loss.Partition, "read_to", loss.ConsumedTo, "goes_on_at", loss.ResetTo)
 		case errors.As(f.Err, &group):
 			if benign(f.Err, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress) {
 				r.s.o.Log.Warn("not in the group for a moment; it is joined again", "group", r.s.group(), "cause", group.Err)

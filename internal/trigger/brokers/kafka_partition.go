@@ -34,7 +34,6 @@ type kafkaPartition struct {
 	done   *kgo.EpochOffset // guarded by mu; up to where functions are done; nil: none was
 	kept   *kgo.EpochOffset // guarded by mu; what of it the cluster knows
 
-	passed int // messages passed over; of the teller alone
 }
 
 // flight is a message on its way, or a batch that cannot be unpacked.
@@ -157,8 +156,8 @@ const (
 func (p *kafkaPartition) tellOne(telling context.Context, f *flight) bool {
 	rec, log := f.record, p.r.s.o.Log.With("topic", p.at.topic, "partition", p.at.number, "offset", f.record.Offset)
 	if len(rec.Value) > int(trigger.MaxData) {
-		p.passed++
-		log.Warn("message passed over: it is larger than an event may be", "bytes", len(rec.Value), "most", int(trigger.MaxData), "passed_over", p.passed)
+		p.r.s.o.PassOver(1, "message passed over: it is larger than an event may be",
+			"topic", p.at.topic, "partition", p.at.number, "offset", rec.Offset, "bytes", len(rec.Value), "most", int(trigger.MaxData))
 		return true
 	}
 	e := p.r.s.eventOf(rec)
@@ -242,7 +241,7 @@ func (p *kafkaPartition) leap(ctx context.Context, large *kgo.ErrDecompressTooLa
 		p.r.fail(fmt.Errorf("%s cannot be unpacked, and not be passed over either: %w", what, err))
 		return false
 	}
-	p.r.s.o.Log.Warn("messages passed over: they would be too much unpacked", "topic", p.at.topic, "partition", p.at.number,
+	p.r.s.o.PassOver(large.NextOffset-large.Offset, "messages passed over: they would be too much unpacked", "topic", p.at.topic, "partition", p.at.number,
 		"first", large.Offset, "next", large.NextOffset, "most", kafkaUnpack)
 	p.r.fail(fmt.Errorf("%s were passed over: they have more than %d bytes unpacked", what, kafkaUnpack))
 	return true

@@ -106,6 +106,24 @@ func dial(ctx context.Context, o trigger.Outside, u *url.URL, t *tls.Config) (ne
 	return secure, nil
 }
 
+// certificateHint is for a broker that refuses what is shown to it.
+const certificateHint = "the broker wants to see a certificate that it knows: name in the field cert a secret with one and its key"
+
+// refusesCertificate says whether the other end of TLS did not take our certificate, or missed one. What it
+// says comes with the first answer; package tls has no type for it, and the client of AMQP keeps its text.
+func refusesCertificate(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, said, _ := strings.Cut(err.Error(), "remote error: tls: ")
+	switch said {
+	case "bad certificate", "unsupported certificate", "revoked certificate", "expired certificate", "unknown certificate",
+		"unknown certificate authority", "certificate required", "error decrypting message", "access denied":
+		return true
+	}
+	return false
+}
+
 // explainTLS says what to do about a certificate that nobody trusted vouches for.
 func explainTLS(err error) error {
 	var unknown x509.UnknownAuthorityError
@@ -129,6 +147,9 @@ func eachAddress(ctx context.Context, all []*url.URL, connect func(context.Conte
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			break
+		}
+		if refusesCertificate(err) {
+			err = fmt.Errorf("%w; %s", err, certificateHint)
 		}
 		err = fmt.Errorf("connect to %s://%s: %w", u.Scheme, u.Host, err)
 	}

@@ -160,7 +160,7 @@ func (s *mqttSource) subscribe(ctx context.Context, client *paho.Client, memory 
 			}
 		}
 		if !resumed && *c.QoS > 0 && len(memory.Topics) > 0 {
-			s.o.Log.Warn("the broker has forgotten the session: messages that came meanwhile are lost", "client_id", s.clientID())
+			s.o.PassOver(0, "the broker has forgotten the session: messages that came meanwhile are lost", "client_id", s.clientID())
 		}
 	}
 	// It is remembered before: what is subscribed to and not remembered would never be left.
@@ -207,7 +207,7 @@ func (r *mqttRun) take(in paho.PublishReceived) (bool, error) {
 	p := in.Packet.Packet()
 	large := r.conn.large(p)
 	if large != "" {
-		r.s.o.Log.Warn("message left out: it is larger than an event may be", "topic", p.Topic, "bytes", large, "limit", int64(trigger.MaxData))
+		r.s.o.PassOver(1, "message left out: it is larger than an event may be", "topic", p.Topic, "bytes", large, "limit", int64(trigger.MaxData))
 	}
 	e := r.s.eventOf(p)
 	if p.QoS == 0 {
@@ -215,7 +215,7 @@ func (r *mqttRun) take(in paho.PublishReceived) (bool, error) {
 			return true, nil
 		}
 		if _, err := r.fire(r.ctx, e); err != nil && r.ctx.Err() == nil {
-			r.s.o.Log.Warn("message lost: it was not accepted", "topic", p.Topic, "cause", err)
+			r.s.o.PassOver(1, "message lost: it was not accepted", "topic", p.Topic, "cause", err)
 		}
 		return true, nil
 	}

@@ -2,15 +2,8 @@ package brokers_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -36,28 +29,33 @@ type mosquitto struct {
 	*process
 	program            string
 	dir, port, tlsPort string
-	ca                 string // PEM
+	certPort           string // of TLS, for those who show a certificate: it says who they are
+	authority          *authority
+	ca                 string // its certificate, PEM
 }
 
 func startMosquitto(t testing.TB) *mosquitto {
 	t.Helper()
-	m := &mosquitto{program: "mosquitto", dir: t.TempDir(), port: freePort(t), tlsPort: freePort(t)}
+	m := &mosquitto{program: "mosquitto", dir: t.TempDir(), port: freePort(t), tlsPort: freePort(t), certPort: freePort(t)}
 	if _, err := exec.LookPath(m.program); err != nil {
 		m.program = "/usr/sbin/mosquitto" // which is not in everybody's path
 	}
 	if _, err := exec.LookPath(m.program); err != nil {
 		t.Skip("mosquitto is not installed")
 	}
-	var cert string
-	m.ca, cert = certificates(t)
+	m.authority = newAuthority(t)
+	m.ca = m.authority.ca
 	for name, text := range map[string]string{
 		"mosquitto.conf": "user root\nallow_anonymous false\npassword_file " + m.dir + "/passwords\nacl_file " + m.dir + "/acl\n" +
 			"persistence true\npersistence_location " + m.dir + "/\nautosave_on_changes true\nautosave_interval 1\n" +
 			"listener " + m.port + " 127.0.0.1\n" +
-			"listener " + m.tlsPort + " 127.0.0.1\ncertfile " + m.dir + "/cert.pem\nkeyfile " + m.dir + "/cert.pem\n",
+			"listener " + m.tlsPort + " 127.0.0.1\ncertfile " + m.dir + "/cert.pem\nkeyfile " + m.dir + "/cert.pem\n" +
+			"listener " + m.certPort + " 127.0.0.1\ncertfile " + m.dir + "/cert.pem\nkeyfile " + m.dir + "/cert.pem\ncafile " + m.dir + "/ca.pem\n" +
+			"require_certificate true\nuse_identity_as_username true\n",
+		"ca.pem":    m.ca,
 		"acl":       "user brasa\ntopic readwrite #\ntopic deny secret/#\n",
 		"passwords": "",
-		"cert.pem":  cert,
+		"cert.pem":  m.authority.issue("broker"),
 	} {
 		if err := os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -187,43 +185,6 @@ func (l *holder) release(body string) {
 		close(wait)
 		delete(l.held, body)
 	}
-}
-
-// certificates makes an authority and, signed by it, a certificate of 127.0.0.1 with its key.
-func certificates(t testing.TB) (ca, pair string) {
-	t.Helper()
-	make := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if signer == nil {
-			signer = key
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return der, key
-	}
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	authorityDER, authorityKey := make(authority, authority, nil)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	leafDER, leafKey := make(leaf, authority, authorityKey)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return text("CERTIFICATE", authorityDER), text("CERTIFICATE", leafDER) + text("PRIVATE KEY", keyDER)
 }
 
 // running says whether a trigger's source runs and nothing is wrong that it has told of.

@@ -442,4 +442,5 @@ func TestMQTTMessageThatIsTooLarge(t *testing.T) {
 	if n := len(made(h)); n != 1 {
 		t.Errorf("%d messages were told, want the one that fits", n)
 	}
+	wantPassed(t, h, "t", 2, "")
 }

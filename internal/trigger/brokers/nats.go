@@ -205,7 +205,7 @@ func (s *natsSource) Run(ctx context.Context, fire trigger.Fire) error {
 			return fmt.Errorf("connection lost: %w", err)
 		case m := <-messages:
 			if _, err := fire(ctx, s.config.eventOf(s.o, "brasa.nats.message", m.Subject, m.Header, m.Data)); err != nil && ctx.Err() == nil {
-				s.o.Log.Warn("message lost: it was not accepted", "subject", m.Subject, "cause", err)
+				s.o.PassOver(1, "message lost: it was not accepted", "subject", m.Subject, "cause", err)
 			}
 		}
 	}

@@ -270,7 +270,7 @@ func (s *postgresChannel) Run(ctx context.Context, fire trigger.Fire) error {
 			ContentType: contentTypeOf([]byte(n.Payload)),
 		}
 		if _, err := fire(ctx, e); err != nil && ctx.Err() == nil {
-			s.o.Log.Warn("notification lost: it was not accepted", "channel", n.Channel, "cause", err)
+			s.o.PassOver(1, "notification lost: it was not accepted", "channel", n.Channel, "cause", err)
 		}
 	})
 }

@@ -199,7 +199,7 @@ func (r *postgresRun) row(ctx context.Context, row postgresRow) error {
 	case err != nil:
 		return err
 	case size > int64(trigger.MaxData):
-		r.o.Log.Warn("a row is passed by: it is too large for an event", "table", r.config.Table, "row", row.id, "size", faas.Bytes(size), "most", trigger.MaxData)
+		r.o.PassOver(1, "a row is passed by: it is too large for an event", "table", r.config.Table, "row", row.id, "size", faas.Bytes(size), "most", trigger.MaxData)
 	default:
 		e := faas.Event{
 			ID: r.config.Table + "/" + row.id, Source: r.config.URL, Type: "brasa.postgres.row", Subject: r.config.Table, Time: r.o.Now(), Data: data,

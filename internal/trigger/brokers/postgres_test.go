@@ -117,6 +117,7 @@ func TestPostgresRowsThatAreMarked(t *testing.T) {
 	if got["a/1"] != `{"id":1,"word":"one","done":null}.` || got["public.b/1"] != "\x00\xff." || got["public.b/2"] != "{}." || got["public.b/4"] != "." || len(got) != 4 {
 		t.Errorf("calls: %q; want each row once that was not done and is not too large", got)
 	}
+	wantPassed(t, h, "b", 1, "row 5")
 }
 
 // Servers that share a table pass by each other's rows; what one that died had is taken at once.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/brasa-dev/brasa/internal/catalog"
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -137,6 +138,20 @@ func wantStatus(t *testing.T, h *triggertest.House, name string, words ...string
 }
 
 // memory is a State.
+// wantPassed waits until a trigger says that so many events were passed over, the last for a reason.
+func wantPassed(t *testing.T, h *triggertest.House, name string, events int64, why string) {
+	t.Helper()
+	is := func() trigger.Passed { return h.Manager.Status(catalog.DefaultNamespace, name).Passed }
+	for end := time.Now().Add(20 * time.Second); is().Events < events; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			break
+		}
+	}
+	if p := is(); p.Events != events || !strings.Contains(p.Why, why) || p.Last.IsZero() {
+		t.Errorf("%s passed over %+v; want %d, with %q", name, p, events, why)
+	}
+}
+
 type memory struct{ b []byte }
 
 func (m *memory) Get(context.Context) ([]byte, error)   { return m.b, nil }

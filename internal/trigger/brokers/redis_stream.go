@@ -274,7 +274,7 @@ func (r *redisRun) begin(ctx context.Context, m redis.XMessage, among bool) bool
 }
 
 func (r *redisRun) trimmed(id string) {
-	r.o.Log.Warn("an entry was removed from the stream before its functions were called", "stream", r.config.Stream, "entry", id)
+	r.o.PassOver(1, "an entry was removed from the stream before its functions were called", "stream", r.config.Stream, "entry", id)
 }
 
 // entry has the functions called and acknowledges it. An error ends the run.
@@ -295,7 +295,7 @@ func (r *redisRun) entry(ctx context.Context, m redis.XMessage, among bool) erro
 	case m.Values == nil:
 		r.trimmed(m.ID)
 	case err != nil:
-		r.o.Log.Warn("an entry is passed by", "stream", r.config.Stream, "entry", m.ID, "cause", err)
+		r.o.PassOver(1, "an entry is passed by", "stream", r.config.Stream, "entry", m.ID, "cause", err)
 	default:
 		if _, err := trigger.Settle(ctx, r.o, r.fire, e); err != nil {
 			return nil // it stays pending
