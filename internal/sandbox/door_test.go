@@ -101,7 +101,7 @@ import socket
 ok = []
 for i in range(140):
   try:
-    c = socket.create_connection(("`+gateway+`", `+port+`), timeout=0.2)
+    c = socket.create_connection(("`+gateway+`", `+port+`), timeout=20 if i < `+fmt.Sprint(doorConnections)+` else 0.5)
     if c.recv(100): ok.append(c)
   except OSError: pass
 print(len(ok))'`, withDoor)
