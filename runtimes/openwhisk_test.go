@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestAnActionOfAnImageIsToldOfItsCall(t *testing.T) {
 	if err := c.Init(t.Context(), runtimes.ActionCode{Code: "text", Env: map[string]string{"A": "b"}}, exited); err != nil {
 		t.Fatal(err)
 	}
-	if v := c.said["/init"]["value"].(map[string]any); v["code"] != "text" || v["main"] != "main" || v["env"].(map[string]any)["A"] != "b" {
+	if v := c.said["/init"]["value"].(map[string]any); v["code"] != "text" || v["main"] != "main" || v["env"].(map[string]any)["A"] != "b" || v["name"] != "f" || v["binary"] != false {
 		t.Errorf("/init got %v", v)
 	}
 	if status, body, err := c.run(t, `{"n":1.5}`); err != nil || status != 200 || body != `{}` {
@@ -90,6 +91,9 @@ func TestAnActionOfAnImageIsToldOfItsCall(t *testing.T) {
 		if s, ok := m[k].(string); !ok || s == "" {
 			t.Errorf("%s is %v, want text", k, m[k])
 		}
+	}
+	if ms, err := strconv.ParseInt(m["deadline"].(string), 10, 64); err != nil || ms < time.Now().UnixMilli() || ms > time.Now().Add(time.Hour).UnixMilli() {
+		t.Errorf("deadline is %v, want milliseconds since 1970", m["deadline"])
 	}
 	if v := m["value"].(map[string]any); v["n"] != 1.5 || m["OTHER"] != nil || m["other"] != nil {
 		t.Errorf("/run got %v", m)
