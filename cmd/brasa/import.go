@@ -99,15 +99,15 @@ func importFailure(err error, from string) error {
 	if importer.Denied(err) {
 		return faas.Errorf(faas.Unauthenticated, "", "%v", err).WithFix("give the key of a namespace there with --auth-file FILE")
 	}
-	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
-	_, unreached := errors.AsType[*net.OpError](err)
+	op, unreached := errors.AsType[*net.OpError](err)
+	untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
-	case untrusted:
-		return faas.Errorf(faas.Unavailable, "", "%v", err).WithFix("take its certificate all the same with --insecure, or have it trusted by the environment: SSL_CERT_FILE=CERTIFICATE")
+	case ok:
+		return &cli.UnreachableError{Server: from, Err: untrusted, Fix: "take its certificate all the same with --insecure, or have it trusted by the environment: SSL_CERT_FILE=CERTIFICATE"}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return cli.Usagef("%v", err).WithFix("it speaks no TLS; say so: --from %s", strings.Replace(from, "https://", "http://", 1))
+		return &cli.UnreachableError{Server: from, Err: http.ErrSchemeMismatch, Fix: "it speaks no TLS; say so: --from " + strings.Replace(from, "https://", "http://", 1)}
 	case unreached:
-		return faas.Errorf(faas.Unavailable, "", "%v", err).WithFix("check the address of --from, and that this machine reaches it")
+		return &cli.UnreachableError{Server: from, Err: op, Fix: "check the address of --from, and that this machine reaches it"}
 	}
 	return err
 }

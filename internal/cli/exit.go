@@ -73,6 +73,7 @@ func (e *UsageError) WithFix(format string, args ...any) *UsageError {
 type UnreachableError struct {
 	Server string
 	Err    error
+	Fix    string // what to do; empty: what is to be done of a server of ours
 }
 
 // Error names the server and the cause.

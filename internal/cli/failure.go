@@ -90,6 +90,9 @@ func Explain(err error) Failure {
 
 // reach says what to do when no answer came.
 func reach(u *UnreachableError) string {
+	if u.Fix != "" {
+		return u.Fix
+	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](u.Err); ok {
 		return "if the certificate is the server's own, have it trusted by the environment: SSL_CERT_FILE=CERTIFICATE"
 	}

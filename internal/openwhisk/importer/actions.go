@@ -96,7 +96,11 @@ func (im *importing) kind(e *execution, note func(string, ...any)) error {
 	case "sequence":
 		return nil
 	case "blackbox":
-		note("it runs in image %q, which the target must be able to fetch", e.Image)
+		// No server of ours fetches those whose part is to start the program that comes along.
+		name, _, _ := strings.Cut(e.Image[strings.LastIndexByte(e.Image, '/')+1:], ":")
+		if name != "dockerskeleton" && !strings.HasPrefix(name, "actionloop") {
+			note("it runs in image %q, which the target must be able to fetch", e.Image)
+		}
 		return nil
 	}
 	e.Image = ""
