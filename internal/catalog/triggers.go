@@ -206,7 +206,8 @@ func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error
 	return storeError(op, c.write(ctx, ruleKey(r.Namespace, r.Name), r, expect))
 }
 
-// DeleteTrigger removes a trigger with the rules that it is linked by, save those that have an origin.
+// DeleteTrigger removes a trigger with the rules that it is linked by, save those that have an origin: these
+// are disabled, so that they don't lead from another trigger of the name that is made later.
 func (c *Catalog) DeleteTrigger(ctx context.Context, namespace, name string) error {
 	const op = "delete trigger"
 	defer c.lock(namespace)()
@@ -215,10 +216,19 @@ func (c *Catalog) DeleteTrigger(ctx context.Context, namespace, name string) err
 	}
 	// The rules go first: a crash leaves a trigger with fewer rules, which can be deleted again.
 	for _, r := range c.RulesOf(namespace, name) {
-		if r.Origin != nil {
-			continue
+		var err error
+		switch {
+		case r.Origin == nil:
+			err = c.deleteDocument(ctx, ruleKey(namespace, r.Name))
+		case !r.Disabled:
+			left := *r
+			left.Disabled = true
+			c.mu.RLock()
+			version := c.seen[ruleKey(namespace, r.Name)]
+			c.mu.RUnlock()
+			err = c.write(ctx, ruleKey(namespace, r.Name), &left, version)
 		}
-		if err := c.deleteDocument(ctx, ruleKey(namespace, r.Name)); err != nil {
+		if err != nil {
 			return storeError(op, err)
 		}
 	}

@@ -113,3 +113,28 @@ func TestARuleOfAnotherPlatformMayLeadElsewhere(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+// A rule that outlives its trigger does not lead from another one of the name.
+func TestARuleOfAnotherPlatformIsLeftDisabled(t *testing.T) {
+	docs, secs := store.Memory(), store.Memory()
+	c := openCatalog(t, docs, secs)
+	tr := &faas.Trigger{Namespace: DefaultNamespace, Name: "t"}
+	if err := c.PutTrigger(t.Context(), tr, false); err != nil {
+		t.Fatal(err)
+	}
+	r := &faas.Rule{Namespace: DefaultNamespace, Name: "r", Trigger: "t", Function: "f", Origin: &faas.Origin{Dialect: "openwhisk"}}
+	if err := c.PutRule(t.Context(), r, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DeleteTrigger(t.Context(), DefaultNamespace, "t"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Catalog{c, openCatalog(t, docs, secs)} {
+		if got, err := c.Rule(DefaultNamespace, "r"); err != nil || !got.Disabled || got.UID != r.UID || got.Origin == nil {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	}
+	if r.Disabled {
+		t.Error("what the caller holds was changed")
+	}
+}

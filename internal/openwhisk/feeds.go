@@ -347,17 +347,14 @@ func (s *Server) afterAlarm(ctx context.Context, t *trig) error {
 	if a == nil || a.Delete != "true" && a.Delete != "rules" {
 		return nil
 	}
-	rules, err := s.dropTrigger(ctx, t)
-	if err != nil && faas.CodeOf(err) != faas.NotFound {
+	rules := s.cfg.Catalog.RulesOf(t.trigger.Namespace, t.trigger.Name)
+	if err := s.cfg.Catalog.DeleteTrigger(ctx, t.trigger.Namespace, t.trigger.Name); err != nil && faas.CodeOf(err) != faas.NotFound {
 		return err
 	}
+	if a.Delete != "rules" {
+		return nil
+	}
 	for _, rule := range rules {
-		if a.Delete != "rules" {
-			if err := s.unlink(ctx, t.record.Namespace, rule); err != nil {
-				return err
-			}
-			continue
-		}
 		if err := s.cfg.Catalog.DeleteRule(ctx, rule.Namespace, rule.Name); err != nil && faas.CodeOf(err) != faas.NotFound {
 			return err
 		}

@@ -1,7 +1,6 @@
 package openwhisk
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -302,24 +301,6 @@ func (s *Server) deleteRule(c *call, p path) error {
 	}
 	writeJSON(c.w, http.StatusOK, answer)
 	return nil
-}
-
-// unlink makes a rule inactive whose trigger has been deleted, and stays so if there is another trigger of
-// the name later.
-func (s *Server) unlink(ctx context.Context, namespace string, was *faas.Rule) error {
-	defer s.locks.lock(path{namespace: namespace, name: s.ruleRecord(namespace, was).Name})()
-	now, err := s.cfg.Catalog.Rule(was.Namespace, was.Name)
-	switch {
-	case faas.CodeOf(err) == faas.NotFound:
-		return nil // it went with its trigger
-	case err != nil:
-		return err
-	case now.UID != was.UID || now.Trigger != was.Trigger || now.Disabled:
-		return nil
-	}
-	rule := *now
-	rule.Disabled = true
-	return s.cfg.Catalog.PutRule(ctx, &rule, true)
 }
 
 // listRules answers rules without their status, which each of them tells.

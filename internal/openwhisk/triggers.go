@@ -1,7 +1,6 @@
 package openwhisk
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -180,31 +179,17 @@ func checkFeed(annotations parameters, own string) error {
 }
 
 func (s *Server) deleteTrigger(c *call, p path) error {
-	unlock := s.locks.lock(p)
+	defer s.locks.lock(p)()
 	t, err := s.findTrigger(p)
 	if err != nil {
-		unlock()
 		return err
 	}
 	answer := s.triggerAnswer(p, &t.record)
-	rules, err := s.dropTrigger(c.ctx, t)
-	unlock()
-	if err != nil {
+	if err := s.cfg.Catalog.DeleteTrigger(c.ctx, t.trigger.Namespace, t.trigger.Name); err != nil {
 		return err
-	}
-	for _, rule := range rules {
-		if err := s.unlink(c.ctx, p.namespace, rule); err != nil {
-			return err
-		}
 	}
 	writeJSON(c.w, http.StatusOK, answer)
 	return nil
-}
-
-// dropTrigger deletes a trigger and returns the rules that it had.
-func (s *Server) dropTrigger(ctx context.Context, t *trig) ([]*faas.Rule, error) {
-	rules := s.cfg.Catalog.RulesOf(t.trigger.Namespace, t.trigger.Name)
-	return rules, s.cfg.Catalog.DeleteTrigger(ctx, t.trigger.Namespace, t.trigger.Name)
 }
 
 func (s *Server) listTriggers(c *call, namespace string) error {
