@@ -228,7 +228,8 @@ func (s *Subjects) Put(ctx context.Context, name, namespace, uuid, key string, r
 	const op = "create subject"
 	switch {
 	case len(name) < 5 || len(name) > maxSubject || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return Subject{}, faas.Errorf(faas.Invalid, op, "a subject's name has from 5 to %d characters, and %.80q has not", maxSubject, name)
+		return Subject{}, faas.Errorf(faas.Invalid, op, "a subject's name has from 5 to %d characters, and %.80q has not", maxSubject, name).
+			WithFix("take another name; that of the namespace may be any: brasa subject create NAME --of %s", namespace)
 	case key != "" && len(key) != subjectKeyLength:
 		return Subject{}, faas.Errorf(faas.Invalid, op, "a key has exactly %d characters, and this one has %d", subjectKeyLength, len(key))
 	case uuid != "" && !isUUID(uuid):

@@ -48,9 +48,10 @@ func TestInvoke(t *testing.T) {
 		return nil, faas.Errorf(faas.Timeout, "run", "The action exceeded its time limits of 100 milliseconds.")
 	})
 	w.do("guest/ours", func(map[string]any) (any, error) { return nil, faas.Errorf(faas.Internal, "run", "no place") })
+	w.do("guest/ended", func(map[string]any) (any, error) { return nil, faas.Errorf(faas.Canceled, "run", "the server was stopped") })
 	w.do("guest/long", func(map[string]any) (any, error) { return map[string]any{"x": strings.Repeat("y", 3000)}, nil })
 	w.do("guest/none", func(map[string]any) (any, error) { return map[string]any{}, nil })
-	for _, name := range []string{"a", "slow", "list", "app", "dev", "crash", "late", "ours", "long", "none"} {
+	for _, name := range []string{"a", "slow", "list", "app", "dev", "crash", "late", "ours", "ended", "long", "none"} {
 		if a := w.send("guest", "PUT", "_/actions/"+name, nodeCode); a.status != 200 {
 			t.Fatal(a.body)
 		}
@@ -86,6 +87,7 @@ func TestInvoke(t *testing.T) {
 		{item: 71, method: "POST", path: "_/actions/late?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"action developer error","result":{"error":"~100 milliseconds"}}}`},
 		{item: 75, method: "POST", path: "_/actions/long?blocking=true", body: `{}`, status: 502, want: `{"response":{"status":"application error","result":{"error":"~3008 > 2000"}}}`},
 		{item: 49, method: "POST", path: "_/actions/ours?blocking=true", body: `{}`, status: 500, want: `{"response":{"status":"whisk internal error","statusCode":"<absent>"}}`},
+		{item: 49, method: "POST", path: "_/actions/ended?blocking=true", body: `{}`, status: 500, want: `{"response":{"status":"whisk internal error","statusCode":"<absent>"}}`},
 	})
 	late := w.send("guest", "POST", "_/actions/late?blocking=true", `{}`)
 	if !strings.Contains(late.body, `{"key":"timeout","value":true}`) {

@@ -133,7 +133,7 @@ func responseOf(a *faas.Activation, most faas.Bytes) response {
 		return fail(statusAppError, 1, a.Error)
 	case a.Outcome.Fault() == "function":
 		return fail(statusDevError, 2, a.Error)
-	case a.Outcome.Fault() == "caller":
+	case a.Outcome.Fault() == "caller" && a.Outcome != faas.Canceled: // no caller here ends a call: the operator did
 		return fail(statusAppError, 1, a.Error)
 	}
 	return fail(statusSysError, 3, a.Error)
