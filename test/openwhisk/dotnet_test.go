@@ -73,8 +73,13 @@ var installDotNet = sync.OnceValue(func() error {
 // shimOpenSSL makes the library that the compiler needs where there is only a newer one.
 func shimOpenSSL(sdk string) error {
 	out, err := exec.Command("/sbin/ldconfig", "-p").Output()
-	if err != nil || bytes.Contains(out, []byte(opensslName)) || !bytes.Contains(out, []byte("libssl.so.3")) {
-		return nil // the compiler says what it misses
+	switch {
+	case err != nil:
+		return fmt.Errorf("the SDK of .NET %w: %w", errOffline, err)
+	case bytes.Contains(out, []byte(opensslName)):
+		return nil
+	case !bytes.Contains(out, []byte("libssl.so.3")):
+		return fmt.Errorf("the SDK of .NET %w: there is no OpenSSL, which its compiler needs", errOffline)
 	}
 	if out, err := run(sdk, "gcc", "-shared", "-fPIC", "-O", "-o", opensslName, filepath.Join(filepath.Dir(filepath.Dir(sdk)), "openssl3.c"),
 		"-Wl,--no-as-needed", "-l:libssl.so.3", "-l:libcrypto.so.3"); err != nil {
