@@ -30,12 +30,7 @@ func inContract(rev *faas.Revision, inv *faas.Invocation, loading bool, err erro
 // environ is the environment of a process that is made for the pool's revision. One that is made for a
 // call finds in it what its contract tells of calls already while it loads.
 func (w *Worker) environ(in *instance, rev *faas.Revision, secrets map[string]string) map[string]string {
-	env := runtimes.Environ(rev, secrets)
-	if rev.Network == faas.NetworkEgress && w.cfg.Server != nil {
-		if at := w.cfg.Server(); at != "" {
-			env["BRASA_SERVER"] = at
-		}
-	}
+	env := w.lasting(rev, secrets)
 	if rev.Contract == faas.ContractNative || in.pool == nil || in.pool.rt.Style == runtimes.StyleExec { // which is told of its one call
 		return env
 	}
@@ -44,6 +39,17 @@ func (w *Worker) environ(in *instance, rev *faas.Revision, secrets map[string]st
 	w.mu.Unlock()
 	if first != nil {
 		addMissing(env, runtimes.LoadEnv(rev, first.call.inv))
+	}
+	return env
+}
+
+// lasting is the part of the environment that no call changes.
+func (w *Worker) lasting(rev *faas.Revision, secrets map[string]string) map[string]string {
+	env := runtimes.Environ(rev, secrets)
+	if rev.Network == faas.NetworkEgress && w.cfg.Server != nil {
+		if at := w.cfg.Server(); at != "" {
+			env["BRASA_SERVER"] = at
+		}
 	}
 	return env
 }

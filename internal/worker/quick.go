@@ -94,6 +94,7 @@ func (w *Worker) quickStart(in *instance, c *call) error {
 		return err
 	}
 	spec := runtimes.SpecOf(in.pool.rev, nil)
+	spec.Env = w.lasting(in.pool.rev, nil)
 	addMissing(spec.Env, runtimes.LoadEnv(in.pool.rev, c.inv))
 	if in.seeded() {
 		spec.Seed = newSeed()
