@@ -19,8 +19,12 @@ func TestNuGetRestoresWhatAProjectNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := reg.Lookup(runtimes.DotNet); err != nil {
+	rt, err := reg.Lookup(runtimes.DotNet)
+	if err != nil {
 		t.Skip(err)
+	}
+	if rt.Compiler == "" {
+		t.Skip("this host has a runtime of .NET and no SDK")
 	}
 	reachable(t, "nuget.org", "https://api.nuget.org/v3/index.json")
 	s := newScriptShop(t, runtimes.DotNet, nil)
