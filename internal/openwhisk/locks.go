@@ -1,6 +1,11 @@
 package openwhisk
 
-import "sync"
+import (
+	"context"
+	"sync"
+
+	"github.com/brasa-dev/brasa/internal/faas"
+)
 
 // locks let one at a time change an entity, so that of two who make it one is refused. Entities of different
 // kinds with one name have one lock, as they exclude each other. Each has a lock of its own: to make an
@@ -56,5 +61,52 @@ func (l *locks) put(p path, e *entityLock) {
 	defer l.mu.Unlock()
 	if e.users--; e.users == 0 {
 		delete(l.all, p)
+	}
+}
+
+// atOnce is how many requests of a kind a namespace has served at once that may need much memory: an action's
+// code is in it several times over while it is read and written.
+const atOnce = 4
+
+// slots let a namespace have some such requests served at once. The rest waits.
+type slots struct {
+	mu  sync.Mutex
+	all map[string]*slot // guarded by mu
+}
+
+type slot struct {
+	places chan struct{}
+	users  int // guarded by slots.mu; those that have a place or wait for one
+}
+
+// take returns when there is a place, which it has until what it returns is called, or ctx ends.
+func (s *slots) take(ctx context.Context, of string) (release func(), err error) {
+	s.mu.Lock()
+	if s.all == nil {
+		s.all = map[string]*slot{}
+	}
+	e := s.all[of]
+	if e == nil {
+		e = &slot{places: make(chan struct{}, atOnce)}
+		s.all[of] = e
+	}
+	e.users++
+	s.mu.Unlock()
+	gone := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(s.all, of)
+		}
+	}
+	select {
+	case e.places <- struct{}{}:
+		return func() {
+			<-e.places
+			gone()
+		}, nil
+	case <-ctx.Done():
+		gone()
+		return nil, faas.AsError(context.Cause(ctx))
 	}
 }

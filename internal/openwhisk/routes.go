@@ -85,6 +85,13 @@ func (s *Server) namespaces(c *call) error {
 	if answer == nil {
 		return errNotFound
 	}
+	if c.r.Method == http.MethodPut || c.rest[1] == "actions" && len(c.rest) > 2 && c.r.Method != http.MethodPost {
+		release, err := s.slots.take(c.ctx, c.r.Method+" "+c.who.Namespace)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	c.rest = c.rest[2:]
 	return answer(s, c, namespace)
 }

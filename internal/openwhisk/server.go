@@ -56,6 +56,7 @@ type Server struct {
 	metas     sync.Map     // what calls need of origins, by revision
 	metaCount atomic.Int64 // of these, about
 	locks     locks        // of entities that are being changed
+	slots     slots        // of requests that need much memory
 	system    system       // the packages that the server brings
 	touched   atomic.Int64 // when an entity was last changed, in ms since 1970
 }
