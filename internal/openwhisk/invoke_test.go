@@ -48,7 +48,9 @@ func TestInvoke(t *testing.T) {
 		return nil, faas.Errorf(faas.Timeout, "run", "The action exceeded its time limits of 100 milliseconds.")
 	})
 	w.do("guest/ours", func(map[string]any) (any, error) { return nil, faas.Errorf(faas.Internal, "run", "no place") })
-	w.do("guest/ended", func(map[string]any) (any, error) { return nil, faas.Errorf(faas.Canceled, "run", "the server was stopped") })
+	w.do("guest/ended", func(map[string]any) (any, error) {
+		return nil, faas.Errorf(faas.Canceled, "run", "the server was stopped")
+	})
 	w.do("guest/long", func(map[string]any) (any, error) { return map[string]any{"x": strings.Repeat("y", 3000)}, nil })
 	w.do("guest/none", func(map[string]any) (any, error) { return map[string]any{}, nil })
 	for _, name := range []string{"a", "slow", "list", "app", "dev", "crash", "late", "ours", "ended", "long", "none"} {
