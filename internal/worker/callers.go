@@ -22,6 +22,14 @@ type poolKey struct {
 // keyOf is the key of the calls of a function's own namespace.
 func keyOf(rev *faas.Revision) poolKey { return poolKey{name: rev.Name, revision: rev.ID} }
 
+// tenant is the namespace whose calls a pool serves: what its instances take of the node is that namespace's.
+func (k poolKey) tenant() string {
+	if owner, _, _ := strings.Cut(k.caller, " "); owner != "" { // names have no spaces
+		return owner
+	}
+	return k.name.Namespace
+}
+
 // callerOf tells apart the calls of a revision that may not have a process in common: those of other
 // namespaces, and those that come with variables of their own, which stay in the environment of the
 // process. Variables of the platform do not count: each call has them anew.

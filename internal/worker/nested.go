@@ -64,7 +64,7 @@ func (w *Worker) untangle(now time.Time) {
 		lineOf[p] = len(lines)
 		most := p.rev.Limits.MaxInstances
 		l := policy.Line{
-			Namespace: p.key.name.Namespace, Need: p.rev.Limits.Memory, Full: most > 0 && len(p.instances)+p.starting >= most,
+			Namespace: p.key.tenant(), Need: p.rev.Limits.Memory, Full: most > 0 && len(p.instances)+p.starting >= most,
 			Free: p.starting > 0 || p.cleansing > 0,
 		}
 		for id, in := range p.instances {

@@ -173,7 +173,7 @@ func (w *Worker) take(p *pool, now time.Time) *instance {
 		in = p.leastFull()
 	}
 	if more := p.rev.Limits.Memory - in.held; more > 0 {
-		if over := w.reserved + more - w.memory(); over > 0 && !w.evict(over, in, p.key.name.Namespace) {
+		if over := w.reserved + more - w.memory(); over > 0 && !w.evict(over, in, p.key.tenant()) {
 			p.short = true
 			return nil
 		}
@@ -313,7 +313,7 @@ func (w *Worker) feed() {
 		if w.waits(p) { // by now it is known that more of them are of no use
 			continue
 		}
-		ns := p.key.name.Namespace
+		ns := p.key.tenant()
 		before := p.starting
 		w.grow(p)
 		if !p.inHungry || p.starting > before {
@@ -339,7 +339,7 @@ func (w *Worker) feed() {
 // reserve takes memory for a new instance, from idle instances if none is left. The caller
 // holds mu.
 func (w *Worker) reserve(p *pool) bool {
-	need, total, ns := p.rev.Limits.Memory, w.memory(), p.key.name.Namespace
+	need, total, ns := p.rev.Limits.Memory, w.memory(), p.key.tenant()
 	p.short = false
 	if w.reserved+need > total/2 { // below that nobody is in anybody's way
 		if t := w.census(time.Now()); !policy.MayHold(total, need, t.all[ns], t.atWork) {
@@ -372,7 +372,7 @@ func (w *Worker) evict(need faas.Bytes, save *instance, namespace string) bool {
 	var idle []*instance
 	var status []policy.Idle
 	for _, p := range w.pools {
-		ns := p.key.name.Namespace
+		ns := p.key.tenant()
 		if namespace != "" && namespace != ns && policy.Safe(t.all[ns], t.all[namespace], need, fair, now.Sub(p.called)) {
 			continue
 		}

@@ -42,7 +42,7 @@ func (w *Worker) census(now time.Time) *tenants {
 	t.at, t.all, t.atWork = now, map[string]policy.Tenant{}, 0
 	recent := map[string]bool{}
 	for _, p := range w.pools {
-		ns := p.key.name.Namespace
+		ns := p.key.tenant()
 		has := t.all[ns]
 		has.Starting += p.starting
 		has.Held += faas.Bytes(p.starting) * p.rev.Limits.Memory
@@ -65,14 +65,14 @@ func (w *Worker) tenantStarting(namespace string) policy.Tenant {
 
 // mayStart says whether the pool may have another instance made now. The caller holds mu.
 func (w *Worker) mayStart(p *pool) bool {
-	return policy.MayStart(w.cfg.Starts, w.starting, w.tenantStarting(p.key.name.Namespace))
+	return policy.MayStart(w.cfg.Starts, w.starting, w.tenantStarting(p.key.tenant()))
 }
 
 // begins counts a start. The caller holds mu and has reserved its memory.
 func (w *Worker) begins(p *pool) {
 	p.starting++
 	w.starting++
-	w.startingBy[p.key.name.Namespace]++
+	w.startingBy[p.key.tenant()]++
 	w.work.Add(1)
 }
 
@@ -80,7 +80,7 @@ func (w *Worker) begins(p *pool) {
 func (w *Worker) begun(p *pool) {
 	p.starting--
 	w.starting--
-	ns := p.key.name.Namespace
+	ns := p.key.tenant()
 	if w.startingBy[ns]--; w.startingBy[ns] <= 0 {
 		delete(w.startingBy, ns)
 	}
@@ -96,7 +96,7 @@ func (w *Worker) nextHungry(now time.Time) (place int, poor bool) {
 	fair := policy.Fair(w.memory(), t.atWork)
 	all := make([]policy.Hungry, len(w.hungry))
 	for i, p := range w.hungry {
-		ns := p.key.name.Namespace
+		ns := p.key.tenant()
 		all[i] = policy.Hungry{Tenant: t.all[ns], Need: p.rev.Limits.Memory}
 		all[i].Starting = w.startingBy[ns]
 	}
@@ -108,7 +108,7 @@ func (w *Worker) nextHungry(now time.Time) (place int, poor bool) {
 // though its own function may have calls in line. The caller holds mu.
 func (w *Worker) givesWay(in *instance) bool {
 	o := &w.owed
-	ns := in.pool.key.name.Namespace
+	ns := in.pool.key.tenant()
 	if o.namespace == "" || o.namespace == ns || o.given >= o.need {
 		return false
 	}
@@ -132,7 +132,7 @@ func (w *Worker) weigh() {
 	working := map[string]int{}
 	for _, p := range w.pools {
 		if n := p.working(); n > 0 {
-			working[p.key.name.Namespace] += n
+			working[p.key.tenant()] += n
 		}
 	}
 	now := time.Now()
@@ -153,7 +153,7 @@ func (w *Worker) weigh() {
 				if own == 0 {
 					own = wholeCore
 				}
-				weight := policy.Weight(own, working[p.key.name.Namespace], runtime.NumCPU(), atWork)
+				weight := policy.Weight(own, working[p.key.tenant()], runtime.NumCPU(), atWork)
 				if weight == own {
 					weight = 0
 				}
