@@ -101,6 +101,29 @@ func (a *app) completeSecrets(c *cobra.Command, _ []string, _ string) ([]cobra.C
 	})
 }
 
+func (a *app) completeSubjects(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.complete(c, func(ctx context.Context, client *api.Client) (names []cobra.Completion) {
+		subjects, _ := client.Subjects(ctx)
+		for _, s := range subjects {
+			names = append(names, s.Subject)
+		}
+		return names
+	})
+}
+
+func (a *app) completeNamespaces(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.complete(c, func(ctx context.Context, client *api.Client) (names []cobra.Completion) {
+		namespaces, _ := client.Namespaces(ctx)
+		for _, n := range namespaces {
+			names = append(names, n.Name)
+		}
+		return names
+	})
+}
+
 func (a *app) completeActivations(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

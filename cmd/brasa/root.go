@@ -41,6 +41,7 @@ or, while you write: brasa dev`,
 		},
 	}
 	a.flags(root.PersistentFlags())
+	completeFlag(root, "namespace", a.completeNamespaces)
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Begin:"},
 		&cobra.Group{ID: groupCode, Title: "Code:"},

@@ -106,11 +106,12 @@ func spaces(s api.Subject) string {
 
 func newSubjectGet(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "get NAME",
-		Aliases: []string{"show"},
-		Short:   "Show a subject and the namespaces it has keys of",
-		Example: "  brasa subject get guest",
-		Args:    exactly("NAME"),
+		Use:               "get NAME",
+		Aliases:           []string{"show"},
+		Short:             "Show a subject and the namespaces it has keys of",
+		Example:           "  brasa subject get guest",
+		ValidArgsFunction: a.completeSubjects,
+		Args:              exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -140,10 +141,11 @@ func newSubjectBlock(a *app, block bool) *cobra.Command {
 		use, short = "unblock", "Have a subject's keys taken again"
 	}
 	return &cobra.Command{
-		Use:     use + " NAME",
-		Short:   short,
-		Example: "  brasa subject " + use + " guest",
-		Args:    exactly("NAME"),
+		Use:               use + " NAME",
+		Short:             short,
+		Example:           "  brasa subject " + use + " guest",
+		ValidArgsFunction: a.completeSubjects,
+		Args:              exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -172,7 +174,8 @@ func newSubjectLimits(a *app) *cobra.Command {
 		Example: `  brasa subject limits guest
   brasa subject limits guest --invocations 600 --concurrent 100
   brasa subject limits guest --reset`,
-		Args: exactly("NAMESPACE"),
+		Args:              exactly("NAMESPACE"),
+		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -236,11 +239,12 @@ func orText(s, otherwise string) string {
 func newSubjectRm(a *app) *cobra.Command {
 	var of string
 	c := &cobra.Command{
-		Use:     "rm NAME [flags]",
-		Aliases: []string{"delete", "remove"},
-		Short:   "Delete a subject or its key of one namespace; what is in the namespace stays",
-		Example: "  brasa subject rm guest\n  brasa subject rm guest --of shop",
-		Args:    exactly("NAME"),
+		Use:               "rm NAME [flags]",
+		Aliases:           []string{"delete", "remove"},
+		Short:             "Delete a subject or its key of one namespace; what is in the namespace stays",
+		Example:           "  brasa subject rm guest\n  brasa subject rm guest --of shop",
+		ValidArgsFunction: a.completeSubjects,
+		Args:              exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

@@ -214,7 +214,11 @@ func (s *Server) summary(ctx context.Context, fn *faas.Function, f Figures) Summ
 		out.Runtime, out.Version = rev.Runtime, rev.Version
 		if rev.Sequence != nil {
 			for _, step := range rev.Sequence.Steps {
-				out.Steps = append(out.Steps, step.Path())
+				name := step.Path()
+				if step.Namespace != fn.Name.Namespace { // a dialect's may lead elsewhere
+					name = "/" + step.String()
+				}
+				out.Steps = append(out.Steps, name)
 			}
 		}
 	}

@@ -84,11 +84,15 @@ func (s *Server) subjectRoutes() {
 		s.subjects.Lock()
 		defer s.subjects.Unlock()
 		native := faas.NativeName(namespace)
-		if _, err := s.cfg.Catalog.CreateNamespace(ctx, native); err != nil && faas.CodeOf(err) != faas.Conflict {
-			return NewSubject{}, err
+		_, there := s.cfg.Catalog.CreateNamespace(ctx, native)
+		if there != nil && faas.CodeOf(there) != faas.Conflict {
+			return NewSubject{}, there
 		}
 		made, err := s.cfg.Subjects.Put(ctx, in.Subject, namespace, in.Body.UUID, in.Body.Key, in.Body.Replace)
 		if err != nil {
+			if there == nil { // nobody asked for the namespace alone
+				err = errors.Join(err, s.cfg.Catalog.DeleteNamespace(context.WithoutCancel(ctx), native))
+			}
 			return NewSubject{}, err
 		}
 		if _, err := s.cfg.Catalog.PutSecret(ctx, native, auth.SubjectSecret, []byte(made.UUID+":"+made.Key)); err != nil {
