@@ -33,6 +33,13 @@ func TestCallsThatNobodyWaitsForAreConcurrent(t *testing.T) {
 		{item: 179, method: "PUT", path: "_/actions/s", body: sequence("/_/p/slow", "/_/p/slow"), status: 200},
 		{item: 179, method: "PUT", path: "_/triggers/t", body: `{}`, status: 200},
 		{item: 179, method: "PUT", path: "_/rules/r", body: `{"trigger":"/_/t","action":"/_/p/slow"}`, status: 200},
+		{item: 179, method: "PUT", path: "_/triggers/alarm", body: `{"annotations":[{"key":"feed","value":"/whisk.system/alarms/alarm"}]}`, status: 200},
+		{item: 179, method: "PUT", path: "_/rules/of-alarm", body: `{"trigger":"/_/alarm","action":"/_/p/slow"}`, status: 200},
+	})
+	if a := w.feed("alarm", "CREATE", "/_/alarm", map[string]any{"cron": "0 0 1 1 *"}); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	w.play([]step{
 		// One that others share is the caller's call.
 		{item: 179, who: "other", method: "POST", path: "guest/actions/p/slow", body: `{}`, status: 202},
 		{item: 179, method: "POST", path: "_/actions/p/slow", body: `{}`, status: 202},
@@ -46,6 +53,14 @@ func TestCallsThatNobodyWaitsForAreConcurrent(t *testing.T) {
 	if r := w.recordOf(fired.id()); fired.status != 202 || !strings.Contains(r.body, `\"success\":false`) || !strings.Contains(r.body, "concurrent requests in flight") {
 		t.Errorf("item 179: a trigger of which all is in flight: %d, %s", fired.status, r.body)
 	}
+	// So is an alarm's.
+	if fired, err := triggers.Fire(t.Context(), "guest", "alarm", faas.Event{ID: "now"}); err != nil || len(fired.Calls) != 1 || fired.Calls[0].Err == nil {
+		t.Errorf("an alarm while all is in flight: %+v, %v", fired.Calls, err)
+	}
+	w.until("the alarm's record", func() bool {
+		a := w.send("guest", "GET", "_/activations?name=alarm&docs=true", "")
+		return strings.Contains(a.body, "concurrent requests in flight")
+	})
 	// What a source holds until it is taken is told again.
 	event := faas.Event{ID: "one", Data: []byte(`{"of":"a source"}`)}
 	if _, err := triggers.Fire(t.Context(), "guest", "t", event); faas.CodeOf(err) != faas.Overloaded {
