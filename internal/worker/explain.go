@@ -100,11 +100,23 @@ func (w *Worker) explainCall(ctx context.Context, in *instance, c *call, err err
 		}
 		return faas.Errorf(faas.Canceled, "run function", "the caller went away")
 	}
+	if w.cutOff(in) {
+		return faas.Errorf(faas.Unavailable, "run function", "the server was stopped before the call had ended").
+			WithFix("send the call again if it may be made twice; the server waits for calls as long as its key drain says")
+	}
 	e := faas.AsError(err)
 	if e.Code == faas.Crashed || e.Code == faas.Internal {
 		return w.explainDeath(ctx, in, e)
 	}
 	return advise(in.pool.rev, e)
+}
+
+// cutOff says whether an instance was ended because the server stops: how its process took that is not
+// its function's doing.
+func (w *Worker) cutOff(in *instance) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.draining && in.ending
 }
 
 // pastDeadline says which clock has fired: the function's own, or a shorter one that the caller set.

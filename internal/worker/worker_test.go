@@ -31,6 +31,7 @@ type machine struct {
 	*worker.Worker
 	depot *artifact.Depot
 	host  *sandbox.Host
+	stop  func() // ends the worker before the test's end
 
 	mu    sync.Mutex
 	stray []faas.LogLine // guarded by mu
@@ -96,12 +97,12 @@ func newMachine(t *testing.T, adjust func(*worker.Config)) *machine {
 		adjust(&cfg)
 	}
 	m.Worker = worker.New(cfg)
-	run(t, m.Worker.Run)
+	m.stop = run(t, m.Worker.Run)
 	return m
 }
 
-// run runs a part until the test's end, in the reverse order of starting.
-func run(t *testing.T, f func(context.Context) error) {
+// run runs a part until the test's end, in the reverse order of starting, or until it is stopped.
+func run(t *testing.T, f func(context.Context) error) (stop func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
@@ -111,6 +112,7 @@ func run(t *testing.T, f func(context.Context) error) {
 			t.Errorf("run: %v", err)
 		}
 	})
+	return stop
 }
 
 // function stores the files and returns a revision of them.
