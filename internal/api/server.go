@@ -41,6 +41,7 @@ type Config struct {
 	Builds     *install.Builds  // logs of what was installed and built; nil: none are kept
 	Keys       *auth.Keys
 	Subjects   *auth.Subjects                   // nil: there are none
+	CheckKinds func(names []string) error       // says which kinds of OpenWhisk's actions there are not; nil: all names are taken
 	Runtimes   func() []Runtime                 // what languages there are
 	Doctor     func(ctx context.Context) Doctor // examines this host
 	Nodes      func() []faas.NodeStatus         // the machines that run functions

@@ -176,6 +176,11 @@ func (s *Server) spaceRoutes() {
 		if err := known(in.Space); err != nil {
 			return SpaceLimits{}, err
 		}
+		if s.cfg.CheckKinds != nil {
+			if err := s.cfg.CheckKinds(in.Body.Kinds); err != nil {
+				return SpaceLimits{}, err
+			}
+		}
 		return in.Body, s.cfg.Subjects.PutLimits(ctx, in.Space, auth.NamespaceLimits(in.Body))
 	})
 }

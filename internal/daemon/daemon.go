@@ -201,7 +201,11 @@ func (d *Daemon) openState(ctx context.Context, n *node, engine *store.Engine, c
 	if err != nil {
 		return err
 	}
-	if n.catalog, err = catalog.Open(ctx, catalog.Config{Store: documents, Secrets: secrets, Key: master, Logger: d.log.With("part", "catalog")}); err != nil {
+	quota := d.cfg.Quota
+	if n.catalog, err = catalog.Open(ctx, catalog.Config{
+		Store: documents, Secrets: secrets, Key: master, Logger: d.log.With("part", "catalog"), MaxNamespaces: quota.Namespaces, MaxFunctions: quota.Functions,
+		MaxPackages: quota.Packages, MaxTriggers: quota.Triggers, MaxRules: quota.Rules, MaxSecrets: quota.Secrets,
+	}); err != nil {
 		return err
 	}
 	if n.keys, err = auth.Open(ctx, auth.Config{Store: keys, File: d.keyFile(), Logger: d.log.With("part", "auth")}); err != nil {
@@ -335,7 +339,7 @@ func (d *Daemon) recordStray(n *node, rev *faas.Revision, instance string, lines
 func (d *Daemon) openDoor(n *node) (*gateway.Gateway, error) {
 	server, err := api.New(api.Config{
 		Catalog: n.catalog, Dispatcher: n.dispatch, Queue: n.queue, Deployer: n.deployer, Builds: n.builds, Journal: n.journal, Keys: n.keys,
-		Triggers: n.triggers, Subjects: n.subjects,
+		Triggers: n.triggers, Subjects: n.subjects, CheckKinds: openwhisk.CheckKinds,
 		Runtimes: func() []api.Runtime { return describeRuntimes(n.runtimes) },
 		Nodes:    func() []faas.NodeStatus { return []faas.NodeStatus{n.worker.Status()} },
 		Doctor:   func(ctx context.Context) api.Doctor { return n.examine(ctx) },

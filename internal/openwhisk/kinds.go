@@ -2,6 +2,7 @@ package openwhisk
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/brasa-dev/brasa/internal/faas"
@@ -126,6 +127,26 @@ func (s *Server) lacks(k kind) error {
 		text += "; " + e.Fix
 	}
 	return errors.New(text + "; or bring an image that has it, as kind blackbox")
+}
+
+// CheckKinds refuses names of kinds that there are not, so that no namespace is held to nothing by a slip
+// of the pen.
+func CheckKinds(names []string) error {
+	for _, name := range names {
+		if name == kindSequence || name == kindBlackbox || slices.ContainsFunc(kinds, func(k kind) bool { return k.Name == name }) {
+			continue
+		}
+		e := faas.Errorf(faas.Invalid, "set limits", "there is no kind %q of actions", name).WithLimit("kinds")
+		if k, ok := findKind(name); ok {
+			return e.WithFix("name it in its version: %s", k.Name)
+		}
+		var all []string
+		for _, k := range kinds {
+			all = append(all, k.Name)
+		}
+		return e.WithFix("name some of %s", strings.Join(append(all, kindSequence, kindBlackbox), ", "))
+	}
+	return nil
 }
 
 // kindNames are the kinds that actions can be made of here, for people.
