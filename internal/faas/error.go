@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 )
 
@@ -149,6 +151,16 @@ func CodeOf(err error) Code {
 		return Timeout
 	}
 	return Internal
+}
+
+// Told is an error's text for those who do not run the server: without the address of the name server that
+// was asked.
+func Told(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.Server != "" {
+		text = strings.ReplaceAll(text, " on "+e.Server, "")
+	}
+	return text
 }
 
 // AsError returns err as an *Error, wrapping it with CodeOf's code where it is none. It returns

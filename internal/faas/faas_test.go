@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 	"testing"
@@ -199,5 +200,20 @@ func TestALimitOfTimeIsToldWithItsUnit(t *testing.T) {
 	err := l.Validate(faas.CeilingLimits())
 	if err == nil || !strings.Contains(err.Error(), "timeout_ms is 9999h0m0s; it must be from 1ms to 1h0m0s") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTold(t *testing.T) {
+	asked := &net.DNSError{Err: "no such host", Name: "nowhere.test", Server: "10.9.8.7:53", IsNotFound: true}
+	for _, err := range []error{
+		&net.OpError{Op: "dial", Net: "tcp", Err: asked},
+		fmt.Errorf("connect: %w", fmt.Errorf("reach broker: %w", asked)),
+	} {
+		if got := faas.Told(err); strings.Contains(got, "10.9.8.7") || !strings.Contains(got, "lookup nowhere.test: no such host") {
+			t.Errorf("%v is told as %q", err, got)
+		}
+	}
+	if got := faas.Told(errors.New("plain")); got != "plain" {
+		t.Errorf("got %q", got)
 	}
 }

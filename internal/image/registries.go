@@ -216,5 +216,5 @@ func unreachable(what string, err error) error {
 	if code := faas.CodeOf(err); code == faas.Canceled || code == faas.Timeout {
 		return err
 	}
-	return faas.Errorf(faas.Unavailable, op, "%s: %w", what, err).WithFix("try again; if it stays so, see that the server can reach the registry")
+	return faas.Errorf(faas.Unavailable, op, "%s: %s", what, faas.Told(err)).WithFix("try again; if it stays so, see that the server can reach the registry")
 }

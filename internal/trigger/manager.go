@@ -259,7 +259,7 @@ func (m *Manager) keepRunning(ctx context.Context, r *running) {
 		if err == nil {
 			err = errors.New("it ended by itself")
 		}
-		r.set(false, err.Error(), m.cfg.Now())
+		r.set(false, faas.Told(err), m.cfg.Now())
 		m.cfg.Logger.Warn("trigger's source failed; it is tried again", "trigger", r.trigger.Namespace+"/"+r.trigger.Name, "cause", err)
 		if time.Since(begun) > m.cfg.RetryMost {
 			wait = m.cfg.RetryLeast
