@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -70,97 +71,134 @@ const mostWait = time.Hour
 // scan is how many records are read at once to find those that are asked for.
 const scan = 500
 
+// listing is what a list of records was asked for.
+type listing struct {
+	limit, skip int
+	count, docs bool
+	since, upto time.Time // of the start as records tell it; zero: any
+	name        string    // "action", or "package/action"; empty: any
+}
+
+// readListing reads what a list was asked for.
+func readListing(c *call) (l listing, err error) {
+	if l.limit, l.skip, l.count, err = paging(c); err != nil {
+		return l, err
+	}
+	if l.docs, err = flag(c, "docs"); err != nil {
+		return l, err
+	}
+	if l.docs && l.count {
+		return l, reject(http.StatusBadRequest, "The parameters docs and count exclude each other.")
+	}
+	if l.since, err = millis(c, "since"); err != nil {
+		return l, err
+	}
+	if l.upto, err = millis(c, "upto"); err != nil {
+		return l, err
+	}
+	l.name = c.query.Get("name")
+	if l.name != "" && (strings.Count(l.name, "/") > 1 || !validNames(strings.Split(l.name, "/"))) {
+		return l, reject(http.StatusBadRequest, "The name of activations is an action's, or a package's and an action's with a slash between them.")
+	}
+	return l, nil
+}
+
+// wants says whether a record is one of those that were asked for.
+func (l *listing) wants(act *faas.Activation) bool {
+	start := timesOf(act).start
+	return (l.since.IsZero() || start >= l.since.UnixMilli()) && (l.upto.IsZero() || start <= l.upto.UnixMilli()) && named(act, l.name)
+}
+
 // listActivations answers the list of records, newest first; an empty one where they are hidden.
 func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
-	limit, skip, count, err := paging(c)
+	l, err := readListing(c)
 	if err != nil {
 		return err
 	}
-	docs, err := flag(c, "docs")
-	if err != nil {
-		return err
-	}
-	if docs && count {
-		return reject(http.StatusBadRequest, "The parameters docs and count exclude each other.")
-	}
-	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, Limit: scan}
-	since, err := millis(c, "since")
-	if err != nil {
-		return err
-	}
-	upto, err := millis(c, "upto")
-	if err != nil {
-		return err
-	}
-	// The bounds are of the start as records tell it, which is after the time that a call waited.
-	if !since.IsZero() {
-		q.Since = since.Add(-mostWait)
-	}
-	if !upto.IsZero() {
-		q.Until = upto.Add(time.Millisecond)
-	}
-	name := c.query.Get("name")
-	if name != "" && (strings.Count(name, "/") > 1 || !validNames(strings.Split(name, "/"))) {
-		return reject(http.StatusBadRequest, "The name of activations is an action's, or a package's and an action's with a slash between them.")
-	}
-	out := []*activation{}
-	var whole []faas.ID // those that are told with docs
+	var found []*faas.Activation
 	n := 0
-search:
-	for !hidden {
-		page, next, err := s.cfg.Journal.Find(c.ctx, q)
-		if err != nil {
+	if !hidden {
+		if found, n, err = s.search(c.ctx, namespace, &l); err != nil {
 			return err
 		}
-		for _, act := range page {
-			if start := timesOf(act).start; !named(act, name) || !since.IsZero() && start < since.UnixMilli() || !upto.IsZero() && start > upto.UnixMilli() {
-				continue
-			}
-			n++
-			if count || n <= skip {
-				continue
-			}
-			if docs {
-				whole = append(whole, act.ID)
-			} else {
-				out = append(out, s.summary(act))
-			}
-			if len(out)+len(whole) == limit {
-				break search
-			}
-		}
-		if next == "" {
-			break
-		}
-		if q.Cursor == "" { // one at a time of a namespace looks further, so that none keeps all processors at it
-			defer s.locks.lock(path{namespace: namespace, pkg: "/activations"})()
-		}
-		q.Cursor = next
 	}
-	if count {
-		writeJSON(c.w, http.StatusOK, map[string]int{"activations": max(n-skip, 0)})
-		return nil
+	switch {
+	case l.count:
+		writeJSON(c.w, http.StatusOK, map[string]int{"activations": max(n-l.skip, 0)})
+	case l.docs:
+		return s.tellWhole(c, found)
+	default:
+		out := []*activation{}
+		for _, act := range found {
+			out = append(out, s.summary(act))
+		}
+		writeJSON(c.w, http.StatusOK, out)
 	}
-	if docs {
-		return s.tellWhole(c, q.Namespace, whole)
-	}
-	writeJSON(c.w, http.StatusOK, out)
 	return nil
 }
 
-// tellWhole answers with whole records. They are read and written one by one: each may have megabytes of logs.
-func (s *Server) tellWhole(c *call, native string, ids []faas.ID) error {
-	c.w.Header().Set("Content-Type", "application/json")
-	c.w.WriteHeader(http.StatusOK)
-	sep := "["
-	for _, id := range ids {
-		act, err := s.cfg.Journal.Get(c.ctx, native, id) // lists leave long answers and logs out
+// search finds the records that a list tells, and how many it has looked at that were asked for. With
+// count it looks at all of them and returns none.
+func (s *Server) search(ctx context.Context, namespace string, l *listing) (found []*faas.Activation, n int, err error) {
+	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, Limit: scan}
+	// The journal knows when a call came, and the bounds are of the start, which is after the time that it waited.
+	if !l.since.IsZero() {
+		q.Since = l.since.Add(-mostWait)
+	}
+	if !l.upto.IsZero() {
+		q.Until = l.upto.Add(time.Millisecond)
+	}
+	for {
+		page, next, err := s.cfg.Journal.Find(ctx, q)
 		if err != nil {
+			return nil, 0, err
+		}
+		for _, act := range page {
+			if !l.wants(act) {
+				continue
+			}
+			if n++; l.count || n <= l.skip {
+				continue
+			}
+			if found = append(found, act); len(found) == l.limit {
+				return found, n, nil
+			}
+		}
+		if next == "" {
+			return found, n, nil
+		}
+		if q.Cursor == "" { // one at a time of a namespace looks further, so that none keeps all processors at it
+			release, err := s.slots.take(ctx, "search "+namespace, 1)
+			if err != nil {
+				return nil, 0, err
+			}
+			defer release()
+		}
+		q.Cursor = next
+	}
+}
+
+// tellWhole answers with whole records, of which those that were found may lack long answers and logs. They are
+// read and written one by one: each may have megabytes of logs.
+func (s *Server) tellWhole(c *call, found []*faas.Activation) error {
+	sep := "["
+	for _, act := range found {
+		act, err := s.cfg.Journal.Get(c.ctx, act.Namespace, act.ID)
+		switch {
+		case faas.CodeOf(err) == faas.NotFound:
 			continue // it was too old in the meantime
+		case err != nil && sep == "[":
+			return err
+		case err != nil: // too late for another status: a list that breaks off is taken for none
+			s.cfg.Logger.Error("list of activations broken off", "transaction", c.transaction, "cause", err)
+			panic(http.ErrAbortHandler)
 		}
 		b, err := json.Marshal(s.record(act, true))
 		if err != nil { // not possible: all that is written was built here or read from JSON
 			continue
+		}
+		if sep == "[" {
+			c.w.Header().Set("Content-Type", "application/json")
 		}
 		if _, err := c.w.Write(append([]byte(sep), b...)); err != nil {
 			return nil // nobody is left to hear of it
@@ -168,11 +206,10 @@ func (s *Server) tellWhole(c *call, native string, ids []faas.ID) error {
 		sep = ","
 	}
 	if sep == "[" {
-		sep = "[]"
-	} else {
-		sep = "]"
+		writeJSON(c.w, http.StatusOK, []string{})
+		return nil
 	}
-	_, _ = c.w.Write([]byte(sep)) // the same
+	_, _ = c.w.Write([]byte("]")) // the same
 	return nil
 }
 

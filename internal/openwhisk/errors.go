@@ -75,8 +75,7 @@ func asRejection(err error) *rejection {
 
 // writeError answers with an error in the form that OpenWhisk's clients read: both of its fields must
 // be there.
-func writeError(w http.ResponseWriter, transaction string, err error) {
-	r := asRejection(err)
+func writeError(w http.ResponseWriter, transaction string, r *rejection) {
 	h := w.Header()
 	if r.allow != "" {
 		h.Set("Allow", r.allow)

@@ -68,7 +68,7 @@ func (l *locks) put(p path, e *entityLock) {
 // code is in it several times over while it is read and written.
 const atOnce = 4
 
-// slots let a namespace have some such requests served at once. The rest waits.
+// slots let a namespace have some requests of a kind served at once. The rest waits, as long as their callers do.
 type slots struct {
 	mu  sync.Mutex
 	all map[string]*slot // guarded by mu
@@ -79,15 +79,16 @@ type slot struct {
 	users  int // guarded by slots.mu; those that have a place or wait for one
 }
 
-// take returns when there is a place, which it has until what it returns is called, or ctx ends.
-func (s *slots) take(ctx context.Context, of string) (release func(), err error) {
+// take returns when there is one of so many places, which it has until what it returns is called, or ctx ends.
+// Requests of a kind all ask for one of as many.
+func (s *slots) take(ctx context.Context, of string, places int) (release func(), err error) {
 	s.mu.Lock()
 	if s.all == nil {
 		s.all = map[string]*slot{}
 	}
 	e := s.all[of]
 	if e == nil {
-		e = &slot{places: make(chan struct{}, atOnce)}
+		e = &slot{places: make(chan struct{}, places)}
 		s.all[of] = e
 	}
 	e.users++

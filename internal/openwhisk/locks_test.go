@@ -12,22 +12,22 @@ func TestSlots(t *testing.T) {
 		var s slots
 		var held []func()
 		for range atOnce {
-			release, err := s.take(t.Context(), "a")
+			release, err := s.take(t.Context(), "a", atOnce)
 			if err != nil {
 				t.Fatal(err)
 			}
 			held = append(held, release)
 		}
-		other, err := s.take(t.Context(), "b")
+		other, err := s.take(t.Context(), "b", atOnce)
 		if err != nil {
 			t.Fatal(err)
 		}
 		other()
 		ctx, cancel := context.WithCancel(t.Context())
 		var gone error
-		go func() { _, gone = s.take(ctx, "a") }()
+		go func() { _, gone = s.take(ctx, "a", atOnce) }()
 		var late func()
-		go func() { late, _ = s.take(t.Context(), "a") }()
+		go func() { late, _ = s.take(t.Context(), "a", atOnce) }()
 		synctest.Wait()
 		if late != nil {
 			t.Fatal("one more than there are places was served")
@@ -57,18 +57,16 @@ func TestLocks(t *testing.T) {
 	var l locks
 	p := path{namespace: "n", name: "a"}
 	one, two := l.share(p), l.share(p)
+	l.lock(path{namespace: "n", name: "b"})() // another's is free
+	one()
+	if l.all[p].TryLock() {
+		t.Fatal("an entity can be changed that another keeps from it")
+	}
 	changed := make(chan bool)
 	go func() {
 		defer close(changed)
 		defer l.lock(p)()
 	}()
-	l.lock(path{namespace: "n", name: "b"})() // another's is free
-	one()
-	select {
-	case <-changed:
-		t.Error("an entity was changed that another keeps from it")
-	default:
-	}
 	two()
 	<-changed
 	if len(l.all) != 0 {

@@ -86,7 +86,7 @@ func (s *Server) namespaces(c *call) error {
 		return errNotFound
 	}
 	if c.r.Method == http.MethodPut || c.rest[1] == "actions" && len(c.rest) > 2 && c.r.Method != http.MethodPost {
-		release, err := s.slots.take(c.ctx, c.r.Method+" "+c.who.Namespace)
+		release, err := s.slots.take(c.ctx, c.r.Method+" "+c.who.Namespace, atOnce)
 		if err != nil {
 			return err
 		}

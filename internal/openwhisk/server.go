@@ -56,7 +56,7 @@ type Server struct {
 	metas     sync.Map     // what calls need of origins, by revision
 	metaCount atomic.Int64 // of these, about
 	locks     locks        // of entities that are being changed
-	slots     slots        // of requests that need much memory
+	slots     slots        // of requests that need much memory, or much time of processors
 	system    system       // the packages that the server brings
 	touched   atomic.Int64 // when an entity was last changed, in ms since 1970
 }
@@ -100,15 +100,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{ctx: r.Context(), w: w, r: r, query: r.URL.Query(), transaction: transactionOf(r)}
 	w.Header().Set("X-Request-ID", c.transaction)
 	if err := s.route(c); err != nil {
-		if rejected := asRejection(err); rejected.status >= http.StatusInternalServerError {
+		rejected := asRejection(err)
+		if rejected.status >= http.StatusInternalServerError {
 			s.cfg.Logger.Error("request failed", "transaction", c.transaction, "path", r.URL.Path, "cause", err)
 		}
-		if asRejection(err).status == http.StatusRequestEntityTooLarge {
+		if rejected.status == http.StatusRequestEntityTooLarge {
 			// Most clients read the answer when they have sent all: a connection that ends before leaves
 			// them without one.
 			_, _ = io.CopyN(io.Discard, r.Body, int64(maxDrain))
 		}
-		writeError(w, c.transaction, err)
+		writeError(w, c.transaction, rejected)
 	}
 }
 
