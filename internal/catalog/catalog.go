@@ -77,6 +77,7 @@ type Catalog struct {
 	watched    [2]store.Version         // guarded by mu; up to where Store and Secrets were read or watched
 	seen       map[string]store.Version // guarded by mu; newest seen of a key; functions and revisions know their own
 	namespaces map[string]*Namespace    // guarded by mu
+	live       map[string]int           // guarded by mu; functions of each namespace that has any
 	linked     linked                   // guarded by mu
 	secrets    map[string]*secretState  // guarded by mu; by namespace
 
@@ -99,6 +100,7 @@ func Open(ctx context.Context, config Config) (*Catalog, error) {
 		ready:      make(chan struct{}),
 		seen:       map[string]store.Version{},
 		namespaces: map[string]*Namespace{},
+		live:       map[string]int{},
 		linked:     newLinked(),
 		secrets:    map[string]*secretState{},
 		loading:    true,

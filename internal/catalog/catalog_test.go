@@ -279,6 +279,9 @@ func TestQuotas(t *testing.T) {
 	_, err := c.Publish(t.Context(), revision("c", 1), PublishOptions{})
 	wantCode(t, err, faas.Overloaded, "functions_per_namespace", "no more than 2")
 	publish(t, c, "b", 2) // not a new one
+	if n := c.countFunctions(DefaultNamespace); n != 2 {
+		t.Errorf("two functions are counted as %d", n)
+	}
 	if err := c.Delete(t.Context(), name("a")); err != nil {
 		t.Fatal(err)
 	}

@@ -154,6 +154,14 @@ func (c *Catalog) show(name faas.Name, p *packed) *entry {
 	was := e.packed.Swap(p)
 	e.shown.Store(nil)
 	switch {
+	case !was.live() && p.live():
+		c.live[e.space.namespace]++
+	case was.live() && !p.live():
+		if c.live[e.space.namespace]--; c.live[e.space.namespace] == 0 {
+			delete(c.live, e.space.namespace)
+		}
+	}
+	switch {
 	case was == nothing && p != nothing:
 		e.space.dead--
 	case was != nothing && p == nothing:

@@ -59,7 +59,8 @@ func (c *Catalog) CreateNamespace(ctx context.Context, name string) (*Namespace,
 	n := len(c.namespaces)
 	c.mu.RUnlock()
 	if n >= c.config.MaxNamespaces {
-		return nil, faas.Errorf(faas.Overloaded, op, "there are %d namespaces and there may be no more than %d", n, c.config.MaxNamespaces).WithLimit("namespaces")
+		return nil, faas.Errorf(faas.Overloaded, op, "there are %d namespaces and there may be no more than %d", n, c.config.MaxNamespaces).WithLimit("namespaces").
+			WithFix("delete one with: brasa namespace rm NAME; the operator can raise quota.namespaces")
 	}
 	return c.createNamespace(ctx, name)
 }

@@ -76,7 +76,7 @@ func (c *Catalog) PutPackage(ctx context.Context, p *faas.Package, replace bool)
 		return faas.Errorf(faas.Conflict, op, "package %q exists already", p.Name)
 	case was == nil && count >= c.config.MaxPackages:
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d packages and may have no more than %d", p.Namespace, count, c.config.MaxPackages).
-			WithLimit("packages_per_namespace")
+			WithLimit("packages_per_namespace").WithFix("delete one; the operator can raise quota.packages")
 	}
 	p.UID, p.Created, p.Updated = newUID(), time.Now().UTC(), time.Now().UTC()
 	expect := store.Absent

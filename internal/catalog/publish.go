@@ -96,7 +96,7 @@ func (c *Catalog) mayPublish(name faas.Name) error {
 	}
 	if n := c.countFunctions(name.Namespace); n >= c.config.MaxFunctions {
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d functions and may have no more than %d", name.Namespace, n, c.config.MaxFunctions).
-			WithLimit("functions_per_namespace").WithFix("delete one with: brasa rm NAME")
+			WithLimit("functions_per_namespace").WithFix("delete one with: brasa rm NAME; the operator can raise quota.functions")
 	}
 	return nil
 }

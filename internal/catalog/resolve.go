@@ -105,13 +105,28 @@ func (c *Catalog) Functions(namespace string) []*faas.Function {
 	return out
 }
 
+// FunctionsIn returns the functions of one package of a namespace, or with "" those without one, in the order
+// of their names.
+func (c *Catalog) FunctionsIn(namespace, pkg string) []*faas.Function {
+	s := (*c.index.Load())[place{namespace, pkg}]
+	if s == nil {
+		return nil
+	}
+	var out []*faas.Function
+	for e := range s.entries() {
+		if p := e.packed.Load(); p.live() {
+			out = append(out, p.function(e.fullName()))
+		}
+	}
+	slices.SortFunc(out, func(a, b *faas.Function) int { return strings.Compare(a.Name.Function, b.Name.Function) })
+	return out
+}
+
 // countFunctions returns how many functions a namespace has.
 func (c *Catalog) countFunctions(namespace string) int {
-	n := 0
-	for range c.functions(namespace) {
-		n++
-	}
-	return n
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live[namespace]
 }
 
 // Function returns the function of that name, or a NotFound.

@@ -133,7 +133,7 @@ func (c *Catalog) PutSecret(ctx context.Context, namespace, name string, value [
 	}
 	if n, exists := c.countSecrets(namespace, name); n >= c.config.MaxSecrets && !exists {
 		return SecretInfo{}, faas.Errorf(faas.Overloaded, op, "namespace %q has %d secrets and may have no more than %d", namespace, n, c.config.MaxSecrets).
-			WithLimit("secrets_per_namespace").WithFix("delete one with: brasa secret rm NAME")
+			WithLimit("secrets_per_namespace").WithFix("delete one with: brasa secret rm NAME; the operator can raise quota.secrets")
 	}
 	key, err := c.dataKey(ctx, namespace)
 	if err != nil {

@@ -149,7 +149,7 @@ func (c *Catalog) PutTrigger(ctx context.Context, t *faas.Trigger, replace bool)
 		return faas.Errorf(faas.Conflict, op, "trigger %q exists already", t.Name).WithFix("change it with: brasa trigger update %s", t.Name)
 	case was == nil && count >= c.config.MaxTriggers:
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d triggers and may have no more than %d", t.Namespace, count, c.config.MaxTriggers).
-			WithLimit("triggers_per_namespace").WithFix("delete one with: brasa trigger rm NAME")
+			WithLimit("triggers_per_namespace").WithFix("delete one with: brasa trigger rm NAME; the operator can raise quota.triggers")
 	}
 	t.UID, t.Created, t.Updated = newUID(), time.Now().UTC(), time.Now().UTC()
 	expect := store.Absent
@@ -196,7 +196,7 @@ func (c *Catalog) PutRule(ctx context.Context, r *faas.Rule, replace bool) error
 		return faas.Errorf(faas.Conflict, op, "rule %q exists already", r.Name).WithFix("delete it with: brasa trigger unlink %s", r.Name)
 	case was == nil && count >= c.config.MaxRules:
 		return faas.Errorf(faas.Overloaded, op, "namespace %q has %d rules and may have no more than %d", r.Namespace, count, c.config.MaxRules).
-			WithLimit("rules_per_namespace").WithFix("delete one with: brasa trigger unlink NAME")
+			WithLimit("rules_per_namespace").WithFix("delete one with: brasa trigger unlink NAME; the operator can raise quota.rules")
 	}
 	r.UID, r.Created, r.Updated = newUID(), time.Now().UTC(), time.Now().UTC()
 	expect := store.Absent

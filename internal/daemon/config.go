@@ -61,6 +61,7 @@ type Config struct {
 		Function  int `koanf:"function"`  // calls of one function on their way at once
 		Namespace int `koanf:"namespace"` // and of one namespace
 	} `koanf:"queue"`
+	Quota quotaConfig `koanf:"quota"` // how much there may be of each kind
 	Async asyncConfig `koanf:"async"` // calls whose caller does not wait
 	Chain chainConfig `koanf:"chain"` // calls that lead to others
 
@@ -330,6 +331,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("limits: %w", err)
 	}
 	if err := c.Registries.Validate(); err != nil {
+		return err
+	}
+	if err := c.Quota.validate(); err != nil {
 		return err
 	}
 	if err := c.OpenWhisk.validate(); err != nil {

@@ -48,7 +48,7 @@ egress: {allow: [10.1.0.0/16]}
 
 func TestBadConfigurationIsRefusedByName(t *testing.T) {
 	for key, value := range map[string]any{
-		"nonsense": "x", "retention.agee": "1h", "listen": "8080", "egress.subnet": "x", "egress.allow": []string{"x"}, "profile": "0.0.0.0:1", "keep.policy": "best", "keep.price": -1,
+		"nonsense": "x", "retention.agee": "1h", "listen": "8080", "egress.subnet": "x", "egress.allow": []string{"x"}, "profile": "0.0.0.0:1", "keep.policy": "best", "keep.price": -1, "quota.functions": -1,
 		"memory": "much", "limits.memory_bytes": "1B", "tls.cert": "file", "log": "loud", "triggers.files": []string{"srv/incoming"}, "triggers.allow": []string{"db"},
 	} {
 		name, _, _ := strings.Cut(key, ".")
