@@ -22,16 +22,24 @@ func TestCallsOfInstances(t *testing.T) {
 	d := gatewaytest.Open(t, gatewaytest.Options{Attempts: 3, Gateway: func(c *gateway.Config) {
 		c.Inside, c.Visitor = func() net.Listener { return inside }, func(net.Addr) string { return <-next }
 	}})
-	from := make(chan string, 1)
+	from, ended := make(chan string, 1), make(chan (<-chan struct{}), 1)
 	d.Function("green", "open", true, func(ctx context.Context, inv *faas.Invocation) (*faas.Result, error) {
-		from <- faas.InstanceOf(ctx)
+		instance, gone := faas.AskedBy(context.WithoutCancel(ctx))
+		select {
+		case <-gone:
+			t.Error("who has asked for the call is gone already")
+		default:
+		}
+		from <- instance
+		ended <- gone
 		return gatewaytest.Echo(ctx, inv)
 	})
 	d.Function("green", "private", false, gatewaytest.Echo)
 	ask := func(instance, method, path, key string) int {
 		t.Helper()
 		r := d.Request(method, path, key, strings.NewReader("x"))
-		tr := &http.Transport{DisableKeepAlives: true}
+		tr := &http.Transport{}
+		t.Cleanup(tr.CloseIdleConnections) // what ends with a request ends before
 		if instance != "" {
 			next <- instance
 			tr.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -51,6 +59,9 @@ func TestCallsOfInstances(t *testing.T) {
 		}
 		if got := <-from; got != instance {
 			t.Errorf("from %q: the call is said to come from %q", instance, got)
+		}
+		if gone := <-ended; instance != "" {
+			<-gone
 		}
 	}
 	for path, want := range map[string]int{

@@ -18,6 +18,9 @@ import (
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.inFlight.Add(1)
 	defer g.inFlight.Done()
+	if instance := faas.InstanceOf(r.Context()); instance != "" { // of the connection, which outlives what is asked by it
+		r = r.WithContext(faas.WithInstance(r.Context(), instance))
+	}
 	begin := time.Now()
 	c := api.Caller{ID: faas.NewID(begin), Begin: begin}
 	answer := newAnswer(w, r, g.cfg.WriteTimeout)

@@ -18,8 +18,10 @@ type call struct {
 	inv *faas.Invocation
 	log *runtimes.Log
 	cpu time.Duration // of the instance, when the call began
-	// from is the instance from which it came; empty: from none.
+	// from is the instance from which it came; empty: from none. gone is closed when that does not wait
+	// for it any more.
 	from string
+	gone <-chan struct{}
 	// slow says that the call has lost a stem already and takes no other.
 	slow bool
 	// foreign says that its function's contract is another platform's, whose callers are told how long

@@ -56,6 +56,9 @@ func (w *Worker) untangle(now time.Time) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.mayBeTangled(now) {
+		return
+	}
 	var holders []policy.Holder
 	var lines []policy.Line
 	at := map[string]int{} // holders by their ids
@@ -83,15 +86,15 @@ func (w *Worker) untangle(now time.Time) {
 		}
 	}
 	for from, calls := range w.nested.served {
-		for _, in := range calls {
-			if i, there := at[in.id]; there {
+		for c, in := range calls {
+			if i, there := at[in.id]; there && c.awaited() {
 				asked(from, policy.Asked{Holder: i})
 			}
 		}
 	}
 	for _, p := range w.pools {
 		for wt := range p.line.all() {
-			if wt.call.from != "" {
+			if wt.call.awaited() {
 				asked(wt.call.from, policy.Asked{Holder: -1, Line: lineOf[p]})
 			}
 		}
@@ -102,7 +105,7 @@ func (w *Worker) untangle(now time.Time) {
 	for _, p := range w.pools {
 		for wt := range p.line.all() {
 			i, there := at[wt.call.from]
-			if there && stuck[i] && now.Sub(wt.since) >= stuckFor && (last == nil || wt.since.After(last.since)) {
+			if there && stuck[i] && wt.mayBeStuck(now) && (last == nil || wt.since.After(last.since)) {
 				last, of = wt, p
 			}
 		}
@@ -112,6 +115,32 @@ func (w *Worker) untangle(now time.Time) {
 	}
 	last.answer(grant{err: of.wouldNeverEnd()})
 	w.dropIfEmpty(of)
+}
+
+// mayBeTangled says whether there is a call in line that could be one of those. The caller holds mu.
+func (w *Worker) mayBeTangled(now time.Time) bool {
+	for _, p := range w.pools {
+		for wt := range p.line.all() {
+			if wt.mayBeStuck(now) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (wt *waiter) mayBeStuck(now time.Time) bool {
+	return now.Sub(wt.since) >= stuckFor && wt.call.awaited()
+}
+
+// awaited says whether the instance from which the call came may still wait for it.
+func (c *call) awaited() bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+		return c.from != ""
+	}
 }
 
 // wouldNeverEnd refuses a call that is waited for by those that it waits for. The caller holds

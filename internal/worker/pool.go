@@ -85,7 +85,7 @@ func (w *Worker) dropIfEmpty(p *pool) {
 // allows, and notes in the call how it came to it.
 func (w *Worker) acquire(ctx context.Context, rev *faas.Revision, rt *runtimes.Runtime, c *call) (*instance, error) {
 	since := time.Now()
-	if c.from = faas.InstanceOf(ctx); c.from != "" {
+	if c.from, c.gone = faas.AskedBy(ctx); c.from != "" {
 		w.nested.waiting.Add(1)
 		defer w.nested.waiting.Add(-1)
 	}
