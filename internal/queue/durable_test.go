@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"io"
 	"os"
@@ -241,6 +242,13 @@ func TestOwnedAgain(t *testing.T) {
 		"index gone": func(index string) { must(t, os.Remove(index)) },
 		"index spoilt": func(index string) {
 			must(t, os.WriteFile(index, []byte("this is no database, and never was one: it has no header of that kind"), 0o600))
+		},
+		"index of another version, without owners": func(index string) {
+			db, err := sql.Open("sqlite", index)
+			must(t, err)
+			defer db.Close()
+			_, err = db.Exec(`DROP INDEX letter_by_owner; ALTER TABLE letter DROP COLUMN owner; UPDATE seen SET seq = 1; PRAGMA user_version = 1`)
+			must(t, err)
 		},
 	} {
 		o = o.again(t, spoil)
