@@ -66,9 +66,6 @@ func (s *Subjects) learnLimits(r store.Record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.limits == nil {
-		s.limits = map[string]NamespaceLimits{}
-	}
 	s.limits[namespace] = l
 	return nil
 }

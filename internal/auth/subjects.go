@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,19 +41,6 @@ type SubjectInfo struct {
 	Created time.Time    `json:"created"`
 }
 
-// subjectRecord is a subject as it is kept.
-type subjectRecord struct {
-	Name    string             `json:"subject"`
-	Blocked bool               `json:"blocked,omitempty"`
-	Keys    []subjectKeyRecord `json:"namespaces"`
-	Created time.Time          `json:"created"`
-}
-
-type subjectKeyRecord struct {
-	SubjectKey
-	Sum string `json:"sha256"` // of the key, hexadecimal
-}
-
 // SubjectSecret is the name of the secret in which a namespace keeps the last key, as UUID:KEY, that was
 // made of it for a subject: actions that ask for it find it in their environment as long as it opens the
 // namespace. It goes with the key.
@@ -78,13 +64,9 @@ type Subjects struct {
 	subjects map[string]*known          // guarded by mu; by name
 	byUUID   map[string]*known          // guarded by mu
 	byKey    map[string]*known          // guarded by mu; by the key in the store
+	spaces   map[string]space           // guarded by mu; those whose name the catalog encodes, by its name for them
 	limits   map[string]NamespaceLimits // guarded by mu; by the namespace in the catalog
 	writers  sync.Mutex                 // one change at a time
-}
-
-type known struct {
-	subjectRecord
-	version store.Version
 }
 
 // OpenSubjects reads the subjects from the store.
@@ -98,7 +80,10 @@ func OpenSubjects(ctx context.Context, cfg Config) (*Subjects, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Subjects{store: cfg.Store, log: cfg.Logger, guesses: newGuesses(cfg.Attempts), subjects: map[string]*known{}, byUUID: map[string]*known{}, byKey: map[string]*known{}}
+	s := &Subjects{
+		store: cfg.Store, log: cfg.Logger, guesses: newGuesses(cfg.Attempts),
+		subjects: map[string]*known{}, byUUID: map[string]*known{}, byKey: map[string]*known{}, spaces: map[string]space{}, limits: map[string]NamespaceLimits{},
+	}
 	records, err := cfg.Store.List(ctx, subjectPrefix, "", 0)
 	if err != nil {
 		return nil, fmt.Errorf("read subjects: %w", err)
@@ -109,74 +94,6 @@ func OpenSubjects(ctx context.Context, cfg Config) (*Subjects, error) {
 		}
 	}
 	return s, nil
-}
-
-// Run follows changes that others make in the store, until ctx ends.
-func (s *Subjects) Run(ctx context.Context) error {
-	changes, err := s.store.Watch(ctx, subjectPrefix, 0)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("watch subjects: %w", err)
-	}
-	for r := range changes {
-		if r.Key == "" {
-			continue
-		}
-		if err := s.learn(r); err != nil {
-			s.log.Error("subject ignored", "error", err)
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return errors.New("watch subjects: the store ended the watch")
-}
-
-// storeName is a subject's name as part of a key of the store; the name itself may have any characters.
-func storeName(subject string) string {
-	sum := sha256.Sum256([]byte(subject))
-	return subjectPrefix + hex.EncodeToString(sum[:16])
-}
-
-// learn takes a record over from the store, unless a newer one is known.
-func (s *Subjects) learn(r store.Record) error {
-	if strings.HasPrefix(r.Key, limitsPrefix) {
-		return s.learnLimits(r)
-	}
-	var rec subjectRecord
-	if !r.Deleted {
-		if err := json.Unmarshal(r.Value, &rec); err != nil {
-			return fmt.Errorf("read subject %q: %w", r.Key, err)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.byKey[r.Key]; k != nil {
-		if k.version >= r.Version {
-			return nil
-		}
-		s.forget(k)
-	}
-	if r.Deleted {
-		return nil
-	}
-	k := &known{rec, r.Version}
-	s.subjects[rec.Name], s.byKey[r.Key] = k, k
-	for _, key := range rec.Keys {
-		s.byUUID[key.UUID] = k
-	}
-	return nil
-}
-
-// forget takes a subject out of the maps. mu is held.
-func (s *Subjects) forget(k *known) {
-	delete(s.subjects, k.Name)
-	delete(s.byKey, storeName(k.Name))
-	for _, key := range k.Keys {
-		delete(s.byUUID, key.UUID)
-	}
 }
 
 // Authenticate returns whose key it is, sent from a remote address. What is malformed, unknown, wrong
@@ -247,7 +164,8 @@ func (s *Subjects) Put(ctx context.Context, name, namespace, uuid, key string, r
 		s.mu.RLock()
 		of := s.byUUID[uuid]
 		s.mu.RUnlock()
-		if of != nil && (of.Name != name || !replace) {
+		elsewhere := func(k subjectKeyRecord) bool { return k.UUID == uuid && k.Namespace != namespace }
+		if of != nil && (of.Name != name || !replace || slices.ContainsFunc(r.Keys, elsewhere)) {
 			return faas.Errorf(faas.Conflict, op, "the UUID %s is in use", uuid)
 		}
 		at := slices.IndexFunc(r.Keys, func(k subjectKeyRecord) bool { return k.Namespace == namespace })
@@ -288,47 +206,6 @@ func (s *Subjects) Delete(ctx context.Context, name, namespace string) error {
 	})
 }
 
-// change writes what f makes of a subject; one without keys is deleted.
-func (s *Subjects) change(ctx context.Context, name string, f func(*subjectRecord) error) error {
-	s.writers.Lock()
-	defer s.writers.Unlock()
-	s.mu.RLock()
-	was := s.subjects[name]
-	s.mu.RUnlock()
-	rec, expect := subjectRecord{Name: name, Created: time.Now().UTC()}, store.Absent
-	if was != nil {
-		rec, expect = was.subjectRecord, was.version
-		rec.Keys = slices.Clone(rec.Keys)
-	}
-	if err := f(&rec); err != nil {
-		return err
-	}
-	if len(rec.Keys) == 0 {
-		if was == nil {
-			return nil
-		}
-		if err := s.store.Delete(ctx, storeName(name), expect); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("delete subject: %w", err)
-		}
-		s.mu.Lock()
-		s.forget(was)
-		s.mu.Unlock()
-		return nil
-	}
-	b, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	version, err := s.store.Put(ctx, storeName(name), b, expect)
-	if errors.Is(err, store.ErrConflict) {
-		return faas.Errorf(faas.Conflict, "write subject", "subject %q was changed by somebody else", name).WithFix("try again")
-	}
-	if err != nil {
-		return fmt.Errorf("write subject: %w", err)
-	}
-	return s.learn(store.Record{Key: storeName(name), Value: b, Version: version})
-}
-
 // NamespaceName is what OpenWhisk calls a namespace of the catalog: the name that subjects have keys of,
 // if any has, else the same.
 func (s *Subjects) NamespaceName(native string) string {
@@ -337,12 +214,8 @@ func (s *Subjects) NamespaceName(native string) string {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, k := range s.subjects {
-		for _, key := range k.Keys {
-			if faas.NativeName(key.Namespace) == native {
-				return key.Namespace
-			}
-		}
+	if of, known := s.spaces[native]; known {
+		return of.name
 	}
 	return native
 }
@@ -368,14 +241,6 @@ func (s *Subjects) List() []SubjectInfo {
 	}
 	slices.SortFunc(out, func(a, b SubjectInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out
-}
-
-func (k *known) info() SubjectInfo {
-	i := SubjectInfo{Name: k.Name, Blocked: k.Blocked, Created: k.Created}
-	for _, key := range k.Keys {
-		i.Keys = append(i.Keys, key.SubjectKey)
-	}
-	return i
 }
 
 func isUUID(s string) bool {

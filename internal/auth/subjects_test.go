@@ -83,6 +83,9 @@ func TestSubjects(t *testing.T) {
 	}
 	check(s, made.UUID, made.Key, faas.Unauthenticated)
 	check(s, anew.UUID, anew.Key, faas.OK)
+	if _, err := s.Put(ctx, "ada@example.com", "cellar", anew.UUID, anew.Key, true); faas.CodeOf(err) != faas.Conflict {
+		t.Errorf("a UUID for two namespaces: %v", err)
+	}
 	if err := s.Delete(ctx, "ada@example.com", "nowhere"); faas.CodeOf(err) != faas.NotFound {
 		t.Errorf("a key of a namespace that it has none of: %v", err)
 	}
@@ -91,6 +94,46 @@ func TestSubjects(t *testing.T) {
 	}
 	check(s, anew.UUID, anew.Key, faas.Unauthenticated)
 	until("another server knows that it is gone", func() bool { return len(other.List()) == 0 })
+}
+
+// A namespace has the name that clients call it by as long as anybody has a key of it.
+func TestNamesOfNamespaces(t *testing.T) {
+	s, err := OpenSubjects(t.Context(), Config{Store: store.Memory()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "ada@example.com"
+	native := faas.NativeName(name)
+	check := func(when, want string) {
+		t.Helper()
+		if got := s.NamespaceName(native); got != want {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+	}
+	put := func(subject string, replace bool) {
+		t.Helper()
+		if _, err := s.Put(t.Context(), subject, name, "", "", replace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rm := func(subject string) {
+		t.Helper()
+		if err := s.Delete(t.Context(), subject, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("nobody has a key", native)
+	put("first", false)
+	put("second", false)
+	put("second", true)
+	check("two have keys", name)
+	rm("first")
+	check("one has a key", name)
+	rm("second")
+	check("nobody has a key again", native)
+	if got := s.NamespaceName("shop"); got != "shop" {
+		t.Errorf("a name that is not encoded: %s", got)
+	}
 }
 
 func TestGuessingSubjectsIsSlowedDown(t *testing.T) {
