@@ -188,11 +188,11 @@ func TestFailuresAreTriedAgainLaterAndLater(t *testing.T) {
 			t.Fatalf("%d activations, want one for each attempt", len(acts))
 		}
 		for i, a := range acts[:2] {
-			if a.ID == id || a.Cause != id || a.Outcome != faas.Failed || a.Attempt != i+1 {
+			if a.ID == id || a.Cause != id || a.Outcome != faas.Failed || a.Attempt != i+1 || !a.Interim {
 				t.Errorf("activation of attempt %d: %+v", i+1, a)
 			}
 		}
-		if a := acts[2]; a.ID != id || a.Outcome != faas.OK || a.Attempt != 3 || a.Answer == nil || string(a.Answer.Body) != "out" || a.Answer.Status != 200 || a.Answer.Cut {
+		if a := acts[2]; a.ID != id || a.Interim || a.Outcome != faas.OK || a.Attempt != 3 || a.Answer == nil || string(a.Answer.Body) != "out" || a.Answer.Status != 200 || a.Answer.Cut {
 			t.Errorf("last activation: %+v with answer %+v", a, a.Answer)
 		}
 	})

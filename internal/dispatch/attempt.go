@@ -231,7 +231,7 @@ func (d *Dispatcher) record(ctx context.Context, a *attempt, act *faas.Activatio
 
 // recordAttempt keeps an attempt that is not the last one, under an ID of its own.
 func (d *Dispatcher) recordAttempt(inv *faas.Invocation, act *faas.Activation) {
-	act.ID, act.Cause = faas.NewID(act.Timing.Begin), inv.ID
+	act.ID, act.Cause, act.Interim = faas.NewID(act.Timing.Begin), inv.ID, true
 	d.cfg.Recorder.Record(act)
 }
 

@@ -56,6 +56,7 @@ type Activation struct {
 	// Of a call whose caller does not wait. Its last attempt has the call's ID; those before have IDs of
 	// their own, with the call as their Cause.
 	Attempt int     `json:"attempt,omitempty"` // 1 for the first
+	Interim bool    `json:"interim,omitempty"` // another attempt follows
 	Answer  *Answer `json:"answer,omitempty"`
 }
 

@@ -44,6 +44,9 @@ func appendRecord(b []byte, a *faas.Activation) []byte {
 	if a.Attempt != 0 {
 		number(`,"attempt":`, int64(a.Attempt))
 	}
+	if a.Interim {
+		b = append(b, `,"interim":true`...)
+	}
 	if a.Answer != nil {
 		packed, _ := json.Marshal(a.Answer) // text and bytes always marshal
 		b = append(append(b, `,"answer":`...), packed...)

@@ -105,6 +105,9 @@ func readListing(c *call) (l listing, err error) {
 
 // wants says whether a record is one of those that were asked for.
 func (l *listing) wants(act *faas.Activation) bool {
+	if act.Interim { // clients know one record of a call, which is that of its end
+		return false
+	}
 	start := timesOf(act).start
 	return (l.since.IsZero() || start >= l.since.UnixMilli()) && (l.upto.IsZero() || start <= l.upto.UnixMilli()) && named(act, l.name)
 }

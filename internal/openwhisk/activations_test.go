@@ -50,3 +50,20 @@ func TestListsThatAreNotTakenKeepNobodyWaiting(t *testing.T) {
 		t.Errorf("item 88: %d records, %v", len(all), err)
 	}
 }
+
+// An attempt that the server's stop has ended, and that another follows, is no record of its own.
+func TestOneRecordOfACall(t *testing.T) {
+	var log *journal.Journal
+	w := open(t, func(c *openwhisk.Config) { log = c.Journal })
+	begun := time.Now().Add(-time.Second)
+	call := &faas.Activation{ID: faas.NewID(begun), Namespace: "guest", Function: "again", Kind: faas.KindInvoke, Attempt: 2, Outcome: faas.OK, Timing: faas.Timing{Begin: begun}}
+	first := *call
+	first.ID, first.Cause, first.Attempt, first.Outcome, first.Interim = faas.NewID(begun.Add(time.Millisecond)), call.ID, 1, faas.Canceled, true
+	log.Record(&first)
+	log.Record(call)
+	w.must(log.Flush(t.Context()))
+	w.play([]step{
+		{item: 86, method: "GET", path: "_/activations?name=again&count=true", status: 200, want: `{"activations":1}`},
+		{item: 89, method: "GET", path: "_/activations/" + string(call.ID), status: 200, want: `{"activationId":"` + string(call.ID) + `"}`},
+	})
+}
