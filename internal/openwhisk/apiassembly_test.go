@@ -46,3 +46,15 @@ func TestAPITellsUpstreamsGateway(t *testing.T) {
 			want: `{"apidoc":{"x-ibm-configuration":{"cors":{"enabled":false},"assembly":{"execute":[{"operation-switch":{"case":[` + one("g", "u") + `,` + one("getY", "v.http") + `]}}]}}}}`},
 	})
 }
+
+// An API is made at its base path, whatever others are called.
+func TestAPIsAreMadeAtTheirBasePath(t *testing.T) {
+	w := open(t, nil)
+	w.web("books", "")
+	for base, name := range map[string]string{"/first": "/second", "/second": "/first"} {
+		w.play([]step{{item: 226, method: "POST", path: "/api/v1/web/whisk.system/apimgmt/createApi.http?accesstoken=x&spaceguid=y", status: 200,
+			body: fmt.Sprintf(`{"apidoc":{"namespace":"guest","apiName":%q,"gatewayBasePath":%q,"gatewayPath":"/p","gatewayMethod":"get",
+			"action":{"name":"books","namespace":"guest","backendMethod":"GET","backendUrl":"v.http"}}}`, name, base),
+			want: fmt.Sprintf(`{"gwApiUrl":"~%s","apidoc":{"basePath":%q,"info":{"title":%q}}}`, base, base, name)}})
+	}
+}

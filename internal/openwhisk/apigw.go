@@ -2,7 +2,6 @@ package openwhisk
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +19,7 @@ type gatewayAPI struct {
 	// shown them.
 	Secrets map[string]string `json:"secrets,omitempty"`
 	size    int               // of what is kept of it
+	version store.Version     // of that; store.Absent: nothing is kept
 }
 
 // swaggerDoc is the description of an API in the form of Swagger 2.0. Fields that are not known here are
@@ -125,7 +125,11 @@ func (s *Server) createAPI(c *call) error {
 		if doc, err = readSwagger(unquoted(d.Swagger)); err != nil {
 			return err
 		}
-		return s.putAPI(c, &gatewayAPI{Namespace: namespace, Doc: doc})
+		whole := &gatewayAPI{Namespace: namespace, Doc: doc}
+		if was := s.apis.at(namespace, doc.BasePath); was != nil {
+			whole.version = was.version
+		}
+		return s.putAPI(c, whole)
 	}
 	method := strings.ToLower(d.Method)
 	switch {
@@ -147,7 +151,7 @@ func (s *Server) createAPI(c *call) error {
 		owner = namespace
 	}
 	api := &gatewayAPI{Namespace: namespace, Doc: swaggerDoc{Swagger: "2.0", BasePath: d.BasePath, Info: swaggerInfo{Title: d.BasePath, Version: "1.0.0"}}}
-	if was := s.findAPI(namespace, d.BasePath); was != nil {
+	if was := s.apis.at(namespace, d.BasePath); was != nil {
 		if api, err = was.clone(); err != nil {
 			return err
 		}
@@ -202,7 +206,7 @@ func (a *gatewayAPI) clone() (*gatewayAPI, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &gatewayAPI{}
+	out := &gatewayAPI{version: a.version}
 	return out, json.Unmarshal(b, out)
 }
 
@@ -247,12 +251,9 @@ func (s *Server) putAPI(c *call, api *gatewayAPI) error {
 	if err := s.mayKeepAPI(api, len(b)); err != nil {
 		return err
 	}
-	key := apiKey(api.Namespace, api.Doc.BasePath)
-	version, err := s.apis.store.Put(c.ctx, key, b, store.Any)
-	if err != nil {
+	if err := s.apis.put(c.ctx, api, b); err != nil {
 		return err
 	}
-	s.apis.learn(store.Record{Key: key, Value: b, Version: version})
 	shown, err := s.showAPI(api)
 	if err != nil {
 		return err
@@ -283,10 +284,8 @@ func (s *Server) showAPI(api *gatewayAPI) (*shownAPI, error) {
 
 // findAPI returns the API of a base path, or of a name; nil if there is none.
 func (s *Server) findAPI(namespace, base string) *gatewayAPI {
-	for _, api := range s.apis.of(faas.NativeName(namespace)) {
-		if api.Doc.BasePath == base {
-			return api
-		}
+	if api := s.apis.at(namespace, base); api != nil {
+		return api
 	}
 	for _, api := range s.apis.of(faas.NativeName(namespace)) {
 		if api.Doc.Info.Title == base {
@@ -369,21 +368,18 @@ func (s *Server) deleteAPI(c *call) error {
 			delete(api.Doc.Paths, path)
 		}
 	}
-	key := apiKey(api.Namespace, api.Doc.BasePath)
 	if path == "" || len(api.Doc.Paths) == 0 {
-		if err := s.apis.store.Delete(c.ctx, key, store.Any); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := s.apis.remove(c.ctx, api); err != nil {
 			return err
 		}
-		s.apis.learn(store.Record{Key: key, Deleted: true})
 	} else {
 		b, err := json.Marshal(api)
 		if err != nil {
 			return err
 		}
-		if _, err := s.apis.store.Put(c.ctx, key, b, store.Any); err != nil {
+		if err := s.apis.put(c.ctx, api, b); err != nil {
 			return err
 		}
-		s.apis.learn(store.Record{Key: key, Value: b})
 	}
 	writeJSON(c.w, http.StatusOK, map[string]any{})
 	return nil

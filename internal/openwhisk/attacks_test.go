@@ -224,6 +224,8 @@ func TestAPIsAreBounded(t *testing.T) {
 	}
 	w.play([]step{
 		{item: 226, method: "POST", path: create, body: body("/"+strings.Repeat("b", 2000), "/p"), status: 413},
+		{item: 226, method: "POST", path: create, body: body("/"+strings.Repeat("b", 1000), "/p"), status: 200},
+		{item: 225, method: "DELETE", path: "/api/v1/web/whisk.system/apimgmt/deleteApi.http?basepath=/" + strings.Repeat("b", 1000), status: 200},
 		{item: 226, method: "POST", path: create, body: body("/long", "/"+strings.Repeat("p", 20<<10)), status: 200},
 		{item: 226, method: "POST", path: create, body: body("/long", "/"+strings.Repeat("q", 20<<10)), status: 413},
 	})
