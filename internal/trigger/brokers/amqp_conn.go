@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/brasa-dev/brasa/internal/trigger"
 )
@@ -16,17 +15,13 @@ import (
 // makes room for them: it puts together whatever a broker announces. Such a message arrives without
 // its body, and is known by its tag.
 type amqpConn struct {
-	net.Conn
-	r *bufio.Reader
+	screened
 
-	ready []byte            // what Read gives next
-	pass  int               // bytes of a frame that Read gives after it
-	tags  map[uint16]uint64 // by channel, the tag of the message that is being delivered
-	drop  map[uint16]uint64 // by channel, bytes of a body that are to be dropped
+	tags map[uint16]uint64 // by channel, the tag of the message that is being delivered
+	drop map[uint16]uint64 // by channel, bytes of a body that are to be dropped
 
 	mu      sync.Mutex
 	dropped map[uint64]uint64 // guarded by mu; sizes of messages without their body, by tag
-	cause   error             // guarded by mu
 }
 
 const (
@@ -36,30 +31,9 @@ const (
 )
 
 func newAMQPConn(raw net.Conn) *amqpConn {
-	return &amqpConn{Conn: raw, r: bufio.NewReaderSize(raw, 1<<16), tags: map[uint16]uint64{}, drop: map[uint16]uint64{}, dropped: map[uint64]uint64{}}
-}
-
-// Read implements net.Conn.
-func (c *amqpConn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for len(c.ready) == 0 && c.pass == 0 {
-		if err := c.frame(); err != nil {
-			c.mu.Lock()
-			c.cause = err
-			c.mu.Unlock()
-			return 0, err
-		}
-	}
-	if len(c.ready) > 0 {
-		n := copy(p, c.ready)
-		c.ready = c.ready[n:]
-		return n, nil
-	}
-	n, err := c.r.Read(p[:min(len(p), c.pass)])
-	c.pass -= n
-	return n, err
+	c := &amqpConn{screened: screened{Conn: raw, r: bufio.NewReaderSize(raw, 1<<16)}, tags: map[uint16]uint64{}, drop: map[uint16]uint64{}, dropped: map[uint64]uint64{}}
+	c.next = c.frame
+	return c
 }
 
 // frame reads the next frame: its head of seven bytes (kind, channel, size), and what there is to see
@@ -71,7 +45,7 @@ func (c *amqpConn) frame() error {
 	}
 	channel, size := binary.BigEndian.Uint16(head[1:]), binary.BigEndian.Uint32(head[3:])
 	if size > amqpFrame {
-		return fmt.Errorf("what answers does not speak AMQP 0.9.1, or sends frames of more than %d bytes; see the scheme and the port in url", amqpFrame)
+		return refusal(fmt.Sprintf("what answers does not speak AMQP 0.9.1, or sends frames of more than %d bytes; see the scheme and the port in url", amqpFrame))
 	}
 	rest := int(size) + 1 // the end mark
 	switch head[0] {
@@ -126,22 +100,4 @@ func (c *amqpConn) large(tag uint64) (uint64, bool) {
 	size, ok := c.dropped[tag]
 	delete(c.dropped, tag)
 	return size, ok
-}
-
-// refused is why reading ended; nil if it did not, or the other side ended it.
-func (c *amqpConn) refused() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, network := c.cause.(net.Error); network || c.cause == io.EOF || c.cause == io.ErrUnexpectedEOF {
-		return nil
-	}
-	return c.cause
-}
-
-// Write implements net.Conn. A broker that takes nothing does not hold us up for ever.
-func (c *amqpConn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(brokerConnect)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
 }

@@ -49,7 +49,7 @@ func (s *mqttSource) connect(ctx context.Context, r *mqttRun) (client *paho.Clie
 		if err != nil {
 			return err
 		}
-		conn := &mqttConn{Conn: raw, r: bufio.NewReader(raw), mark: rand.Text()}
+		conn := newMQTTConn(raw)
 		r.conn = conn
 		client = paho.NewClient(paho.ClientConfig{
 			Conn: conn, Session: r.session, AuthHandler: noMQTTAuth{}, PacketTimeout: brokerConnect,
@@ -100,52 +100,28 @@ func (s *mqttSource) dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	return websocket.NetConn(context.Background(), c, websocket.MessageBinary), nil
 }
 
-// mqttConn is a connection whose packets are measured before the client makes room for them, and
-// whose writes do not last for ever. A message that no event can hold arrives without its payload. It
-// is locked while a packet is written.
+// mqttConn is a connection whose packets are measured before the client makes room for them. A message
+// that no event can hold arrives without its payload. It is locked while a packet is written.
 type mqttConn struct {
-	net.Conn
+	screened
 	sync.Mutex // held by the client while it writes
-	r          *bufio.Reader
 
-	ready []byte // what Read gives next
-	pass  int    // bytes of a packet that Read gives after it
-	heads int    // packets so far
+	heads int // packets so far
 
 	// mark names the property that a message has instead of its own, and of its payload, when it was
 	// too large: no sender can know it.
 	mark string
-
-	seen  sync.Mutex
-	cause error // guarded by seen; why what was read was refused
 }
 
-var (
-	errMQTTOld   = errors.New("the broker speaks MQTT 3 alone, and Brasa speaks MQTT 5; a broker of a newer version is needed")
-	errMQTTLarge = errors.New("what answers does not speak MQTT, or sends packets without an end; see the scheme and the port in url")
+const (
+	errMQTTOld   refusal = "the broker speaks MQTT 3 alone, and Brasa speaks MQTT 5; a broker of a newer version is needed"
+	errMQTTLarge refusal = "what answers does not speak MQTT, or sends packets without an end; see the scheme and the port in url"
 )
 
-// Read implements net.Conn.
-func (c *mqttConn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if len(c.ready) == 0 && c.pass == 0 {
-		if err := c.head(); err != nil {
-			c.seen.Lock()
-			c.cause = err
-			c.seen.Unlock()
-			return 0, err
-		}
-	}
-	if len(c.ready) > 0 {
-		n := copy(p, c.ready)
-		c.ready = c.ready[n:]
-		return n, nil
-	}
-	n, err := c.r.Read(p[:min(len(p), c.pass)])
-	c.pass -= n
-	return n, err
+func newMQTTConn(raw net.Conn) *mqttConn {
+	c := &mqttConn{screened: screened{Conn: raw, r: bufio.NewReader(raw)}, mark: rand.Text()}
+	c.next = c.head
+	return c
 }
 
 // head reads a packet's head: its kind and flags, and the size of the rest in one to four bytes of
@@ -223,24 +199,6 @@ func (c *mqttConn) large(p *packets.Publish) string {
 		}
 	}
 	return ""
-}
-
-// refused is why what was read was refused; nil if it was not, or the other side ended it.
-func (c *mqttConn) refused() error {
-	c.seen.Lock()
-	defer c.seen.Unlock()
-	if errors.Is(c.cause, errMQTTOld) || errors.Is(c.cause, errMQTTLarge) {
-		return c.cause
-	}
-	return nil
-}
-
-// Write implements net.Conn.
-func (c *mqttConn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(brokerConnect)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
 }
 
 // mqttSession is what the client knows of a session. The client acknowledges a message as soon as it
