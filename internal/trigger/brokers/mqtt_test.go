@@ -69,6 +69,7 @@ func TestMQTTMessagesAsEvents(t *testing.T) {
 		p.Properties.ResponseTopic, p.Properties.CorrelationData = "answers/1", []byte{0, 0xff}
 		p.Properties.User.Add("key", "k-1").Add("Trace id", "a").Add("trace-id", "50% ü")
 	})
+	triggertest.Until(t, "the call that the next message would make again", func() bool { return made(h)[`{"n":1}`] == 1 })
 	publish(t, c, 1, "orders/eu", `{"n":1}`, func(p *paho.Publish) { p.Properties.User.Add("key", "k-1") })
 	publish(t, c, 1, "bills", "\x00\xff")
 	publish(t, c, 0, "bills", "text", func(p *paho.Publish) { p.Properties.PayloadFormat = &utf8 })
