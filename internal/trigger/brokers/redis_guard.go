@@ -28,41 +28,20 @@ const redisCut = "\x00cut by brasa\x00"
 // a server announces: one that a tenant named could end this process with a line. Strings that are
 // too long are replaced, so that the entry can be told of and passed by.
 type redisGuard struct {
-	net.Conn
-	r    *bufio.Reader
-	out  []byte // to be handed out before anything else is read
-	left int    // bytes of a string that are handed out as they are
-	sum  int    // bytes of strings since the last request
+	screened
+	sum int // bytes of strings since the last request
 }
 
 func guardRedis(conn net.Conn) *redisGuard {
-	return &redisGuard{Conn: conn, r: bufio.NewReaderSize(conn, redisLine)}
+	g := &redisGuard{screened: screened{Conn: conn, r: bufio.NewReaderSize(conn, redisLine)}}
+	g.next = g.line
+	return g
 }
 
-// Write sends a request; its answer has bounds of its own.
+// Write sends a request; its answer has bounds of its own. How long it may take is the client's to say.
 func (g *redisGuard) Write(p []byte) (int, error) {
 	g.sum = 0
 	return g.Conn.Write(p)
-}
-
-// Read implements net.Conn.
-func (g *redisGuard) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if len(g.out) == 0 && g.left == 0 {
-		if err := g.line(); err != nil {
-			return 0, err
-		}
-	}
-	if len(g.out) > 0 {
-		n := copy(p, g.out)
-		g.out = g.out[n:]
-		return n, nil
-	}
-	n, err := g.r.Read(p[:min(len(p), g.left)])
-	g.left -= n
-	return n, err
 }
 
 // line reads one and decides what is handed out of it and of the string that may follow.
@@ -77,7 +56,7 @@ func (g *redisGuard) line() error {
 		}
 		return err
 	}
-	g.out = bytes.Clone(line)
+	g.ready = bytes.Clone(line)
 	kind := line[0]
 	switch kind {
 	case '$', '=', '!', '*', '%', '~', '>', '|': // a length follows
@@ -103,10 +82,10 @@ func (g *redisGuard) line() error {
 		if _, err := g.r.Discard(n + 2); err != nil {
 			return err
 		}
-		g.out = fmt.Appendf(nil, "%c%d\r\n%s\r\n", kind, len(redisCut), redisCut)
+		g.ready = fmt.Appendf(nil, "%c%d\r\n%s\r\n", kind, len(redisCut), redisCut)
 		return nil
 	}
 	g.sum += n
-	g.left = n + 2
+	g.pass = n + 2
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// screened is a connection to a broker whose frames are looked at before the client makes room for them,
-// and whose writes do not last for ever.
+// screened is a connection to a server that a tenant named, whose frames are looked at before the client
+// makes room for them, and to which writes do not last for ever.
 type screened struct {
 	net.Conn
 	r *bufio.Reader
