@@ -97,21 +97,17 @@ func (rt *Runtime) Command(rev *faas.Revision) (args, env []string, mounts []Mou
 		var more []string
 		args, more = rt.nodeCommand(rev)
 		env = append(env, more...)
-	case Java:
+	case Java, DotNet:
 		var memory faas.Bytes
 		if rev != nil {
 			memory = rev.Limits.Memory
 		}
-		var more []string
-		args, more = rt.javaCommand(memory)
-		env = append(env, more...)
-	case DotNet:
-		var memory faas.Bytes
-		if rev != nil {
-			memory = rev.Limits.Memory
+		command := rt.javaCommand
+		if rt.Name == DotNet {
+			command = rt.dotnetCommand
 		}
 		var more []string
-		args, more = rt.dotnetCommand(memory)
+		args, more = command(memory)
 		env = append(env, more...)
 	case Ruby, PHP:
 		args = append([]string{rt.Program}, rt.args...)
