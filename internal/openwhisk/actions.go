@@ -44,9 +44,9 @@ func (s *Server) actions(c *call, namespace string) error {
 	case http.MethodGet:
 		return s.getAction(c, p)
 	case http.MethodPut:
-		return s.putAction(c, p)
+		return c.answer(s.putAction(c, p))
 	case http.MethodDelete:
-		return s.deleteAction(c, p)
+		return c.answer(s.deleteAction(c, p))
 	case http.MethodPost:
 		if p.pkg == "" && p.namespace == c.who.Namespace {
 			if err := s.otherKind(p, entityAction); err != nil {
@@ -101,53 +101,48 @@ type actionPut struct {
 	Limits      *limitsPut      `json:"limits"`
 }
 
-func (s *Server) putAction(c *call, p path) error {
+func (s *Server) putAction(c *call, p path) (any, error) {
 	if p.namespace != c.who.Namespace {
-		return errForbidden
+		return nil, errForbidden
 	}
 	overwrite, err := flag(c, "overwrite")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var in actionPut
 	if err := c.decode(&in); err != nil {
-		return err
+		return nil, err
 	}
-	for what, list := range map[string]*parameters{"The parameters": in.Parameters, "The annotations": in.Annotations} {
-		if list != nil {
-			if err := s.checkSize(what, *list); err != nil {
-				return err
-			}
-		}
+	if err := s.checkSizes(in.Parameters, in.Annotations); err != nil {
+		return nil, err
 	}
 	if p.pkg != "" {
 		defer s.locks.share(path{namespace: p.namespace, name: p.pkg})() // nobody deletes it meanwhile
 		if err := s.changesIn(p); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	defer s.locks.lock(p)()
 	if p.pkg == "" {
 		if err := s.otherKind(p, entityAction); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	was, err := s.actionAt(p)
 	switch {
 	case err == nil && !overwrite:
-		return errExists
+		return nil, errExists
 	case err != nil && err != errNotFound:
-		return err
+		return nil, err
 	}
 	a, err := s.changeAction(c.ctx, c.who.Namespace, p, was, &in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.withCode(c.ctx, a); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, a.shown())
-	return nil
+	return a.shown(), nil
 }
 
 var errExists = reject(http.StatusConflict, "The resource already exists.")
@@ -219,10 +214,9 @@ func annotate(before parameters, in *actionPut, kind string, made bool) paramete
 	}
 	out := before.with(more, in.Gone)
 	if made && out.get("provide-api-key") == nil {
-		out = append(out, parameter{Key: "provide-api-key", Value: json.RawMessage("false")})
+		out = append(out, parameter{Key: "provide-api-key", Value: quoted(false)})
 	}
-	name, _ := json.Marshal(kind) // a string can't fail
-	out.set(parameter{Key: "exec", Value: name})
+	out.set(parameter{Key: "exec", Value: quoted(kind)})
 	return out
 }
 
@@ -327,30 +321,29 @@ func (s *Server) publishSequence(ctx context.Context, own string, a *action, cod
 	return err
 }
 
-func (s *Server) deleteAction(c *call, p path) error {
+func (s *Server) deleteAction(c *call, p path) (any, error) {
 	if p.namespace != c.who.Namespace {
-		return errForbidden
+		return nil, errForbidden
 	}
 	if p.pkg != "" {
 		if err := s.changesIn(p); err != nil {
-			return err
+			return nil, err
 		}
 	} else if err := s.otherKind(p, entityAction); err != nil {
-		return err
+		return nil, err
 	}
 	defer s.locks.lock(p)()
 	a, err := s.actionAt(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.withCode(c.ctx, a); err != nil {
 		s.cfg.Logger.Warn("code of deleted action not shown", "action", p.String(), "cause", err)
 	}
 	if err := s.cfg.Catalog.Delete(c.ctx, p.function()); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, a.shown())
-	return nil
+	return a.shown(), nil
 }
 
 // mayUse says whether a namespace may make and call actions of a kind.

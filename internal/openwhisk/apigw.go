@@ -94,11 +94,11 @@ func (s *Server) apiManagement(c *call, action string) error {
 	}
 	switch {
 	case action == "createApi" && c.r.Method == http.MethodPost:
-		return s.createAPI(c)
+		return c.answer(s.createAPI(c))
 	case action == "getApi" && c.r.Method == http.MethodGet:
 		return s.getAPI(c)
 	case action == "deleteApi" && (c.r.Method == http.MethodDelete || c.r.Method == http.MethodPost):
-		return s.deleteAPI(c)
+		return c.answer(s.deleteAPI(c))
 	}
 	return errNotFound
 }
@@ -109,21 +109,21 @@ func badAPI(format string, args ...any) error {
 	return reject(http.StatusBadRequest, "The API can't be made: "+format+".", args...)
 }
 
-func (s *Server) createAPI(c *call) error {
+func (s *Server) createAPI(c *call) (any, error) {
 	b, err := c.body(s.cfg.Limits.Payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d, err := readAPI(b)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	namespace := c.who.Namespace
 	defer s.locks.lock(apiLock(namespace))()
 	var doc swaggerDoc
 	if len(d.Swagger) > 0 {
 		if doc, err = readSwagger(unquoted(d.Swagger)); err != nil {
-			return err
+			return nil, err
 		}
 		whole := &gatewayAPI{Namespace: namespace, Doc: doc}
 		if was := s.apis.at(namespace, doc.BasePath); was != nil {
@@ -134,13 +134,13 @@ func (s *Server) createAPI(c *call) error {
 	method := strings.ToLower(d.Method)
 	switch {
 	case !strings.HasPrefix(d.BasePath, "/"):
-		return badAPI("the base path %.80q does not begin with a slash", d.BasePath)
+		return nil, badAPI("the base path %.80q does not begin with a slash", d.BasePath)
 	case !strings.HasPrefix(d.Path, "/"):
-		return badAPI("the path %.80q does not begin with a slash", d.Path)
+		return nil, badAPI("the path %.80q does not begin with a slash", d.Path)
 	case !slices.Contains(verbs, method):
-		return badAPI("%.20q is no method; there are %s", d.Method, strings.Join(verbs, ", "))
+		return nil, badAPI("%.20q is no method; there are %s", d.Method, strings.Join(verbs, ", "))
 	case d.Action.Name == "" || d.Action.BackendURL == "":
-		return badAPI("the action is missing, or its URL")
+		return nil, badAPI("the action is missing, or its URL")
 	}
 	pkg, name, packaged := strings.Cut(d.Action.Name, "/")
 	if !packaged {
@@ -153,7 +153,7 @@ func (s *Server) createAPI(c *call) error {
 	api := &gatewayAPI{Namespace: namespace, Doc: swaggerDoc{Swagger: "2.0", BasePath: d.BasePath, Info: swaggerInfo{Title: d.BasePath, Version: "1.0.0"}}}
 	if was := s.apis.at(namespace, d.BasePath); was != nil {
 		if api, err = was.clone(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if d.Name != "" {
@@ -173,11 +173,11 @@ func (s *Server) createAPI(c *call) error {
 		"x-openwhisk": map[string]string{"action": name, "namespace": owner, "package": pkg, "url": backend},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(d.Params) > 0 {
 		if path["parameters"], err = json.Marshal(d.Params); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	api.Doc.forgetAssembly()
@@ -243,23 +243,22 @@ func (s *Server) mayKeepAPI(api *gatewayAPI, size int) error {
 	return nil
 }
 
-func (s *Server) putAPI(c *call, api *gatewayAPI) error {
+func (s *Server) putAPI(c *call, api *gatewayAPI) (any, error) {
 	b, err := json.Marshal(api)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.mayKeepAPI(api, len(b)); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.apis.put(c.ctx, api, b); err != nil {
-		return err
+		return nil, err
 	}
 	shown, err := s.showAPI(api)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, shown)
-	return nil
+	return shown, nil
 }
 
 // shownAPI is an API as clients see it.
@@ -341,24 +340,24 @@ func (a *gatewayAPI) keep(path, method string) {
 	}
 }
 
-func (s *Server) deleteAPI(c *call) error {
+func (s *Server) deleteAPI(c *call) (any, error) {
 	base, path, method := c.query.Get("basepath"), c.query.Get("relpath"), strings.ToLower(c.query.Get("operation"))
 	defer s.locks.lock(apiLock(c.who.Namespace))()
 	if method != "" && path == "" { // it would else be all of the API
-		return reject(http.StatusBadRequest, "The path is missing whose operation is to be deleted.")
+		return nil, reject(http.StatusBadRequest, "The path is missing whose operation is to be deleted.")
 	}
 	was := s.findAPI(c.who.Namespace, base)
 	if was == nil {
-		return reject(http.StatusNotFound, "API does not exist for the base path %s.", base)
+		return nil, reject(http.StatusNotFound, "API does not exist for the base path %s.", base)
 	}
 	api, err := was.clone()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if path != "" {
 		ops, ok := api.Doc.Paths[path]
 		if !ok || method != "" && ops[method] == nil {
-			return reject(http.StatusNotFound, "API has no operation %s of the path %s.", method, path)
+			return nil, reject(http.StatusNotFound, "API has no operation %s of the path %s.", method, path)
 		}
 		if method != "" {
 			delete(ops, method)
@@ -370,17 +369,16 @@ func (s *Server) deleteAPI(c *call) error {
 	}
 	if path == "" || len(api.Doc.Paths) == 0 {
 		if err := s.apis.remove(c.ctx, api); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		b, err := json.Marshal(api)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.apis.put(c.ctx, api, b); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	writeJSON(c.w, http.StatusOK, map[string]any{})
-	return nil
+	return map[string]any{}, nil
 }

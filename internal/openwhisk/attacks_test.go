@@ -3,6 +3,7 @@ package openwhisk_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -236,4 +237,19 @@ func TestAPIsAreBounded(t *testing.T) {
 		{item: 226, method: "POST", path: create, body: body("/more", "/p"), status: 429},
 		{item: 226, method: "POST", path: create, body: body("/b7", "/q"), status: 200},
 	})
+}
+
+// Whoever does not take the answer to a change keeps nobody from changing the entity.
+func TestAnswersThatAreNotTakenLockNothing(t *testing.T) {
+	w := open(t, nil)
+	code, err := json.Marshal("//" + strings.Repeat("x", 16<<20) + "\nfunction main(a) { return a }")
+	w.must(err)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.url+"/api/v1/namespaces/_/actions/a", strings.NewReader(`{"exec":{"kind":"nodejs:20","code":`+string(code)+`}}`))
+	w.must(err)
+	r.SetBasicAuth(w.subjects["guest"].UUID, w.subjects["guest"].Key)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	w.must(err)
+	defer func() { _ = res.Body.Close() }()
+	w.play([]step{{method: "PUT", path: "_/actions/a?overwrite=true", body: nodeCode, status: 200, want: `{"version":"0.0.2"}`}})
 }

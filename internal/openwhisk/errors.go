@@ -86,6 +86,15 @@ func writeError(w http.ResponseWriter, transaction string, r *rejection) {
 	writeJSON(w, r.status, map[string]string{"error": r.message, "code": transaction})
 }
 
+// answer answers with what a change came to. It is called when nothing is locked any more: what is large takes
+// as long as its caller likes.
+func (c *call) answer(v any, err error) error {
+	if err == nil {
+		writeJSON(c.w, http.StatusOK, v)
+	}
+	return err
+}
+
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil { // not possible: all that is written was built here or read from JSON

@@ -1,8 +1,10 @@
 package openwhisk
 
 import (
+	"bytes"
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
@@ -212,7 +214,7 @@ func (s *Server) actionRecord(namespace string, fn *faas.Function, rev *faas.Rev
 	if readOrigin(rev.Origin, &r) && r.Name != "" {
 		return r
 	}
-	r.header = header{Namespace: namespace, Name: fn.Name.Function, Version: "0.0." + itoa(max(len(fn.Revisions), 1)), Updated: fn.Updated.UnixMilli()}
+	r.header = header{Namespace: namespace, Name: fn.Name.Function, Version: "0.0." + strconv.Itoa(max(len(fn.Revisions), 1)), Updated: fn.Updated.UnixMilli()}
 	if fn.Name.Package != "" {
 		r.Namespace += "/" + s.packageName(fn.Name.Namespace, fn.Name.Package)
 	}
@@ -269,20 +271,30 @@ func (s *Server) packageEnvironment(name faas.Name) map[string]string {
 		return nil
 	}
 	pkg, err := s.cfg.Catalog.Package(name.Namespace, name.Package)
-	if err != nil || pkg.Origin == nil {
+	if err != nil {
 		return nil
 	}
 	env := map[string]string{}
 	if b := pkg.Binding; b != nil {
 		if to, err := s.cfg.Catalog.Package(b.Namespace, b.Name); err == nil {
-			env = s.packageRecord(b.Namespace, to).Parameters.environment()
+			env = environmentOf(to)
 		}
 	}
 	foreign := pkg.Binding != nil && pkg.Binding.Namespace != name.Namespace
-	for k, v := range s.packageRecord(name.Namespace, pkg).Parameters.environment() {
+	for k, v := range environmentOf(pkg) {
 		if _, has := env[k]; has || !foreign {
 			env[k] = v
 		}
 	}
 	return env
+}
+
+// environmentOf are a package's own parameters for initialization. It is asked for with each call: the record, which
+// may have a megabyte of annotations, is read only where it may have such.
+func environmentOf(pkg *faas.Package) map[string]string {
+	var r packageRecord
+	if pkg.Origin == nil || !bytes.Contains(pkg.Origin.Document, []byte(`"init":true`)) || !readOrigin(pkg.Origin, &r) {
+		return map[string]string{}
+	}
+	return r.Parameters.environment()
 }

@@ -25,9 +25,9 @@ func (s *Server) packages(c *call, namespace string) error {
 	case http.MethodGet:
 		return s.getPackage(c, p)
 	case http.MethodPut:
-		return s.putPackage(c, p)
+		return c.answer(s.putPackage(c, p))
 	case http.MethodDelete:
-		return s.deletePackage(c, p)
+		return c.answer(s.deletePackage(c, p))
 	}
 	return notAllowed("DELETE, GET, PUT")
 }
@@ -98,65 +98,60 @@ type packagePut struct {
 	Parameters  *parameters  `json:"parameters"`
 }
 
-func (s *Server) putPackage(c *call, p path) error {
+func (s *Server) putPackage(c *call, p path) (any, error) {
 	if p.namespace != c.who.Namespace {
-		return errForbidden
+		return nil, errForbidden
 	}
 	overwrite, err := flag(c, "overwrite")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var in packagePut
 	if err := c.decode(&in); err != nil {
-		return err
+		return nil, err
 	}
 	if p.name == reservedPackage {
-		return reject(http.StatusBadRequest, "Package name '%s' is reserved.", p.name)
+		return nil, reject(http.StatusBadRequest, "Package name '%s' is reserved.", p.name)
 	}
-	for what, list := range map[string]*parameters{"The parameters": in.Parameters, "The annotations": in.Annotations} {
-		if list != nil {
-			if err := s.checkSize(what, *list); err != nil {
-				return err
-			}
-		}
+	if err := s.checkSizes(in.Parameters, in.Annotations); err != nil {
+		return nil, err
 	}
 	if b := in.Binding; b != nil && (b.Name != "" || b.Namespace != "") {
 		if b.Namespace == "_" || b.Namespace == "" {
 			b.Namespace = c.who.Namespace
 		}
 		if !validName(b.Namespace) || !validName(b.Name) {
-			return reject(http.StatusBadRequest, "The request content was malformed: the binding's namespace or name is not valid.")
+			return nil, reject(http.StatusBadRequest, "The request content was malformed: the binding's namespace or name is not valid.")
 		}
 	} else {
 		in.Binding = nil // clients send an empty one for none
 	}
 	defer s.locks.lock(p)()
 	if err := s.otherKind(p, entityPackage); err != nil {
-		return err
+		return nil, err
 	}
 	was, err := s.packageAt(p.namespace, p.name)
 	switch {
 	case err == nil && was.pkg != nil && !overwrite:
-		return errExists
+		return nil, errExists
 	case err != nil && err != errNotFound:
-		return err
+		return nil, err
 	case err == errNotFound:
 		was = &pack{namespace: p.namespace, name: p.name}
 	}
 	if in.Binding != nil {
 		if was.pkg != nil && was.pkg.Binding == nil || was.pkg == nil && err == nil {
-			return reject(http.StatusConflict, "Resource is a package and cannot be converted into a binding.")
+			return nil, reject(http.StatusConflict, "Resource is a package and cannot be converted into a binding.")
 		}
 		if err := s.checkBinding(c.ctx, p, in.Binding); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r, err := s.changePackage(c.ctx, p, was, &in)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, answerOf(r))
-	return nil
+	return answerOf(r), nil
 }
 
 // checkBinding says what is wrong with what a package is to be bound to.
@@ -229,40 +224,39 @@ func (s *Server) changePackage(ctx context.Context, p path, was *pack, in *packa
 	return r, s.cfg.Catalog.PutPackage(ctx, pkg, was.pkg != nil)
 }
 
-func (s *Server) deletePackage(c *call, p path) error {
+func (s *Server) deletePackage(c *call, p path) (any, error) {
 	if p.namespace != c.who.Namespace {
-		return errForbidden
+		return nil, errForbidden
 	}
 	force, err := flag(c, "force")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.locks.lock(p)()
 	pkg, err := s.packageAt(p.namespace, p.name)
 	if err == errNotFound {
 		if other := s.otherKind(p, entityPackage); other != nil {
-			return other
+			return nil, other
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	inside := s.functionsIn(faas.NativeName(p.namespace), faas.NativeName(p.name))
 	if len(inside) > 0 && !force {
-		return reject(http.StatusConflict, "Package not empty (contains %d %s). Set force param or delete package contents.", len(inside), plural(len(inside), "entity", "entities"))
+		return nil, reject(http.StatusConflict, "Package not empty (contains %d %s). Set force param or delete package contents.", len(inside), plural(len(inside), "entity", "entities"))
 	}
 	for _, fn := range inside {
 		if err := s.cfg.Catalog.Delete(c.ctx, fn.Name); err != nil && faas.CodeOf(err) != faas.NotFound {
-			return err
+			return nil, err
 		}
 	}
 	if pkg.pkg != nil {
 		if err := s.cfg.Catalog.DeletePackage(c.ctx, pkg.pkg.Namespace, pkg.pkg.Name); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	writeJSON(c.w, http.StatusOK, answerOf(&pkg.record))
-	return nil
+	return answerOf(&pkg.record), nil
 }
 
 func plural(n int, one, more string) string {

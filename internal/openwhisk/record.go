@@ -3,7 +3,6 @@ package openwhisk
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -234,7 +233,7 @@ func (s *Server) record(a *faas.Activation, withLogs bool) *activation {
 	r := responseOf(a, s.cfg.Limits.Payload)
 	logs := []string{}
 	if withLogs {
-		logs = s.logs(a, r.StatusCode == 2)
+		logs = logsOf(a, &n, r.StatusCode == 2)
 	}
 	out := &activation{
 		Namespace: n.Namespace, Name: n.Name, Version: n.Version, Subject: a.Subject, ActivationID: string(a.ID), Start: t.start, Cause: string(a.Cause),
@@ -256,12 +255,12 @@ func (s *Server) summary(a *faas.Activation) *activation {
 	return full
 }
 
-// Widths of the parts of a log line.
+// logTime is how lines of logs begin.
 const logTime = "2006-01-02T15:04:05.000000000Z"
 
-// logs are the lines of a record: of a sequence the IDs of its calls, of a trigger what became of its
-// rules, else what the action wrote.
-func (s *Server) logs(a *faas.Activation, mayMiss bool) []string {
+// logsOf are the lines of a record: of a sequence the IDs of its calls, of a trigger what became of its
+// rules, else what the action wrote. mayMiss says that there may be more than was kept.
+func logsOf(a *faas.Activation, n *note, mayMiss bool) []string {
 	out := []string{}
 	if len(a.Steps) > 0 {
 		for _, step := range a.Steps {
@@ -269,13 +268,11 @@ func (s *Server) logs(a *faas.Activation, mayMiss bool) []string {
 		}
 		return out
 	}
-	n := noteOf(a)
 	if n.Sequence || n.unlogged() { // a sequence that called nothing
 		return out
 	}
 	last := a.Timing.Begin
-	lines := slices.Clone(a.Logs)
-	for _, l := range lines {
+	for _, l := range a.Logs {
 		if n.Trigger {
 			out = append(out, l.Text)
 			continue

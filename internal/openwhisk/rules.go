@@ -36,9 +36,9 @@ func (s *Server) rules(c *call, namespace string) error {
 		writeJSON(c.w, http.StatusOK, s.ruleAnswer(namespace, rule))
 		return nil
 	case http.MethodPut:
-		return s.putRule(c, p)
+		return c.answer(s.putRule(c, p))
 	case http.MethodDelete:
-		return s.deleteRule(c, p)
+		return c.answer(s.deleteRule(c, p))
 	case http.MethodPost:
 		return s.setRule(c, p)
 	}
@@ -147,38 +147,36 @@ type rulePut struct {
 	Status      *string     `json:"status"` // not looked at: it is set by POST
 }
 
-func (s *Server) putRule(c *call, p path) error {
+func (s *Server) putRule(c *call, p path) (any, error) {
 	overwrite, err := flag(c, "overwrite")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var in rulePut
 	if err := c.decode(&in); err != nil {
-		return err
+		return nil, err
 	}
-	if in.Annotations != nil {
-		if err := s.checkSize("The annotations", *in.Annotations); err != nil {
-			return err
-		}
+	if err := s.checkSizes(nil, in.Annotations); err != nil {
+		return nil, err
 	}
 	defer s.locks.lock(p)()
 	if err := s.otherKind(p, entityRule); err != nil {
-		return err
+		return nil, err
 	}
 	var r ruleRecord
 	rule := &faas.Rule{Namespace: faas.NativeName(p.namespace), Name: faas.NativeName(p.name)}
 	was, err := s.findRule(p)
 	switch {
 	case err == nil && !overwrite:
-		return errExists
+		return nil, errExists
 	case err == nil:
 		r, rule.Disabled = s.ruleRecord(p.namespace, was), was.Disabled
 	case err != errNotFound:
-		return err
+		return nil, err
 	}
 	r.Namespace, r.Name, r.Updated = p.namespace, p.name, s.touch(r.Updated)
 	if r.Version, err = nextVersion(r.Version, in.Version); err != nil {
-		return err
+		return nil, err
 	}
 	if in.Publish != nil {
 		r.Publish = *in.Publish
@@ -187,19 +185,18 @@ func (s *Server) putRule(c *call, p path) error {
 		r.Annotations = *in.Annotations
 	}
 	if was == nil && (in.Trigger == nil || in.Action == nil) {
-		return reject(http.StatusBadRequest, "The request content was malformed: a rule needs a trigger and an action.")
+		return nil, reject(http.StatusBadRequest, "The request content was malformed: a rule needs a trigger and an action.")
 	}
 	if err := s.linkRule(c, rule, &r, &in); err != nil {
-		return err
+		return nil, err
 	}
 	if rule.Origin, err = origin(r); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.cfg.Catalog.PutRule(c.ctx, rule, was != nil); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, s.ruleAnswer(p.namespace, rule))
-	return nil
+	return s.ruleAnswer(p.namespace, rule), nil
 }
 
 // linkRule puts into a rule what it links after a change. Both must exist and may be used by who asks.
@@ -287,20 +284,19 @@ func (s *Server) setRule(c *call, p path) error {
 	return nil
 }
 
-func (s *Server) deleteRule(c *call, p path) error {
+func (s *Server) deleteRule(c *call, p path) (any, error) {
 	defer s.locks.lock(p)()
 	rule, err := s.findRule(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gone := *rule
 	gone.Disabled = true // it no longer leads anywhere
 	answer := s.ruleAnswer(p.namespace, &gone)
 	if err := s.cfg.Catalog.DeleteRule(c.ctx, rule.Namespace, rule.Name); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, answer)
-	return nil
+	return answer, nil
 }
 
 // listRules answers rules without their status, which each of them tells.

@@ -6,22 +6,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
-
-// quoted is a string or a boolean as JSON.
-func quoted(v any) json.RawMessage {
-	b, _ := json.Marshal(v) // neither can fail
-	return b
-}
 
 // withCode puts an action's code into its record: as it was sent, or, of a function that was not made
 // through this API, its files.

@@ -18,7 +18,7 @@ type target struct {
 	binding string
 }
 
-// meta is what is read of an action's origin here. Package exec's record has more.
+// meta is what calls need of an action's record.
 type meta struct {
 	Namespace   string          `json:"namespace"` // with the package
 	Name        string          `json:"name"`
@@ -41,20 +41,8 @@ func (m *meta) annotation(key string) any {
 	return nil
 }
 
-// truthy says whether an annotation is set, as OpenWhisk reads them.
-func (m *meta) truthy(key string) bool {
-	switch v := m.annotation(key).(type) {
-	case nil:
-		return false
-	case bool:
-		return v
-	case string:
-		return v != ""
-	case float64:
-		return v != 0
-	}
-	return true
-}
+// truthy says whether an annotation has a value that counts as true.
+func (m *meta) truthy(key string) bool { return truthy(m.annotation(key)) }
 
 // metaOf reads an action's origin. Of a function that was not made through this API it is made up.
 func metaOf(rev *faas.Revision) meta {

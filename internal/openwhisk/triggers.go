@@ -29,9 +29,9 @@ func (s *Server) triggers(c *call, namespace string) error {
 		writeJSON(c.w, http.StatusOK, s.triggerAnswer(p, &t.record))
 		return nil
 	case http.MethodPut:
-		return s.putTrigger(c, p)
+		return c.answer(s.putTrigger(c, p))
 	case http.MethodDelete:
-		return s.deleteTrigger(c, p)
+		return c.answer(s.deleteTrigger(c, p))
 	case http.MethodPost:
 		return s.fireTrigger(c, p)
 	}
@@ -96,46 +96,42 @@ type triggerPut struct {
 	Parameters  *parameters `json:"parameters"`
 }
 
-func (s *Server) putTrigger(c *call, p path) error {
+func (s *Server) putTrigger(c *call, p path) (any, error) {
 	overwrite, err := flag(c, "overwrite")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var in triggerPut
 	if err := c.decode(&in); err != nil {
-		return err
+		return nil, err
 	}
-	for what, list := range map[string]*parameters{"The parameters": in.Parameters, "The annotations": in.Annotations} {
-		if list != nil {
-			if err := s.checkSize(what, *list); err != nil {
-				return err
-			}
-		}
+	if err := s.checkSizes(in.Parameters, in.Annotations); err != nil {
+		return nil, err
 	}
 	if in.Annotations != nil {
 		if err := checkFeed(*in.Annotations, p.namespace); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	defer s.locks.lock(p)()
 	if err := s.otherKind(p, entityTrigger); err != nil {
-		return err
+		return nil, err
 	}
 	var before triggerRecord
 	t := &faas.Trigger{Namespace: faas.NativeName(p.namespace), Name: faas.NativeName(p.name)}
 	was, err := s.findTrigger(p)
 	switch {
 	case err == nil && !overwrite:
-		return errExists
+		return nil, errExists
 	case err == nil:
 		before, t.Source, t.Paused = was.record, was.trigger.Source, was.trigger.Paused
 	case err != errNotFound:
-		return err
+		return nil, err
 	}
 	r := before
 	r.Namespace, r.Name, r.Updated = p.namespace, p.name, s.touch(before.Updated)
 	if r.Version, err = nextVersion(before.Version, in.Version); err != nil {
-		return err
+		return nil, err
 	}
 	if in.Publish != nil {
 		r.Publish = *in.Publish
@@ -147,10 +143,9 @@ func (s *Server) putTrigger(c *call, p path) error {
 		r.Parameters = *in.Parameters
 	}
 	if err := s.keepTrigger(c, t, &r, was != nil); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, s.triggerAnswer(p, &r))
-	return nil
+	return s.triggerAnswer(p, &r), nil
 }
 
 // keepTrigger writes a trigger with its record.
@@ -178,18 +173,17 @@ func checkFeed(annotations parameters, own string) error {
 	return reject(http.StatusBadRequest, "Feed name is not valid.")
 }
 
-func (s *Server) deleteTrigger(c *call, p path) error {
+func (s *Server) deleteTrigger(c *call, p path) (any, error) {
 	defer s.locks.lock(p)()
 	t, err := s.findTrigger(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer := s.triggerAnswer(p, &t.record)
 	if err := s.cfg.Catalog.DeleteTrigger(c.ctx, t.trigger.Namespace, t.trigger.Name); err != nil {
-		return err
+		return nil, err
 	}
-	writeJSON(c.w, http.StatusOK, answer)
-	return nil
+	return answer, nil
 }
 
 func (s *Server) listTriggers(c *call, namespace string) error {

@@ -28,11 +28,11 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	}
 	args := map[string]json.RawMessage{}
 	if raw {
-		args["__ow_query"] = text(c.r.URL.RawQuery)
-		args["__ow_body"] = text(rawBody(body, media))
+		args["__ow_query"] = quoted(c.r.URL.RawQuery)
+		args["__ow_body"] = quoted(rawBody(body, media))
 	} else {
 		for k, v := range c.query {
-			args[k] = text(v[len(v)-1])
+			args[k] = quoted(v[len(v)-1])
 		}
 		more, err := webBody(body, media)
 		if err != nil {
@@ -66,7 +66,7 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	if args["__ow_headers"], err = json.Marshal(header); err != nil {
 		return nil, err
 	}
-	args["__ow_method"] = text(strings.ToLower(c.r.Method))
+	args["__ow_method"] = quoted(strings.ToLower(c.r.Method))
 	way := ""
 	for _, segment := range rest {
 		way += "/" + pathMarks.Replace(url.PathEscape(segment))
@@ -74,23 +74,15 @@ func (s *Server) webArguments(c *call, t *target, user string, rest []string) (m
 	if c.slash {
 		way += "/"
 	}
-	args["__ow_path"] = text(way)
+	args["__ow_path"] = quoted(way)
 	if user != "" {
-		args["__ow_user"] = text(user)
+		args["__ow_user"] = quoted(user)
 	}
 	return args, nil
 }
 
 // pathMarks are the characters that a path may have as they are and that url.PathEscape escapes.
 var pathMarks = strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*", "%2C", ",", "%3B", ";")
-
-func text(s string) json.RawMessage {
-	b, err := json.Marshal(s)
-	if err != nil { // not possible: it is a string
-		return json.RawMessage(`""`)
-	}
-	return b
-}
 
 // webBody returns the arguments that a body is: the fields of a JSON object, or of a form. nil: it is
 // neither.
@@ -114,7 +106,7 @@ func webBody(body []byte, media string) (map[string]json.RawMessage, error) {
 		}
 		args := map[string]json.RawMessage{}
 		for k, v := range form {
-			args[k] = text(v[len(v)-1])
+			args[k] = quoted(v[len(v)-1])
 		}
 		return args, nil
 	}
@@ -127,9 +119,9 @@ func otherBody(body []byte, media string) (json.RawMessage, error) {
 	case isJSON(media):
 		return bytes.TrimSpace(body), nil
 	case isText(media) && utf8.Valid(body):
-		return text(string(body)), nil
+		return quoted(string(body)), nil
 	}
-	return text(base64.StdEncoding.EncodeToString(body)), nil
+	return quoted(base64.StdEncoding.EncodeToString(body)), nil
 }
 
 // rawBody is a body as it is handed to an action that wants requests as they come.

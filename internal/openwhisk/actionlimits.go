@@ -2,16 +2,12 @@ package openwhisk
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/faas"
 )
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // limitsPut are limits as clients send them: any of them.
 type limitsPut struct {
