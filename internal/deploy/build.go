@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -110,6 +111,19 @@ func (d *Deployer) buildDirs(cache, namespace string, dirs ...string) (string, e
 		}
 	}
 	return dir, nil
+}
+
+// copySource copies the code to where it may be written to. Nothing is read through a link that leads out of it.
+func copySource(src, work string) error {
+	in, err := os.OpenRoot(src)
+	if err != nil {
+		return fmt.Errorf("read source: %w", err)
+	}
+	defer in.Close()
+	if err := os.CopyFS(work, in.FS()); err != nil {
+		return fmt.Errorf("copy source: %w", err)
+	}
+	return nil
 }
 
 // resolved reads the files of a layer that pin what the code's own do not: those that are there.

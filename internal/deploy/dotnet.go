@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,13 +29,8 @@ func (d *Deployer) buildDotNet(ctx context.Context, _ Request, plan *runtimes.Pl
 		return "", faas.Errorf(faas.Unavailable, op, "source in .NET is not built for WebAssembly here").WithFix("build the module elsewhere and deploy that, or leave --language out")
 	}
 	work, out := filepath.Join(dir, "build"), filepath.Join(dir, "out")
-	in, err := os.OpenRoot(src)
-	if err != nil {
-		return "", fmt.Errorf("read source: %w", err)
-	}
-	defer in.Close()
-	if err := os.CopyFS(work, in.FS()); err != nil {
-		return "", fmt.Errorf("copy source: %w", err)
+	if err := copySource(src, work); err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return "", err

@@ -125,8 +125,8 @@ func layCrate(src, work string, plan *runtimes.Plan, deps *deps, with []string) 
 	if crate, err = rust.Find(in.FS(), plan.Entry); err != nil {
 		return nil, nil, "", err
 	}
-	if err := os.CopyFS(work, in.FS()); err != nil {
-		return nil, nil, "", fmt.Errorf("copy source: %w", err)
+	if err := copySource(src, work); err != nil {
+		return nil, nil, "", err
 	}
 	out, err := os.OpenRoot(work)
 	if err != nil {

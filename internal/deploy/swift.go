@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -111,13 +110,8 @@ func (d *Deployer) buildSwift(ctx context.Context, req Request, plan *runtimes.P
 	if err != nil {
 		return "", err
 	}
-	in, err := os.OpenRoot(src)
-	if err != nil {
-		return "", fmt.Errorf("read source: %w", err)
-	}
-	defer in.Close()
-	if err := os.CopyFS(work, in.FS()); err != nil {
-		return "", fmt.Errorf("copy source: %w", err)
+	if err := copySource(src, work); err != nil {
+		return "", err
 	}
 	script := swiftCompile
 	if _, err := os.Stat(filepath.Join(src, swiftManifest)); err == nil {
