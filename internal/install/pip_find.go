@@ -116,26 +116,37 @@ func lined(lines []string, hashed bool, from string) (*pythonNeeds, error) {
 	return n, nil
 }
 
-// readPyproject takes the dependencies of the project itself. What is only for its development or
-// an extra is left out.
-func readPyproject(code fs.FS, name string, plan *runtimes.Plan) (*pythonNeeds, error) {
+// project is what pyproject.toml says of what a project needs.
+type project struct {
+	Project struct {
+		Dependencies []string `toml:"dependencies"`
+		Requires     string   `toml:"requires-python"`
+	} `toml:"project"`
+	Tool struct {
+		Poetry struct {
+			Dependencies map[string]any `toml:"dependencies"`
+		} `toml:"poetry"`
+	} `toml:"tool"`
+}
+
+func projectOf(code fs.FS, name string) (*project, error) {
 	b, err := readSmall(code, name)
 	if err != nil {
 		return nil, err
 	}
-	var doc struct {
-		Project struct {
-			Dependencies []string `toml:"dependencies"`
-			Requires     string   `toml:"requires-python"`
-		} `toml:"project"`
-		Tool struct {
-			Poetry struct {
-				Dependencies map[string]any `toml:"dependencies"`
-			} `toml:"poetry"`
-		} `toml:"tool"`
-	}
-	if err := toml.Unmarshal(b, &doc); err != nil {
+	doc := &project{}
+	if err := toml.Unmarshal(b, doc); err != nil {
 		return nil, faas.Errorf(faas.Invalid, op, "%s: %v", name, err)
+	}
+	return doc, nil
+}
+
+// readPyproject takes the dependencies of the project itself. What is only for its development or
+// an extra is left out.
+func readPyproject(code fs.FS, name string, plan *runtimes.Plan) (*pythonNeeds, error) {
+	doc, err := projectOf(code, name)
+	if err != nil {
+		return nil, err
 	}
 	if len(doc.Project.Dependencies) > 0 && !pythonFits(plan.Version, doc.Project.Requires) {
 		return nil, wrongPython(name, doc.Project.Requires, plan.Version)

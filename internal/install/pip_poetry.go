@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"io/fs"
 	"regexp"
 	"strings"
@@ -122,24 +123,13 @@ func poetryNeeds(name string, v any) (out []pypiNeed) {
 
 // poetryRoots returns what the project itself depends on.
 func poetryRoots(code fs.FS) ([]pypiNeed, error) {
-	const name = "pyproject.toml"
-	b, err := readSmall(code, name)
-	if err != nil {
+	doc, err := projectOf(code, "pyproject.toml")
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, faas.Errorf(faas.Invalid, op, "poetry.lock is there and pyproject.toml, which says what the project needs, is not").
 			WithFix("send pyproject.toml too")
 	}
-	var doc struct {
-		Project struct {
-			Dependencies []string `toml:"dependencies"`
-		} `toml:"project"`
-		Tool struct {
-			Poetry struct {
-				Dependencies map[string]any `toml:"dependencies"`
-			} `toml:"poetry"`
-		} `toml:"tool"`
-	}
-	if err := toml.Unmarshal(b, &doc); err != nil {
-		return nil, faas.Errorf(faas.Invalid, op, "%s: %v", name, err)
+	if err != nil {
+		return nil, err
 	}
 	var out []pypiNeed
 	for _, line := range doc.Project.Dependencies {
