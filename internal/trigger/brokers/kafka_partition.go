@@ -33,7 +33,6 @@ type kafkaPartition struct {
 	paused bool             // guarded by mu; no more is fetched
 	done   *kgo.EpochOffset // guarded by mu; up to where functions are done; nil: none was
 	kept   *kgo.EpochOffset // guarded by mu; what of it the cluster knows
-
 }
 
 // flight is a message on its way, or a batch that cannot be unpacked.
