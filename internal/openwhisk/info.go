@@ -1,6 +1,7 @@
 package openwhisk
 
 import (
+	"io"
 	"net/http"
 )
 
@@ -23,6 +24,16 @@ func (s *Server) info(c *call) error {
 		},
 		"runtimes": s.manifest(),
 	})
+	return nil
+}
+
+// ping answers GET /ping, by which balancers ask whether somebody is there.
+func (s *Server) ping(c *call) error {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		return notAllowed("GET")
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	_, _ = io.WriteString(c.w, "pong") // an error means that nobody is left to hear of it
 	return nil
 }
 

@@ -29,6 +29,9 @@ func (s *Server) route(c *call) error {
 	if len(segments) == 0 {
 		return s.info(c)
 	}
+	if len(segments) == 1 && segments[0] == "ping" {
+		return s.ping(c)
+	}
 	if len(segments) < 2 || segments[0] != "api" {
 		return errNotFound
 	}

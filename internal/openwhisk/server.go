@@ -80,7 +80,7 @@ func New(cfg Config) *Server {
 
 // Serves says whether a path, as it stood on the wire, is of this dialect.
 func Serves(path string) bool {
-	return path == "/" || path == "/api" || strings.HasPrefix(path, "/api/")
+	return path == "/" || path == "/ping" || path == "/api" || strings.HasPrefix(path, "/api/")
 }
 
 // call is a request on its way.
