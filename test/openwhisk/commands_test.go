@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/brasa-dev/brasa/test/program"
 )
 
 // patience is how long something that comes about by itself may take.
@@ -30,7 +31,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"wsk":        programCmd("wsk"),
 	"wskdeploy":  programCmd("wskdeploy"),
 	"brasa":      programCmd("brasa"),
-	"exits":      exitsCmd,
+	"exits":      program.Exits,
 	"eventually": eventuallyCmd,
 	"server":     serverCmd,
 	"killed":     killedCmd,
@@ -62,25 +63,6 @@ func programCmd(name string) func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// exits CODE PROGRAM [ARG...] runs a program that must end with that code.
-func exitsCmd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM [ARG...]")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	err = ts.Exec(args[1], args[2:]...)
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d\nstdout:\n%s\nstderr:\n%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
-	}
-}
-
 // eventually PATTERN PROGRAM [ARG...] runs a program until it ends well and what it writes matches.
 func eventuallyCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -108,7 +90,7 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if whyNot != nil {
 		ts.Fatalf("no server on this machine: %v", whyNot)
 	}
-	own, err := startServer(ts.MkAbs("data"), args...)
+	own, err := program.Serve(brasa(), ts.MkAbs("data"), args...)
 	ts.Check(err)
 	s.own = own
 	ts.Check(s.use(own))
@@ -124,8 +106,8 @@ func killedCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || s.own == nil {
 		ts.Fatalf("usage: killed [ARG...], after server")
 	}
-	s.own.kill()
-	own, err := startServer(s.own.data, args...)
+	s.own.Kill()
+	own, err := program.Serve(brasa(), s.own.Data, args...)
 	ts.Check(err)
 	s.own = own
 	ts.Check(s.point(own))
@@ -141,7 +123,7 @@ func subjectCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s := storyOf(ts)
 	namespace := s.name + "-" + args[0]
-	key, err := s.at.subject(namespace)
+	key, err := makeSubject(s.at, namespace)
 	ts.Check(err)
 	s.keys[args[0]] = key
 	ts.Setenv(strings.ToUpper(args[0]), namespace)
@@ -227,7 +209,7 @@ func patternText(p *regexp.Regexp) string {
 
 // ask makes a request.
 func (s *story) ask(who, method, path string, header http.Header, body []byte) error {
-	req, err := http.NewRequest(method, s.at.url+path, bytes.NewReader(body))
+	req, err := http.NewRequest(method, s.at.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -16,16 +16,19 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/brasa-dev/brasa/test/program"
 )
 
 var (
 	// binaries is the folder of the programs under test and of the clients.
 	binaries string
 	// shared is the server of the scripts that start none of their own; each has a subject to itself there.
-	shared *server
+	shared *program.Server
 	// whyNot says why there is no server on this machine.
 	whyNot error
 )
@@ -44,15 +47,23 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		if shared, whyNot = startServer(filepath.Join(dir, "data")); shared != nil {
+		if shared, whyNot = program.Serve(brasa(), filepath.Join(dir, "data")); shared != nil {
 			defer func() {
-				if err := shared.stop(); err != nil {
+				if err := shared.Stop(syscall.SIGTERM); err != nil {
 					fmt.Fprintln(os.Stderr, "stop the shared server:", err)
 				}
 			}()
 		}
 		return m.Run()
 	}())
+}
+
+// brasa is the path of the program under test.
+func brasa() string { return filepath.Join(binaries, "brasa") }
+
+// makeSubject makes a subject with a namespace of its name, and returns its UUID:KEY.
+func makeSubject(at *program.Server, name string) (string, error) {
+	return at.Ask("subject", "create", name, "-o", "name")
 }
 
 func TestScript(t *testing.T) {
@@ -92,7 +103,7 @@ func condition(cond string) (bool, error) {
 	case "server":
 		return shared != nil, nil
 	case "inside": // functions get to the server
-		return shared != nil && !strings.Contains(shared.out.text(), "have no way out"), nil
+		return shared != nil && !strings.Contains(shared.Text(), "have no way out"), nil
 	case "wsk", "wskdeploy", "goclient", "npm", "dotnet":
 		return clients[cond]() == nil, nil
 	}
@@ -119,21 +130,21 @@ type storyKey struct{}
 type story struct {
 	env  *testscript.Env
 	name string
-	own  *server           // its own server, if it started one
-	at   *server           // the one that it talks to
+	own  *program.Server   // its own server, if it started one
+	at   *program.Server   // the one that it talks to
 	keys map[string]string // UUID:KEY by the name of a subject, "" its own
 	last answer
 }
 
 func (s *story) end() {
 	if s.own != nil {
-		s.own.kill()
+		s.own.Kill()
 	}
 }
 
 // use points the script and its clients to a server, with a new subject there.
-func (s *story) use(at *server) error {
-	key, err := at.subject(s.name)
+func (s *story) use(at *program.Server) error {
+	key, err := makeSubject(at, s.name)
 	if err != nil {
 		return err
 	}
@@ -145,11 +156,11 @@ func (s *story) use(at *server) error {
 }
 
 // point points the script and its clients to a server that knows its subject.
-func (s *story) point(at *server) error {
+func (s *story) point(at *program.Server) error {
 	s.at = at
-	s.env.Setenv("BRASA_SERVER", at.url)
-	s.env.Setenv("BRASA_DATA", at.data)
-	s.env.Setenv("APIHOST", at.url)
-	props := fmt.Sprintf("APIHOST=%s\nAUTH=%s\nNAMESPACE=_\n", at.url, s.keys[""])
+	s.env.Setenv("BRASA_SERVER", at.URL)
+	s.env.Setenv("BRASA_DATA", at.Data)
+	s.env.Setenv("APIHOST", at.URL)
+	props := fmt.Sprintf("APIHOST=%s\nAUTH=%s\nNAMESPACE=_\n", at.URL, s.keys[""])
 	return os.WriteFile(filepath.Join(s.env.WorkDir, ".wskprops"), []byte(props), 0o600)
 }

@@ -3,11 +3,8 @@
 package script_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,14 +18,16 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/brasa-dev/brasa/test/program"
 )
 
-// program is the binary under test.
-var program string
+// binary is the path of the program under test.
+var binary string
 
 // shared is the server that scripts use which start none of their own; each has a namespace to
 // itself there.
-var shared *server
+var shared *program.Server
 
 // whyNot says why there is no server on this machine.
 var whyNot error
@@ -41,17 +40,17 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "brasa")
-		build := exec.Command("go", "build", "-o", program, "github.com/brasa-dev/brasa/cmd/brasa")
+		binary = filepath.Join(dir, "brasa")
+		build := exec.Command("go", "build", "-o", binary, "github.com/brasa-dev/brasa/cmd/brasa")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build brasa: %v\n%s", err, out)
 			return 1
 		}
-		shared, whyNot = startServer(filepath.Join(dir, "data"))
+		shared, whyNot = program.Serve(binary, filepath.Join(dir, "data"))
 		if shared != nil {
 			defer func() {
-				if err := shared.stop(syscall.SIGTERM); err != nil {
+				if err := shared.Stop(syscall.SIGTERM); err != nil {
 					fmt.Fprintln(os.Stderr, "stop the shared server:", err)
 				}
 			}()
@@ -69,7 +68,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":    serverCmd,
 			"stop":      stopCmd,
-			"exits":     exitsCmd,
+			"exits":     program.Exits,
 			"start":     startCmd,
 			"waitfor":   waitforCmd,
 			"interrupt": interruptCmd,
@@ -80,13 +79,13 @@ func TestScript(t *testing.T) {
 }
 
 func setup(env *testscript.Env) error {
-	env.Setenv("PATH", filepath.Dir(program)+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	env.Setenv("PATH", filepath.Dir(binary)+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NO_COLOR", "1")
 	env.Values[processesKey{}] = processes{}
 	env.Defer(func() {
 		for _, p := range env.Values[processesKey{}].(processes) {
-			p.kill()
+			p.Kill()
 		}
 	})
 	if shared == nil {
@@ -95,13 +94,11 @@ func setup(env *testscript.Env) error {
 	// The script's name is a name for its namespace too; what is not allowed in one becomes a dash.
 	namespace := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(filepath.Base(env.WorkDir)), "-")
 	namespace = strings.Trim(strings.TrimPrefix(namespace, "script-"), "-")
-	create := exec.Command(program, "namespace", "create", namespace)
-	create.Env = append(os.Environ(), "BRASA_SERVER="+shared.url, "BRASA_DATA="+shared.data)
-	if out, err := create.CombinedOutput(); err != nil {
-		return fmt.Errorf("make namespace %s: %w\n%s", namespace, err, out)
+	if _, err := shared.Ask("namespace", "create", namespace); err != nil {
+		return err
 	}
-	env.Setenv("BRASA_SERVER", shared.url)
-	env.Setenv("BRASA_DATA", shared.data)
+	env.Setenv("BRASA_SERVER", shared.URL)
+	env.Setenv("BRASA_DATA", shared.Data)
 	env.Setenv("BRASA_NAMESPACE", namespace)
 	return nil
 }
@@ -113,7 +110,7 @@ func condition(cond string) (bool, error) {
 	case "root":
 		return os.Geteuid() == 0, nil
 	case "egress":
-		return shared != nil && !strings.Contains(shared.text(), "have no way out"), nil
+		return shared != nil && !strings.Contains(shared.Text(), "have no way out"), nil
 	}
 	if address, ok := strings.CutPrefix(cond, "reach:"); ok {
 		return reach(address), nil
@@ -142,155 +139,11 @@ func reach(address string) bool {
 
 var reached sync.Map // of func() bool by address
 
-// server is a `brasa serve` of ours.
-type server struct {
-	*process
-	url, data string
-}
-
-// startServer starts one and waits until it takes calls.
-func startServer(data string, args ...string) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil { // the server takes the port over; a thief would show as an error
-		return nil, err
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(program, append([]string{"serve", "--listen", address, "--data", data}, args...)...)
-	cmd.Env = append(os.Environ(), "NO_COLOR=1", "BRASA_PREFIX=t"+port)
-	p, err := startProcess(cmd)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{process: p, url: "http://" + address, data: data}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := s.ready(ctx); err != nil {
-		p.kill()
-		return nil, fmt.Errorf("%w; it said:\n%s", err, p.text())
-	}
-	return s, nil
-}
-
-func (s *server) ready(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.done:
-			return fmt.Errorf("the server ended: %w", errors.Join(s.err))
-		case <-tick.C:
-		}
-	}
-}
-
-// stop signals the server and wants it to end well.
-func (s *server) stop(signal os.Signal) error {
-	if err := s.cmd.Process.Signal(signal); err != nil {
-		return err
-	}
-	select {
-	case <-s.done:
-	case <-time.After(time.Minute):
-		s.kill()
-		return fmt.Errorf("it did not end; it said:\n%s", s.text())
-	}
-	if s.err != nil {
-		return fmt.Errorf("%w; it said:\n%s", s.err, s.text())
-	}
-	return nil
-}
-
-// process is a program that runs beside the script.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // good after done
-
-	mu   sync.Mutex
-	out  bytes.Buffer  // of stdout and stderr, guarded by mu
-	more chan struct{} // closed and replaced when out grows, guarded by mu
-}
-
 // processes are those of one script, by name.
-type processes map[string]*process
+type processes map[string]*program.Process
 
 // processesKey is the key of processes among a script's values.
 type processesKey struct{}
-
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, done: make(chan struct{}), more: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p, p
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { // ends with the program
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
-	return p, nil
-}
-
-// Write takes what the program writes.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(p.more)
-	p.more = make(chan struct{})
-	return p.out.Write(b)
-}
-
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-// waitFor returns when what was written matches.
-func (p *process) waitFor(pattern *regexp.Regexp, within time.Duration) error {
-	late := time.After(within)
-	for {
-		p.mu.Lock()
-		more, found := p.more, pattern.Match(p.out.Bytes())
-		p.mu.Unlock()
-		if found {
-			return nil
-		}
-		select {
-		case <-more:
-		case <-p.done:
-			if pattern.MatchString(p.text()) {
-				return nil
-			}
-			return fmt.Errorf("it ended without writing %q; it wrote:\n%s", pattern, p.text())
-		case <-late:
-			return fmt.Errorf("no %q within %s; it wrote:\n%s", pattern, within, p.text())
-		}
-	}
-}
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended already
-	<-p.done
-}
 
 // server [ARG...] starts a server of the script's own and points the environment to it.
 func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
@@ -300,12 +153,12 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if whyNot != nil {
 		ts.Fatalf("no server on this machine: %v", whyNot)
 	}
-	s, err := startServer(ts.MkAbs("data"), args...)
+	s, err := program.Serve(binary, ts.MkAbs("data"), args...)
 	ts.Check(err)
-	ts.Value(processesKey{}).(processes)["server"] = s.process
-	ts.Setenv("BRASA_SERVER", s.url)
-	ts.Setenv("ADDRESS", strings.TrimPrefix(s.url, "http://"))
-	ts.Setenv("BRASA_DATA", s.data)
+	ts.Value(processesKey{}).(processes)["server"] = s.Process
+	ts.Setenv("BRASA_SERVER", s.URL)
+	ts.Setenv("ADDRESS", strings.TrimPrefix(s.URL, "http://"))
+	ts.Setenv("BRASA_DATA", s.Data)
 	ts.Setenv("BRASA_NAMESPACE", "default")
 }
 
@@ -317,36 +170,16 @@ func stopCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no server to stop")
 	}
 	delete(all, "server")
-	s := &server{process: p}
+	s := &program.Server{Process: p}
 	switch strings.Join(args, " ") {
 	case "kill":
-		p.kill()
+		p.Kill()
 	case "int":
-		ts.Check(s.stop(syscall.SIGINT))
+		ts.Check(s.Stop(syscall.SIGINT))
 	default:
-		ts.Check(s.stop(syscall.SIGTERM))
+		ts.Check(s.Stop(syscall.SIGTERM))
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("server.log"), []byte(p.text()), 0o600))
-}
-
-// exits CODE PROGRAM [ARG...] runs a program that must end with that exit code. What it wrote
-// can be looked at with stdout and stderr, as after exec.
-func exitsCmd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM [ARG...]")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d\nstdout:\n%s\nstderr:\n%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
-	}
+	ts.Check(os.WriteFile(ts.MkAbs("server.log"), []byte(p.Text()), 0o600))
 }
 
 // start NAME PROGRAM [ARG...] runs a program beside the script.
@@ -356,14 +189,14 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	path := args[1]
 	if path == "brasa" {
-		path = program
+		path = binary
 	}
 	cmd := exec.Command(path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "HOME", "NO_COLOR", "BRASA_SERVER", "BRASA_DATA", "BRASA_NAMESPACE", "BRASA_PREFIX"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	p, err := startProcess(cmd)
+	p, err := program.Start(cmd)
 	ts.Check(err)
 	ts.Value(processesKey{}).(processes)[args[0]] = p
 }
@@ -379,7 +212,7 @@ func waitforCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	ts.Check(p.waitFor(pattern, 30*time.Second))
+	ts.Check(p.WaitFor(pattern, 30*time.Second))
 }
 
 // interrupt NAME CODE sends Ctrl-C to a program beside the script, which must end with the code.
@@ -391,14 +224,10 @@ func interruptCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if p == nil {
 		ts.Fatalf("no program %q was started", args[0])
 	}
-	ts.Check(p.cmd.Process.Signal(os.Interrupt))
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		ts.Fatalf("%s did not end; it wrote:\n%s", args[0], p.text())
-	}
-	if got := strconv.Itoa(p.cmd.ProcessState.ExitCode()); got != args[1] {
-		ts.Fatalf("exit code %s, want %s; it wrote:\n%s", got, args[1], p.text())
+	code, err := p.Ends(os.Interrupt, 30*time.Second)
+	ts.Check(err)
+	if got := strconv.Itoa(code); got != args[1] {
+		ts.Fatalf("exit code %s, want %s; it wrote:\n%s", got, args[1], p.Text())
 	}
 }
 
