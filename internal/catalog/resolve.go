@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"cmp"
+	"iter"
 	"slices"
 	"strings"
 
@@ -66,6 +68,13 @@ func (c *Catalog) nearest(name faas.Name) string {
 		if n++; n > most {
 			break
 		}
+		n := len(e.name)
+		if e.space.pkg != "" {
+			n += len(e.space.pkg) + len("/")
+		}
+		if n < len(want)-1 || n > len(want)+1 {
+			continue
+		}
 		if other := e.fullName(); oneSlip(strings.ToLower(other.Path()), want) {
 			return other.Path()
 		}
@@ -122,11 +131,62 @@ func (c *Catalog) FunctionsIn(namespace, pkg string) []*faas.Function {
 	return out
 }
 
+// Newest returns which functions of a namespace have the newest active revisions, the newest first: most of
+// them, after the first skip. total is how many functions there are.
+func (c *Catalog) Newest(namespace string, skip, most int) (fns []*faas.Function, total int) {
+	return newest(c.functions(namespace), skip, most)
+}
+
+// NewestIn is Newest of one package, or with "" of what is in none.
+func (c *Catalog) NewestIn(namespace, pkg string, skip, most int) (fns []*faas.Function, total int) {
+	s := (*c.index.Load())[place{namespace, pkg}]
+	if s == nil {
+		return nil, 0
+	}
+	return newest(s.entries(), skip, most)
+}
+
+// newest unpacks only what it returns: there may be a hundred thousand.
+func newest(entries iter.Seq[*entry], skip, most int) (fns []*faas.Function, total int) {
+	type aged struct {
+		created int64 // its active revision
+		entry   *entry
+	}
+	var all []aged
+	for e := range entries {
+		switch p := e.packed.Load(); {
+		case !p.live():
+		case p.active < 0:
+			all = append(all, aged{p.updated, e})
+		default:
+			all = append(all, aged{p.revisions[p.active].created, e})
+		}
+	}
+	slices.SortFunc(all, func(a, b aged) int {
+		return cmp.Or(cmp.Compare(b.created, a.created), strings.Compare(a.entry.name, b.entry.name), strings.Compare(a.entry.space.pkg, b.entry.space.pkg))
+	})
+	for _, a := range all[min(skip, len(all)):] {
+		if len(fns) == most {
+			break
+		}
+		if p := a.entry.packed.Load(); p.live() {
+			fns = append(fns, p.function(a.entry.fullName()))
+		}
+	}
+	return fns, len(all)
+}
+
 // countFunctions returns how many functions a namespace has.
 func (c *Catalog) countFunctions(namespace string) int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.live[namespace]
+}
+
+// Has says whether there is a function of exactly that name.
+func (c *Catalog) Has(name faas.Name) bool {
+	e := c.entry(name)
+	return e != nil && e.packed.Load().live()
 }
 
 // Function returns the function of that name, or a NotFound.

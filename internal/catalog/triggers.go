@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,10 +19,29 @@ type linked struct {
 	packages map[string]map[string]*faas.Package
 	triggers map[string]map[string]*faas.Trigger
 	rules    map[string]map[string]*faas.Rule
+	of       map[string]map[string]*faas.Rule // by "NAMESPACE/TRIGGER", then by the rule's name
 }
 
 func newLinked() linked {
-	return linked{map[string]map[string]*faas.Package{}, map[string]map[string]*faas.Trigger{}, map[string]map[string]*faas.Rule{}}
+	return linked{map[string]map[string]*faas.Package{}, map[string]map[string]*faas.Trigger{}, map[string]map[string]*faas.Rule{}, map[string]map[string]*faas.Rule{}}
+}
+
+// relink has a trigger's rules found: was is the rule as it was, is as it now is; nil: there was, or is, none.
+func (l *linked) relink(was, is *faas.Rule) {
+	if was != nil {
+		key := was.Namespace + "/" + was.Trigger
+		delete(l.of[key], was.Name)
+		if len(l.of[key]) == 0 {
+			delete(l.of, key)
+		}
+	}
+	if is != nil {
+		key := is.Namespace + "/" + is.Trigger
+		if l.of[key] == nil {
+			l.of[key] = map[string]*faas.Rule{}
+		}
+		l.of[key][is.Name] = is
+	}
 }
 
 func triggerKey(namespace, name string) string { return kindTrigger + namespace + "/" + name }
@@ -36,9 +56,14 @@ func (c *Catalog) takeLinked(r store.Record) (Event, error) {
 			return Event{Kind: TriggerDeleted, Namespace: t.Namespace, Trigger: t}
 		})
 	}
-	return take(c.linked.rules, strings.TrimPrefix(r.Key, kindRule), r, func(t *faas.Rule) Event {
+	key := strings.TrimPrefix(r.Key, kindRule)
+	namespace, name, _ := strings.Cut(key, "/")
+	was := c.linked.rules[namespace][name]
+	return take(c.linked.rules, key, r, func(t *faas.Rule) Event {
+		c.linked.relink(was, t)
 		return Event{Kind: RuleChanged, Namespace: t.Namespace, Rule: t}
 	}, func(t *faas.Rule) Event {
+		c.linked.relink(was, nil)
 		return Event{Kind: RuleDeleted, Namespace: t.Namespace, Rule: t}
 	})
 }
@@ -125,7 +150,9 @@ func (c *Catalog) Rule(namespace, name string) (*faas.Rule, error) {
 // RulesOf returns the rules that link the trigger to functions, those that are disabled too, in the
 // order of their names.
 func (c *Catalog) RulesOf(namespace, trigger string) []*faas.Rule {
-	return slices.DeleteFunc(c.Rules(namespace), func(r *faas.Rule) bool { return r.Trigger != trigger })
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(c.linked.of[namespace+"/"+trigger]), func(a, b *faas.Rule) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // PutTrigger makes a trigger, or with replace changes one in place, which keeps its UID. One that

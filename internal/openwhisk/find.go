@@ -59,8 +59,10 @@ func (s *Server) otherKind(p path, kind string) error {
 		find func() error
 	}{
 		{entityAction, func() error {
-			_, err := s.cfg.Catalog.Function(faas.Name{Namespace: namespace, Function: name})
-			return err
+			if !s.cfg.Catalog.Has(faas.Name{Namespace: namespace, Function: name}) {
+				return errNotFound
+			}
+			return nil
 		}},
 		{entityPackage, func() error { _, err := s.cfg.Catalog.Package(namespace, name); return err }},
 		{entityTrigger, func() error { _, err := s.cfg.Catalog.Trigger(namespace, name); return err }},
@@ -113,7 +115,7 @@ func (s *Server) packageAt(namespace, name string) (*pack, error) {
 	p := &pack{namespace: namespace, name: name}
 	pkg, err := s.cfg.Catalog.Package(native, faas.NativeName(name))
 	if faas.CodeOf(err) == faas.NotFound {
-		if len(s.functionsIn(native, faas.NativeName(name))) == 0 {
+		if len(s.cfg.Catalog.FunctionsIn(native, faas.NativeName(name))) == 0 {
 			return nil, errNotFound
 		}
 		p.record.header = header{Namespace: namespace, Name: name, Version: firstVersion}
@@ -137,17 +139,6 @@ func (s *Server) packageRecord(namespace string, pkg *faas.Package) packageRecor
 	}
 	r.Namespace, r.Publish = namespace, pkg.Shared
 	return r
-}
-
-// functionsIn are the functions of a package, by the catalog's names.
-func (s *Server) functionsIn(namespace, pkg string) []*faas.Function {
-	var out []*faas.Function
-	for _, fn := range s.cfg.Catalog.Functions(namespace) {
-		if fn.Name.Package == pkg {
-			out = append(out, fn)
-		}
-	}
-	return out
 }
 
 // findAction finds an action for a namespace own that asks.

@@ -44,14 +44,27 @@ func (s *Server) recordsOf(namespace string, fns []*faas.Function) []actionRecor
 	return out
 }
 
-func summaries(records []actionRecord) []actionSummary {
-	out := make([]actionSummary, 0, len(records))
-	for _, r := range records {
+// answerActions answers the part of a list of actions that was asked for. find finds the newest of them, and
+// how many there are: no others are read.
+func (s *Server) answerActions(c *call, namespace string, find func(skip, most int) ([]*faas.Function, int)) error {
+	limit, skip, count, err := paging(c)
+	if err != nil {
+		return err
+	}
+	if count {
+		_, total := find(0, 0)
+		writeJSON(c.w, http.StatusOK, map[string]int{"actions": max(total-skip, 0)})
+		return nil
+	}
+	fns, _ := find(skip, limit)
+	out := make([]actionSummary, 0, len(fns))
+	for _, r := range s.recordsOf(namespace, fns) {
 		item := actionSummary{header: r.header, Limits: r.Limits}
 		item.Exec.Binary = r.Exec.Binary
 		out = append(out, item)
 	}
-	return out
+	writeJSON(c.w, http.StatusOK, out)
+	return nil
 }
 
 // listActions answers all actions of a namespace, those of its packages too.
@@ -59,7 +72,9 @@ func (s *Server) listActions(c *call, namespace string) error {
 	if namespace != c.who.Namespace {
 		return errForbidden
 	}
-	return answerList(c, "actions", summaries(s.recordsOf(namespace, s.cfg.Catalog.Functions(faas.NativeName(namespace)))))
+	return s.answerActions(c, namespace, func(skip, most int) ([]*faas.Function, int) {
+		return s.cfg.Catalog.Newest(faas.NativeName(namespace), skip, most)
+	})
 }
 
 // listPackage answers the actions of a package, or of the one that it is bound to.
@@ -71,8 +86,11 @@ func (s *Server) listPackage(c *call, namespace, name string) error {
 	if err != nil {
 		return err
 	}
-	if in := pkg.holder(); s.cfg.Sealed && in.namespace != c.who.Namespace {
+	in := pkg.holder()
+	if s.cfg.Sealed && in.namespace != c.who.Namespace {
 		return errForbidden
 	}
-	return answerList(c, "actions", summaries(s.actionsIn(pkg.holder())))
+	return s.answerActions(c, in.namespace, func(skip, most int) ([]*faas.Function, int) {
+		return s.cfg.Catalog.NewestIn(faas.NativeName(in.namespace), faas.NativeName(in.name), skip, most)
+	})
 }

@@ -86,7 +86,7 @@ func (s *Server) getPackage(c *call, p path) error {
 
 // actionsIn are the records of a package's actions, the newest first.
 func (s *Server) actionsIn(p *pack) []actionRecord {
-	return s.recordsOf(p.namespace, s.functionsIn(faas.NativeName(p.namespace), faas.NativeName(p.name)))
+	return s.recordsOf(p.namespace, s.cfg.Catalog.FunctionsIn(faas.NativeName(p.namespace), faas.NativeName(p.name)))
 }
 
 // packagePut is what clients send to make or change a package.
@@ -242,7 +242,7 @@ func (s *Server) deletePackage(c *call, p path) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	inside := s.functionsIn(faas.NativeName(p.namespace), faas.NativeName(p.name))
+	inside := s.cfg.Catalog.FunctionsIn(faas.NativeName(p.namespace), faas.NativeName(p.name))
 	if len(inside) > 0 && !force {
 		return nil, reject(http.StatusConflict, "Package not empty (contains %d %s). Set force param or delete package contents.", len(inside), plural(len(inside), "entity", "entities"))
 	}
