@@ -54,6 +54,9 @@ func TestNewest(t *testing.T) {
 	for i := range 3000 {
 		put(fmt.Sprintf("many-%d", i), 1)
 	}
+	if got, want := names(c.Newest(DefaultNamespace, 1500, 2)), "[many-1499 many-1498] 3005"; got != want {
+		t.Errorf("in the middle there are %s, want %s", got, want)
+	}
 	// The list of what is sorted grows by doubling, and nothing else grows.
 	if many := testing.AllocsPerRun(5, func() { c.Newest(DefaultNamespace, 0, 2) }); many > few+100 {
 		t.Errorf("a page allocates %v times among 3,000 functions and %v times among 5", many, few)

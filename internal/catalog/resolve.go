@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -146,34 +147,51 @@ func (c *Catalog) NewestIn(namespace, pkg string, skip, most int) (fns []*faas.F
 	return newest(s.entries(), skip, most)
 }
 
-// newest unpacks only what it returns: there may be a hundred thousand.
+// aged is an entry that may be among the newest.
+type aged struct {
+	created int64 // its active revision
+	entry   *entry
+}
+
+func (a aged) compare(b aged) int {
+	if n := cmp.Compare(b.created, a.created); n != 0 {
+		return n
+	}
+	return cmp.Or(strings.Compare(a.entry.name, b.entry.name), strings.Compare(a.entry.space.pkg, b.entry.space.pkg))
+}
+
+// newest unpacks only what it returns, and sorts little more: there may be a hundred thousand.
 func newest(entries iter.Seq[*entry], skip, most int) (fns []*faas.Function, total int) {
-	type aged struct {
-		created int64 // its active revision
-		entry   *entry
-	}
+	keep := skip + min(most, math.MaxInt-skip)
+	slack := max(keep, 1000) // how many are sorted along, so as not to sort for each
 	var all []aged
+	oldest := int64(math.MinInt64) // of those that are kept, once they are enough
 	for e := range entries {
-		switch p := e.packed.Load(); {
-		case !p.live():
-		case p.active < 0:
-			all = append(all, aged{p.updated, e})
-		default:
-			all = append(all, aged{p.revisions[p.active].created, e})
+		p := e.packed.Load()
+		if !p.live() {
+			continue
+		}
+		total++
+		a := aged{p.updated, e}
+		if p.active >= 0 {
+			a.created = p.revisions[p.active].created
+		}
+		if most == 0 || a.created < oldest {
+			continue
+		}
+		if all = append(all, a); len(all)-slack > keep {
+			slices.SortFunc(all, aged.compare)
+			all = all[:keep]
+			oldest = all[keep-1].created
 		}
 	}
-	slices.SortFunc(all, func(a, b aged) int {
-		return cmp.Or(cmp.Compare(b.created, a.created), strings.Compare(a.entry.name, b.entry.name), strings.Compare(a.entry.space.pkg, b.entry.space.pkg))
-	})
-	for _, a := range all[min(skip, len(all)):] {
-		if len(fns) == most {
-			break
-		}
+	slices.SortFunc(all, aged.compare)
+	for _, a := range all[min(skip, len(all)):min(keep, len(all))] {
 		if p := a.entry.packed.Load(); p.live() {
 			fns = append(fns, p.function(a.entry.fullName()))
 		}
 	}
-	return fns, len(all)
+	return fns, total
 }
 
 // countFunctions returns how many functions a namespace has.
