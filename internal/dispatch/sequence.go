@@ -37,8 +37,8 @@ type sequence struct {
 func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *faas.Invocation) (*faas.Result, error) {
 	s := &sequence{d: d, rev: rev, inv: inv, look: inv.Wait != nil}
 	for i, name := range rev.Sequence.Steps { // before anything is done that would have to be done again
-		if rev.Contract == faas.ContractOpenWhisk {
-			break // OpenWhisk's sequences go as far as they can
+		if rev.Sequence.Lenient {
+			break
 		}
 		if _, _, err := d.cfg.Catalog.Resolve(faas.Ref{Name: name}); err != nil {
 			return nil, s.missing(i, err)
@@ -48,7 +48,7 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 		steps, err := d.cfg.Catalog.Steps(rev.Name, rev.Sequence)
 		if faas.CodeOf(err) == faas.Invalid {
 			e := *faas.AsError(err)
-			if rev.Contract == faas.ContractOpenWhisk {
+			if rev.Sequence.Lenient {
 				return failure(e.Message()), nil
 			}
 			e.Code = faas.Failed
@@ -70,7 +70,7 @@ func (d *Dispatcher) runSequence(ctx context.Context, rev *faas.Revision, inv *f
 		}
 		_, stepRev, err := d.cfg.Catalog.Resolve(faas.Ref{Name: name})
 		if err != nil {
-			if rev.Contract == faas.ContractOpenWhisk && faas.CodeOf(err) == faas.NotFound {
+			if rev.Sequence.Lenient && faas.CodeOf(err) == faas.NotFound {
 				s.stopped(i, "does not exist")
 				return failure(faas.AsError(err).Message()), nil
 			}
@@ -306,8 +306,8 @@ func (s *sequence) failed(i int, err error) error {
 		}
 		return over
 	}
-	if s.rev.Contract == faas.ContractOpenWhisk {
-		return &e // the error of the step is that of OpenWhisk's sequences
+	if s.rev.Sequence.Lenient {
+		return &e
 	}
 	e.Err = fmt.Errorf("%s: %w", strings.TrimSuffix(s.place(i), ","), orCode(&e))
 	return &e

@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -180,6 +181,28 @@ func TestAStepThatIsGoneIsToldBeforeAnythingRuns(t *testing.T) {
 	}
 	if n.ran() != "" {
 		t.Errorf("ran %s", n.ran())
+	}
+}
+
+func TestALenientSequenceGoesAsFarAsItCan(t *testing.T) {
+	n := &steps{does: map[string]func(context.Context, *faas.Invocation) (*faas.Result, error){
+		"b": func(context.Context, *faas.Invocation) (*faas.Result, error) {
+			return nil, &faas.Error{Code: faas.Crashed, Err: errors.New("out of memory")}
+		},
+	}}
+	c := deployed(t, map[string]*faas.Async{"default/a": nil, "default/b": nil, "default/c": nil})
+	lenient := func(rev *faas.Revision) { rev.Sequence.Lenient = true }
+	makeSequence(t, c, "gone", lenient, "a", "c")
+	makeSequence(t, c, "fails", lenient, "a", "b")
+	if err := c.Delete(t.Context(), faas.Name{Namespace: "default", Function: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	d := dispatch.New(dispatch.Config{Catalog: c, Node: n, Recorder: &memo{}})
+	if _, res, body, err := invoke(t, d, "gone"); err != nil || res.Status < 400 || !strings.HasPrefix(body, `{"error":`) || n.ran() != "a" {
+		t.Errorf("a step is gone: ran %s: %v, %q, %v", n.ran(), res, body, err)
+	}
+	if _, _, _, err := invoke(t, d, "fails"); faas.CodeOf(err) != faas.Crashed || faas.AsError(err).Message() != "out of memory" {
+		t.Errorf("a step fails: %v", err)
 	}
 }
 

@@ -16,6 +16,10 @@ type Sequence struct {
 	// ErrorField has an answer that is a JSON object with the field "error" end the sequence, and be
 	// what it answers, as OpenWhisk has it. An answer with a status of 400 and more does so anyway.
 	ErrorField bool `json:"error_field,omitempty"`
+	// Lenient has the sequence go as far as it can, as OpenWhisk has it: that a step is not there is found
+	// out when it is its turn. This, and that its steps have become too many or lead back to it, is an
+	// answer with the field "error"; a step's failure is the sequence's, which does not say what step it was.
+	Lenient bool `json:"lenient,omitempty"`
 }
 
 // SequenceStep is one call that a sequence has made.

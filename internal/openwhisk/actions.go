@@ -287,7 +287,7 @@ const sequenceTimeout = faas.Duration(time.Hour)
 
 // publishSequence checks the actions of a sequence and publishes it.
 func (s *Server) publishSequence(ctx context.Context, own string, a *action, code *code) error {
-	seq := &faas.Sequence{ErrorField: true}
+	seq := &faas.Sequence{ErrorField: true, Lenient: true}
 	for _, p := range code.steps {
 		if _, err := s.findAction(ctx, own, p); err != nil {
 			if asRejection(err).status == http.StatusForbidden {
