@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/api"
@@ -114,7 +115,25 @@ func (a *app) completeSubjects(c *cobra.Command, args []string, _ string) ([]cob
 	})
 }
 
-func (a *app) completeNamespaces(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+// completeSpaces completes namespaces by the names that OpenWhisk's clients have for them.
+func (a *app) completeSpaces(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.complete(c, func(ctx context.Context, client *api.Client) (names []cobra.Completion) {
+		subjects, _ := client.Subjects(ctx)
+		for _, s := range subjects {
+			for _, k := range s.Namespaces {
+				names = append(names, k.Namespace)
+			}
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	})
+}
+
+// completeNamespaces completes a flag's value.
+func (a *app) completeNamespaces(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return a.complete(c, func(ctx context.Context, client *api.Client) (names []cobra.Completion) {
 		namespaces, _ := client.Namespaces(ctx)
 		for _, n := range namespaces {
@@ -122,6 +141,13 @@ func (a *app) completeNamespaces(c *cobra.Command, args []string, _ string) ([]c
 		}
 		return names
 	})
+}
+
+func (a *app) completeNamespace(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeNamespaces(c, args, typed)
 }
 
 func (a *app) completeActivations(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

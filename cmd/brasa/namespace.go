@@ -75,7 +75,7 @@ func newNamespaceRm(a *app) *cobra.Command {
 		Short:   "Delete a namespace that has no functions",
 		Long:    "Delete a namespace with its secrets and keys. Its functions must be deleted before. It asks\nfirst, unless --yes is said.",
 		Example: "  brasa namespace rm shop --yes",
-		Args:    exactly("NAME"),
+		Args:    exactly("NAME"), ValidArgsFunction: a.completeNamespace,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

@@ -175,7 +175,7 @@ func newSubjectLimits(a *app) *cobra.Command {
   brasa subject limits guest --invocations 600 --concurrent 100
   brasa subject limits guest --reset`,
 		Args:              exactly("NAMESPACE"),
-		ValidArgsFunction: a.completeNamespaces,
+		ValidArgsFunction: a.completeSpaces,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -257,5 +257,8 @@ func newSubjectRm(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&of, "of", "", "`NAMESPACE` whose key is deleted; all when left out")
+	completeFlag(c, "of", func(c *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return a.completeSpaces(c, nil, typed)
+	})
 	return c
 }
