@@ -23,9 +23,10 @@ type Asked struct {
 // Line is where calls of a function wait for an instance.
 type Line struct {
 	Namespace string
-	Need      faas.Bytes // of another instance
+	Need      faas.Bytes // of an instance that serves calls
 	Full      bool       // there are as many instances as there may be
-	Free      bool       // one of them is idle, or being made
+	Idle      bool       // one of them is idle, and may need more memory than it holds
+	Making    bool       // one is being made
 }
 
 // Stuck returns which instances will never end their calls unless some are refused. An instance
@@ -53,7 +54,11 @@ func Stuck(holders []Holder, lines []Line, total faas.Bytes, tenants int) []bool
 				return !stuck[a.Holder]
 			}
 			l := lines[a.Line]
-			return l.Free || moves[a.Line] || !l.Full && held+l.Need <= total && MayHold(total, l.Need, Tenant{Held: of[l.Namespace]}, tenants)
+			if l.Making || moves[a.Line] {
+				return true
+			}
+			another := !l.Full && MayHold(total, l.Need, Tenant{Held: of[l.Namespace]}, tenants)
+			return held+l.Need <= total && (l.Idle || another)
 		}
 		for i, h := range holders {
 			if !stuck[i] {

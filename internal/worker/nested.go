@@ -68,11 +68,11 @@ func (w *Worker) untangle(now time.Time) {
 		most := p.rev.Limits.MaxInstances
 		l := policy.Line{
 			Namespace: p.key.tenant(), Need: p.rev.Limits.Memory, Full: most > 0 && len(p.instances)+p.starting >= most,
-			Free: p.starting > 0 || p.cleansing > 0,
+			Making: p.starting > 0 || p.cleansing > 0,
 		}
 		for id, in := range p.instances {
 			if in.active == 0 && !in.leaving {
-				l.Free = true
+				l.Idle = true
 				continue
 			}
 			at[id] = len(holders)
