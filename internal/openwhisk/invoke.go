@@ -60,21 +60,20 @@ func (s *Server) invokeAction(c *call, p path) error {
 	if act == nil {
 		return accepted(c, inv.ID)
 	}
-	r := s.record(act, false)
+	r := responseOf(act, s.cfg.Limits.Payload)
 	c.w.Header().Set(activationHeader, string(inv.ID))
 	status := http.StatusOK
-	switch r.Response.StatusCode {
+	switch r.StatusCode {
 	case 1, 2:
 		status = http.StatusBadGateway
 	case 3:
 		status = http.StatusInternalServerError
 	}
-	array := len(r.Response.Result) > 0 && bytes.TrimSpace(r.Response.Result)[0] == '['
-	if onlyResult || array {
-		writeJSON(c.w, status, r.Response.Result)
+	if onlyResult || bytes.HasPrefix(bytes.TrimSpace(r.Result), []byte("[")) {
+		writeJSON(c.w, status, r.Result)
 		return nil
 	}
-	writeJSON(c.w, status, r)
+	writeJSON(c.w, status, recordOf(act, r, false))
 	return nil
 }
 

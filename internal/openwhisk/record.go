@@ -225,12 +225,16 @@ func annotationsOf(a *faas.Activation, n *note, t times) []keyValue {
 	return append(all, keyValue{"timeout", a.Outcome == faas.Timeout})
 }
 
-// record is a call as clients see it. withLogs is false for the answer to a blocking call, which has
-// none.
+// record is a call as clients see it.
 func (s *Server) record(a *faas.Activation, withLogs bool) *activation {
+	return recordOf(a, responseOf(a, s.cfg.Limits.Payload), withLogs)
+}
+
+// recordOf is a call that ended so as clients see it. withLogs is false for the answer to a blocking call, which
+// has none, and for lists.
+func recordOf(a *faas.Activation, r response, withLogs bool) *activation {
 	n := noteOf(a)
 	t := timesOf(a)
-	r := responseOf(a, s.cfg.Limits.Payload)
 	logs := []string{}
 	if withLogs {
 		logs = logsOf(a, &n, r.StatusCode == 2)
