@@ -30,8 +30,8 @@ import (
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> ct state established,related accept
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> add @visits { ip saddr ct count over <m> } drop
 //	    iifname brasa-* ip daddr <gateway> tcp dport <door> accept
-//	    iifgroup != <ours> ip daddr <gateway> drop            # nobody else asks there
 //	    iifname brasa-* drop                                  # the host, at any of its addresses
+//	    iifgroup != <ours> ip daddr <gateway> drop            # nobody else asks there
 //	  }
 //	  chain forward { hook forward
 //	    iifname brasa-* oifname brasa-* drop                  # each other
@@ -68,8 +68,8 @@ var (
 )
 
 // writeRules replaces our table in one transaction. door is the port that is open besides that for
-// names; 0: none is. guard adds the last rule: the machine was no
-// router before us and is to forward nothing that is not ours.
+// names; 0: none is. guard adds the last rule: the machine was no router before us and is to forward
+// nothing that is not ours.
 func writeRules(cfg Config, door uint16, guard bool) error {
 	if err := removeRules(cfg.Prefix); err != nil {
 		return err
