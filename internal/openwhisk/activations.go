@@ -143,7 +143,7 @@ func (s *Server) listActivations(c *call, namespace string, hidden bool) error {
 // search finds the records that a list tells, and how many it has looked at that were asked for. With
 // count it looks at all of them and returns none.
 func (s *Server) search(ctx context.Context, namespace string, l *listing) (found []*faas.Activation, n int, err error) {
-	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, Limit: scan}
+	q := journal.Query{Namespace: faas.NativeName(namespace), Calls: true, NoLogs: true, Limit: scan}
 	// The journal knows when a call came, and the bounds are of the start, which is after the time that it waited.
 	if !l.since.IsZero() {
 		q.Since = l.since.Add(-mostWait)
