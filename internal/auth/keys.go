@@ -253,7 +253,7 @@ func (k *Keys) Create(ctx context.Context, subject, namespace string, admin bool
 		return "", Info{}, fmt.Errorf("write key: %w", err)
 	}
 	if _, err := k.cfg.Store.Put(ctx, prefix+id, b, store.Absent); err != nil {
-		return "", Info{}, fmt.Errorf("write key: %w", err)
+		return "", Info{}, storeError("write key", err)
 	}
 	k.mu.Lock()
 	k.byID[id] = &rec
@@ -299,7 +299,7 @@ func (k *Keys) Revoke(ctx context.Context, namespace, id string) error {
 			WithFix("list the keys with: brasa key ls")
 	}
 	if err := k.cfg.Store.Delete(ctx, prefix+id, store.Any); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("revoke key %q: %w", id, err)
+		return storeError(fmt.Sprintf("revoke key %q", id), err)
 	}
 	k.mu.Lock()
 	delete(k.byID, id)

@@ -44,7 +44,7 @@ func (s *Subjects) PutLimits(ctx context.Context, namespace string, l NamespaceL
 	key := limitsPrefix + faas.NativeName(namespace)
 	version, err := s.store.Put(ctx, key, b, store.Any)
 	if err != nil {
-		return fmt.Errorf("%s: %w", op, err)
+		return storeError(op, err)
 	}
 	return s.learnLimits(store.Record{Key: key, Value: b, Version: version})
 }

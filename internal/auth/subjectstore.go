@@ -154,7 +154,7 @@ func (s *Subjects) change(ctx context.Context, name string, f func(*subjectRecor
 			return nil
 		}
 		if err := s.store.Delete(ctx, storeName(name), expect); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("delete subject: %w", err)
+			return storeError("delete subject", err)
 		}
 		s.mu.Lock()
 		s.forget(was)
@@ -170,7 +170,7 @@ func (s *Subjects) change(ctx context.Context, name string, f func(*subjectRecor
 		return faas.Errorf(faas.Conflict, "write subject", "subject %q was changed by somebody else", name).WithFix("try again")
 	}
 	if err != nil {
-		return fmt.Errorf("write subject: %w", err)
+		return storeError("write subject", err)
 	}
 	return s.learn(store.Record{Key: storeName(name), Value: b, Version: version})
 }
