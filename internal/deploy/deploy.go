@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/brasa-dev/brasa/internal/artifact"
@@ -112,7 +113,7 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progre
 	}
 	rev, err := d.prepare(ctx, req, out, &steps)
 	if err != nil {
-		return nil, d.logged(&steps, req.Name.Namespace, err)
+		return nil, d.logged(&steps, req.Name.Namespace, fullDisk(err))
 	}
 	if !req.Unproved {
 		err = steps.do("prove", func() error {
@@ -148,6 +149,16 @@ func (d *Deployer) Deploy(ctx context.Context, req Request, progress func(Progre
 	out.Total = time.Since(began)
 	d.cfg.Logger.Info("function deployed", "function", rev.Name.String(), "revision", rev.ID.Short(), "runtime", rev.Runtime, "took", out.Total)
 	return out, nil
+}
+
+// fullDisk says of a file that could not be written for want of room what the caller may act upon, who has no
+// use for where it was to lie.
+func fullDisk(err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return faas.Errorf(faas.Unavailable, "prepare code", "the server's disk is full").WithLimit("store_bytes").
+		WithFix("nothing was changed; the operator has to make room on the server's disk")
 }
 
 // prefetch is the step that leaves nothing for the first call to do.
