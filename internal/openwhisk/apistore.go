@@ -96,10 +96,12 @@ func (a *apis) learn(r store.Record) {
 func (a *apis) put(ctx context.Context, api *gatewayAPI, b []byte) error {
 	key := apiKey(api.Namespace, api.Doc.BasePath)
 	version, err := a.store.Put(ctx, key, b, api.version)
-	if errors.Is(err, store.ErrConflict) {
+	switch {
+	case errors.Is(err, store.ErrConflict):
 		return errOvertaken
-	}
-	if err != nil {
+	case errors.Is(err, store.ErrFull):
+		return errNoRoom
+	case err != nil:
 		return err
 	}
 	a.learn(store.Record{Key: key, Value: b, Version: version})
@@ -130,7 +132,10 @@ func (a *apis) remove(ctx context.Context, api *gatewayAPI) error {
 	return nil
 }
 
-var errOvertaken = reject(http.StatusConflict, "The API was changed by somebody else meanwhile: try again.")
+var (
+	errOvertaken = reject(http.StatusConflict, "The API was changed by somebody else meanwhile: try again.")
+	errNoRoom    = reject(http.StatusServiceUnavailable, "There is no room for the API on the server's disk: nothing was changed, and the operator has to make room.")
+)
 
 // at returns the API of a base path; nil if there is none.
 func (a *apis) at(namespace, basePath string) *gatewayAPI {

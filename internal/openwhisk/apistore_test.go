@@ -71,3 +71,18 @@ func TestLateNewsOfAPIs(t *testing.T) {
 	here.learn(told[2])
 	is("made anew elsewhere", "three")
 }
+
+// full is a store on a disk that is full.
+type full struct{ store.Store }
+
+func (full) Put(context.Context, string, []byte, store.Version) (store.Version, error) {
+	return 0, store.ErrFull
+}
+
+func TestAFullDiskIsTold(t *testing.T) {
+	a := apis{store: full{store.Memory()}}
+	err := a.put(t.Context(), &gatewayAPI{Namespace: "guest", Doc: swaggerDoc{BasePath: "/base"}}, []byte("{}"))
+	if r := asRejection(err); r.status != 503 || a.at("guest", "/base") != nil {
+		t.Errorf("%d %s", r.status, r.message)
+	}
+}
