@@ -60,7 +60,7 @@ func (w *Worker) quickStem(p *pool) *instance {
 	if w.reserved+p.rev.Limits.Memory > w.memory()-w.memory()/quickMargin {
 		return nil // memory is scarce: grow knows whose turn it is
 	}
-	s := w.stemsOf(p.rev, p.rt)
+	s := w.stemsOf(p)
 	if s == nil {
 		return nil
 	}

@@ -20,7 +20,7 @@ import (
 type stemClass struct {
 	name    string // of runtimes.Stem
 	network faas.Network
-	owner   string // a namespace, anyone, or empty
+	owner   string // a namespace, whose calls they serve, anyone, or empty
 }
 
 // anyone owns the stems of functions that may share a process with those of other namespaces.
@@ -77,18 +77,18 @@ func (s *stems) base() int {
 // maxStems is how many stems of a class there ever are.
 const maxStems = 256
 
-// stemsOf returns the stems with a process that can load a revision, nil if there are none. The
+// stemsOf returns the stems with a process that can load a pool's revision, nil if there are none. The
 // caller holds mu.
-func (w *Worker) stemsOf(rev *faas.Revision, rt *runtimes.Runtime) *stems {
-	if s := w.anyStems(rev, rt); s != nil && !s.how.Bare {
+func (w *Worker) stemsOf(p *pool) *stems {
+	if s := w.anyStems(p.rev, p.rt, p.key.tenant()); s != nil && !s.how.Bare {
 		return s
 	}
 	return nil
 }
 
-// anyStems returns the stems that can serve a revision, bare ones too, nil if none can. The caller
+// anyStems returns the stems that can serve a revision to a namespace, bare ones too, nil if none can. The caller
 // holds mu.
-func (w *Worker) anyStems(rev *faas.Revision, rt *runtimes.Runtime) *stems {
+func (w *Worker) anyStems(rev *faas.Revision, rt *runtimes.Runtime, tenant string) *stems {
 	if w.cfg.NoStems {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (w *Worker) anyStems(rev *faas.Revision, rt *runtimes.Runtime) *stems {
 	case rev.Reuse == faas.ReuseAny && w.cfg.ReuseAny:
 		class.owner = anyone
 	case rev.Reuse == faas.ReuseTenant || rev.Reuse == faas.ReuseAny:
-		class.owner = rev.Name.Namespace
+		class.owner = tenant
 	}
 	s := w.stems[class]
 	if s == nil {
@@ -121,7 +121,7 @@ func (w *Worker) Expect(rev *faas.Revision) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := w.anyStems(rev, rt); s != nil && !w.draining {
+	if s := w.anyStems(rev, rt, rev.Name.Namespace); s != nil && !w.draining {
 		w.refill(s)
 		if s.how.Spare {
 			w.trial(rt, &s.how) // so that it is known when there is need
@@ -134,7 +134,7 @@ func (w *Worker) Expect(rev *faas.Revision) {
 func (w *Worker) claim(p *pool) *instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.anyStems(p.rev, p.rt)
+	s := w.anyStems(p.rev, p.rt, p.key.tenant())
 	if s == nil || w.draining {
 		return nil
 	}

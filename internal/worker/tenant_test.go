@@ -91,6 +91,25 @@ func TestFunctionsOfANamespaceTakeTurnsInACleanProcess(t *testing.T) {
 	}
 }
 
+func TestCallersOfOtherNamespacesTakeNoTurnsInAProcess(t *testing.T) {
+	m := newMachine(t, nil)
+	rev := m.reused(t, "one", "a", faas.ReuseTenant)
+	by := map[string]string{}
+	for i := range 12 {
+		owner := []string{"", "two", "three"}[i%3]
+		inv := call(`{"me":"a"}`)
+		inv.Owner = owner
+		if _, err := m.do(rev, inv); err != nil {
+			t.Fatal(err)
+		}
+		if was, served := by[inv.Report.Instance]; served && was != owner {
+			t.Errorf("call %d, of %q, was served by a process that has served %q", i, owner, was)
+		}
+		by[inv.Report.Instance] = owner
+		within(t, "the process is back", func() bool { return len(m.Status().Instances) == 0 })
+	}
+}
+
 func TestFunctionsOfAllNamespacesTakeTurnsWhereThatIsAllowed(t *testing.T) {
 	m := newMachine(t, func(c *worker.Config) { c.ReuseAny = true })
 	a, b := m.reused(t, "one", "a", faas.ReuseAny), m.reused(t, "two", "b", faas.ReuseAny)
